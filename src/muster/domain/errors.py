@@ -1,0 +1,244 @@
+"""The one tree of errors.
+
+    MusterError
+    ├── InvalidRequest          the caller asked for something that makes no sense; nothing changed
+    │   ├── MalformedJson  BodyTooLarge  ConflictingValues  QueryInvalid
+    │   ├── NameTaken  QuotaExceeded  WorkspaceUnknown
+    │   ├── FlavorUnknown  EngineUnknown  AlgorithmUnknown  DatasetUnknown  TooManyWorkers  TooLarge
+    │   ├── CodeFolderInvalid  BootFileInvalid  StoragePathInvalid  CodeTooManyFiles  CodeTooLarge
+    │   ├── PoolNotForTraining  PoolNotRunning
+    │   └── LogUnknown  LogNotReady
+    ├── Unauthenticated         who is calling is not known
+    │   ├── TokenMissing  TokenExpired  TokenInvalid  TokenWithoutProject
+    │   └── SignatureMalformed  SignatureStale
+    ├── Forbidden               known, and may not
+    │   └── SignatureWrong  ProjectMismatch
+    ├── NotFound
+    │   └── JobUnknown  PoolUnknown  TrainingPoolUnknown  ObjectUnknown  PathUnknown
+    ├── MethodNotAllowed
+    ├── Conflict
+    │   ├── IllegalTransition   the table of phases has no such move
+    │   ├── NotStoppable
+    │   └── StaleWrite          somebody else moved the row first: read again, decide again
+    └── Unavailable             passing: nothing was changed; the same call may work later
+        └── StoreUnavailable  EngineUnavailable
+    EngineRefused               final: the engine can never run this workload
+
+`code` is what the API answers: stable and public. The message may change.
+"""
+
+from typing import ClassVar
+
+
+class MusterError(Exception):
+    """Anything muster says no with. The message is for people and holds no secret."""
+
+    code: ClassVar[str] = "ModelArts.0010"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidRequest(MusterError):
+    """A field is missing or outside what is allowed; the message names it."""
+
+    code = "ModelArts.0104"
+
+
+class MalformedJson(InvalidRequest):
+    code = "ModelArts.2787"
+
+
+class BodyTooLarge(InvalidRequest):
+    pass
+
+
+class ConflictingValues(InvalidRequest):
+    code = "ModelArts.0107"
+
+
+class QueryInvalid(InvalidRequest):
+    """A query parameter of the resource layer (v2 pools) is outside what is allowed."""
+
+    code = "ModelArts.50004000"
+
+
+class NameTaken(InvalidRequest):
+    code = "ModelArts.0103"
+
+
+class QuotaExceeded(InvalidRequest):
+    code = "ModelArts.0118"
+
+
+class WorkspaceUnknown(InvalidRequest):
+    code = "ModelArts.0102"
+
+
+class FlavorUnknown(InvalidRequest):
+    code = "ModelArts.2781"
+
+
+class EngineUnknown(InvalidRequest):
+    code = "ModelArts.2780"
+
+
+class AlgorithmUnknown(InvalidRequest):
+    code = "ModelArts.2755"
+
+
+class DatasetUnknown(InvalidRequest):
+    code = "ModelArts.2783"
+
+
+class TooManyWorkers(InvalidRequest):
+    """More workers than the flavor allows, or than the pool could ever hold."""
+
+    code = "ModelArts.2793"
+
+
+class CodeFolderInvalid(InvalidRequest):
+    code = "ModelArts.2757"
+
+
+class BootFileInvalid(InvalidRequest):
+    code = "ModelArts.2758"
+
+
+class BootFileOutside(BootFileInvalid):
+    """The boot file does not lie under the code folder."""
+
+    code = "ModelArts.2792"
+
+
+class CodeTooManyFiles(InvalidRequest):
+    code = "ModelArts.2759"
+
+
+class CodeTooLarge(InvalidRequest):
+    code = "ModelArts.2761"
+
+
+class StoragePathInvalid(InvalidRequest):
+    code = "ModelArts.2791"
+
+
+class PoolNotForTraining(InvalidRequest):
+    code = "ModelArts.2886"
+
+
+class PoolNotRunning(InvalidRequest):
+    code = "ModelArts.2887"
+
+
+class LogNotReady(InvalidRequest):
+    code = "ModelArts.2818"
+
+
+class LogUnknown(InvalidRequest):
+    code = "ModelArts.2820"
+
+
+class Unauthenticated(MusterError):
+    code = "ModelArts.0205"
+
+
+class TokenMissing(Unauthenticated):
+    code = "ModelArts.0201"
+
+
+class TokenExpired(Unauthenticated):
+    code = "ModelArts.0202"
+
+
+class TokenInvalid(Unauthenticated):
+    code = "ModelArts.0203"
+
+
+class TokenWithoutProject(Unauthenticated):
+    code = "ModelArts.0212"
+
+
+class SignatureMalformed(Unauthenticated):
+    code = "ModelArts.0206"
+
+
+class SignatureStale(Unauthenticated):
+    code = "ModelArts.0208"
+
+
+class Forbidden(MusterError):
+    code = "ModelArts.0108"
+
+
+class SignatureWrong(Unauthenticated):
+    code = "ModelArts.0206"
+
+
+class ProjectMismatch(Forbidden):
+    code = "ModelArts.0210"
+
+
+class NotFound(MusterError):
+    code = "ModelArts.2836"
+
+
+class JobUnknown(NotFound):
+    """No such job, version or job configuration in this project."""
+
+    code = "ModelArts.2775"
+
+
+class PoolUnknown(NotFound):
+    code = "ModelArts.50015001"
+
+
+class TrainingPoolUnknown(NotFound):
+    code = "ModelArts.2890"
+
+
+class ObjectUnknown(NotFound):
+    code = "ModelArts.2773"
+
+
+class PathUnknown(NotFound):
+    code = "ModelArts.2836"
+
+
+class MethodNotAllowed(MusterError):
+    code = "ModelArts.2803"
+
+
+class Conflict(MusterError):
+    code = "ModelArts.2878"
+
+
+class IllegalTransition(Conflict):
+    def __init__(self, phase: str, event: str) -> None:
+        super().__init__(f"A workload that is {phase} cannot take the event {event}.")
+        self.phase, self.event = phase, event
+
+
+class NotStoppable(Conflict):
+    code = "ModelArts.2796"
+
+
+class StaleWrite(Conflict):
+    pass
+
+
+class Unavailable(MusterError):
+    pass
+
+
+class StoreUnavailable(Unavailable):
+    """The database cannot be written or read at the moment: full disk, a lock, an I/O error."""
+
+
+class EngineUnavailable(Unavailable):
+    """The engine gave no answer: nothing is known, nothing changed."""
+
+
+class EngineRefused(MusterError):
+    """The engine can never run this workload as it is; the message says why."""

@@ -1,0 +1,25 @@
+"""Where things lie inside the folder of one attempt. Both engines and the platform read it so.
+
+FOLDER/output/              what the tasks write under train_url; shared by all of them
+FOLDER/logs/task-0.log      standard output and error of task 0, byte for byte
+FOLDER/task-0/code/         the working directory of task 0: its own copy of the code
+FOLDER/task-0/...           what the engine keeps about task 0
+"""
+
+from pathlib import Path
+
+
+def output_folder(folder: Path) -> Path:
+    return folder / "output"
+
+
+def log_file(folder: Path, task_index: int) -> Path:
+    return folder / "logs" / f"task-{task_index}.log"
+
+
+def task_folder(folder: Path, task_index: int) -> Path:
+    return folder / f"task-{task_index}"
+
+
+def code_folder(folder: Path, task_index: int) -> Path:
+    return task_folder(folder, task_index) / "code"

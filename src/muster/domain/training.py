@@ -1,0 +1,188 @@
+"""What a training job version is asked to be, and the rules for it that need no look-up."""
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from muster.domain.errors import InvalidRequest
+
+NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+DESCRIPTION_LENGTH_MAX: Final = 256
+WORKERS_MAX: Final = 1_000
+PARAMETERS_MAX: Final = 500
+LABEL_PATTERN: Final = re.compile(r"[^\s=\0-][^\s=\0]{0,127}")
+VALUE_LENGTH_MAX: Final = 16_384
+URL_LENGTH_MAX: Final = 1_100
+DEFAULT_ENGINE_ID: Final = 1
+DEFAULT_WORKSPACE_ID: Final = "0"
+
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameter:
+    """A hyperparameter. Clients send any scalar as its value; containers get its text."""
+
+    label: str
+    value: Scalar = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.value, bool):
+            return "true" if self.value else "false"
+        return "" if self.value is None else str(self.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSource:
+    type: str
+    data_url: str | None = None
+    dataset_id: str | None = None
+    dataset_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """The `config` of a training job version, as the v1 API spells it. Absent is None."""
+
+    worker_server_num: int | None = None
+    app_url: str | None = None
+    boot_file_url: str | None = None
+    engine_id: int | None = None
+    model_id: int | None = None
+    user_image_url: str | None = None
+    user_command: str | None = None
+    spec_id: int | None = None
+    pool_id: str | None = None
+    parameter: tuple[Parameter, ...] | None = None
+    data_url: str | None = None
+    dataset_id: str | None = None
+    dataset_version_id: str | None = None
+    data_source: tuple[DataSource, ...] | None = None
+    train_url: str | None = None
+    log_url: str | None = None
+    volumes: tuple[dict[str, Any], ...] | None = None
+
+    def over(self, base: "TrainingConfig") -> "TrainingConfig":
+        """This config where it says something, else `base`."""
+        own = {field.name: getattr(self, field.name) for field in fields(TrainingConfig)}
+        return TrainingConfig(
+            **{name: getattr(base, name) if value is None else value for name, value in own.items()}
+        )
+
+    @property
+    def input_url(self) -> str | None:
+        """The one data source, whichever way it was given."""
+        if self.data_source:
+            return self.data_source[0].data_url
+        return self.data_url or None
+
+
+def check_name(field: str, name: str) -> None:
+    if not NAME_PATTERN.fullmatch(name):
+        raise InvalidRequest(
+            f"{field} is {_shown(name)}; it must be 1 to 64 letters, digits, '_' and '-'."
+        )
+
+
+def check_description(field: str, text: str) -> None:
+    if len(text) > DESCRIPTION_LENGTH_MAX:
+        raise InvalidRequest(
+            f"{field} has {len(text)} characters; at most {DESCRIPTION_LENGTH_MAX} are allowed."
+        )
+
+
+def check_config(config: TrainingConfig) -> None:
+    """Every rule that the config alone can break.
+
+    Raises:
+        InvalidRequest: names the field, what was given, and what is allowed.
+    """
+    _check_workers(config.worker_server_num)
+    _check_what_to_run(config)
+    _check_one_data_source(config)
+    _check_parameters(config.parameter or ())
+    if config.spec_id is None and not config.pool_id:
+        raise InvalidRequest(
+            "Neither config.spec_id nor config.pool_id is given; at least one is needed: spec_id"
+            " for the public pool (see GET .../job/resource-specs), pool_id for a dedicated one."
+        )
+    for name in ("app_url", "boot_file_url", "data_url", "train_url", "log_url"):
+        _check_length(f"config.{name}", getattr(config, name) or "", URL_LENGTH_MAX)
+
+
+def _check_workers(count: int | None) -> None:
+    if count is None:
+        raise InvalidRequest("config.worker_server_num is missing; it must be 1 or more.")
+    if not 1 <= count <= WORKERS_MAX:
+        raise InvalidRequest(
+            f"config.worker_server_num is {count}; it must be from 1 to {WORKERS_MAX}."
+        )
+
+
+def _check_what_to_run(config: TrainingConfig) -> None:
+    if config.model_id is not None or config.user_image_url:
+        return
+    for name in ("app_url", "boot_file_url"):
+        if not getattr(config, name):
+            raise InvalidRequest(
+                f"config.{name} is missing; a job needs app_url and boot_file_url, or model_id,"
+                " or user_image_url."
+            )
+
+
+def _check_one_data_source(config: TrainingConfig) -> None:
+    kinds = [
+        name
+        for name, is_given in (
+            ("data_url", bool(config.data_url)),
+            ("dataset_id", bool(config.dataset_id or config.dataset_version_id)),
+            ("data_source", bool(config.data_source)),
+        )
+        if is_given
+    ]
+    if len(kinds) > 1:
+        raise InvalidRequest(
+            f"config has {' and '.join(kinds)}; only one kind of data source is allowed."
+        )
+    for index, source in enumerate(config.data_source or ()):
+        if source.type not in ("obs", "dataset"):
+            raise InvalidRequest(
+                f"config.data_source[{index}].type is {_shown(source.type)};"
+                " it must be 'obs' or 'dataset'."
+            )
+        if source.type == "obs" and not source.data_url:
+            raise InvalidRequest(
+                f"config.data_source[{index}].data_url is missing; type 'obs' needs it."
+            )
+    if len(config.data_source or ()) > 1:
+        raise InvalidRequest(
+            f"config.data_source has {len(config.data_source or ())} entries; muster takes one."
+        )
+
+
+def _check_parameters(parameters: tuple[Parameter, ...]) -> None:
+    if len(parameters) > PARAMETERS_MAX:
+        raise InvalidRequest(
+            f"config.parameter has {len(parameters)} entries; at most {PARAMETERS_MAX} are allowed."
+        )
+    for index, parameter in enumerate(parameters):
+        if not LABEL_PATTERN.fullmatch(parameter.label):
+            raise InvalidRequest(
+                f"config.parameter[{index}].label is {_shown(parameter.label)}; it must be 1 to"
+                " 128 characters without blanks and '=', and not begin with '-'."
+            )
+        if "\0" in parameter.text:
+            raise InvalidRequest(f"config.parameter[{index}].value holds a zero byte.")
+        _check_length(f"config.parameter[{index}].value", parameter.text, VALUE_LENGTH_MAX)
+
+
+def _check_length(field: str, text: str, most: int) -> None:
+    if len(text) > most:
+        raise InvalidRequest(f"{field} has {len(text)} characters; at most {most} are allowed.")
+
+
+def _shown(value: object) -> str:
+    """A value as a message shows it: whole if short."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -1,0 +1,146 @@
+"""Every setting, read once, with its unit and default.
+
+A flag wins over its `MUSTER_...` variable, that over the line in `DATA/muster.toml`, that over the
+default here.
+"""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from muster.domain.errors import MusterError
+
+
+class SettingInvalid(MusterError):
+    """A setting has a value that makes no sense, or a name that is not known."""
+
+
+def default_data_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where a server keeps everything, and where the command line looks for its credentials."""
+    if environ.get("MUSTER_DATA"):
+        return Path(environ["MUSTER_DATA"])
+    base = environ.get("XDG_DATA_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "muster"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What `muster serve` runs with."""
+
+    data: Path
+    host: str = "127.0.0.1"
+    port: int = 8080  # 0: any free one
+    database: str | None = None  # a file's path; None: DATA/muster.db
+    objects: str | None = None  # a folder's path; None: DATA/objects
+    engine: str = "local"
+    inventory: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    allow_plain_http: bool = False  # on other addresses than loopback
+    job_quota: int = 100_000  # live jobs a project may have
+    token_hours: int = 24
+    stop_grace_seconds: float = 10.0  # between asking a task to end and killing it
+    lost_timeout_seconds: int = 600  # until a lost workload counts as failed
+    statistics_total: str = "entries"  # or "jobs": what `statistics.total` counts
+    log_level: str = "info"
+
+    @property
+    def database_file(self) -> Path:
+        return Path(self.database) if self.database else self.data / "muster.db"
+
+    @property
+    def objects_folder(self) -> Path:
+        return Path(self.objects) if self.objects else self.data / "objects"
+
+
+def load_settings(data: Path, flags: dict[str, Any]) -> Settings:
+    """Settings of a data folder; `flags` holds what was given on the command line, None if not.
+
+    Raises:
+        SettingInvalid: names the setting and where it was found.
+    """
+    settings = Settings(data=data.absolute())
+    file = data / "muster.toml"
+    if file.is_file():
+        try:
+            written = tomllib.loads(file.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingInvalid(f"{file} is not valid TOML: {error}.") from error
+        settings = _over(settings, written, where=str(file))
+    variables = {
+        field.name: os.environ[f"MUSTER_{field.name.upper()}"]
+        for field in fields(Settings)
+        if field.name != "data" and f"MUSTER_{field.name.upper()}" in os.environ
+    }
+    settings = _over(settings, variables, where="the environment")
+    given = {name: value for name, value in flags.items() if value is not None}
+    return _checked(_over(settings, given, where="the command line"))
+
+
+_CONVERSIONS: dict[str, Callable[[Any], Any]] = {
+    "port": int,
+    "inventory": Path,
+    "tls_cert": Path,
+    "tls_key": Path,
+    "job_quota": int,
+    "token_hours": int,
+    "stop_grace_seconds": float,
+    "lost_timeout_seconds": int,
+    "allow_plain_http": lambda value: str(value).lower() in ("1", "true", "yes"),
+}
+
+
+def _over(settings: Settings, values: dict[str, Any], *, where: str) -> Settings:
+    known = {field.name for field in fields(Settings)} - {"data"}
+    converted = {}
+    for name, value in values.items():
+        key = name.replace("-", "_")
+        if key not in known:
+            raise SettingInvalid(
+                f"{where} sets {name!r}; there is no such setting."
+                f" There are {', '.join(sorted(known))}."
+            )
+        try:
+            converted[key] = _CONVERSIONS.get(key, str)(value)
+        except ValueError as error:
+            raise SettingInvalid(f"{where} sets {name} to {value!r}: {error}.") from error
+    return replace(settings, **converted)
+
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+def _checked(settings: Settings) -> Settings:
+    if settings.database and "://" in settings.database:
+        raise SettingInvalid(
+            f"database is {settings.database!r}; this muster keeps its store in a SQLite file only."
+            " Leave --database out, or give a path."
+        )
+    if settings.objects and "://" in settings.objects:
+        raise SettingInvalid(
+            f"objects is {settings.objects!r}; this muster keeps objects in a folder only."
+            " Leave --objects out, or give a path."
+        )
+    if settings.engine != "local":
+        raise SettingInvalid(
+            f"engine is {settings.engine!r}; this muster has the engine 'local' only."
+        )
+    if settings.statistics_total not in ("entries", "jobs"):
+        raise SettingInvalid(
+            f"statistics_total is {settings.statistics_total!r}; it must be 'entries' or 'jobs'."
+        )
+    if (settings.tls_cert is None) != (settings.tls_key is None):
+        raise SettingInvalid("--tls-cert and --tls-key belong together; one of them is missing.")
+    if not 0 <= settings.port <= 65_535:
+        raise SettingInvalid(f"port is {settings.port}; it must be from 0 to 65535.")
+    is_open = settings.host not in _LOOPBACK and settings.tls_cert is None
+    if is_open and not settings.allow_plain_http:
+        raise SettingInvalid(
+            f"host is {settings.host!r}: keys and tokens would cross the network in the clear."
+            " Give --tls-cert and --tls-key, or --allow-plain-http if something in front of"
+            " muster does TLS."
+        )
+    return settings

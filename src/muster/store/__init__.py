@@ -1,0 +1,1 @@
+"""Rows in, domain values out. The only SQL."""

@@ -1,0 +1,64 @@
+"""Counters that are exact at every commit.
+
+They change in the transaction of what they count, last in it and in key order: out of order, many
+writers deadlock on a shared database. `store/recount.py` holds them against a full count.
+"""
+
+import sqlite3
+from dataclasses import dataclass, field
+from typing import Final
+
+from muster.domain.phase import StatisticsState
+from muster.domain.resources import Resources
+from muster.store.statements import load_statements
+
+SQL: Final = load_statements("counting")
+
+STATES: Final = tuple(StatisticsState)
+HELD: Final = ("cpu_millis", "memory_mib", "gpu_count", "npu_count")
+
+_STATE_INDEX: Final = {state: index for index, state in enumerate(STATES)}
+_TALLY_WIDTH: Final = len(STATES) + len(HELD)
+
+
+_Key = tuple[str | int, ...]
+
+
+@dataclass(slots=True)
+class Counts:
+    """The changes of one transaction, gathered while it runs and written by `apply`."""
+
+    _changes: dict[tuple[str, _Key], list[int]] = field(default_factory=dict)
+
+    def workload(
+        self, project_id: str, pool_id: str, type_: str, state: StatisticsState, by: int
+    ) -> None:
+        row = self._row("tally", (project_id, pool_id, type_), width=_TALLY_WIDTH)
+        row[_STATE_INDEX[state]] += by
+
+    def held(
+        self, project_id: str, pool_id: str, type_: str, resources: Resources, by: int
+    ) -> None:
+        row = self._row("tally", (project_id, pool_id, type_), width=_TALLY_WIDTH)
+        for index, name in enumerate(HELD, start=len(STATES)):
+            row[index] += getattr(resources, name) * by
+
+    def version(
+        self, project_id: str, workspace_id: str, pool_id: str, status: int, by: int
+    ) -> None:
+        self._row("version_total", (project_id, workspace_id, pool_id, status))[0] += by
+
+    def job(self, project_id: str, workspace_id: str, status: int, by: int) -> None:
+        self._row("job_total", (project_id, workspace_id, status))[0] += by
+
+    def _row(self, table: str, key: _Key, *, width: int = 1) -> list[int]:
+        return self._changes.setdefault((table, key), [0] * width)
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write every change: to the row that is there, else as a new one."""
+        for (table, key), values in sorted(self._changes.items()):
+            if not any(values):
+                continue
+            changed = connection.execute(SQL[f"add_to_{table}"], (*values, *key))
+            if changed.rowcount == 0:
+                connection.execute(SQL[f"insert_{table}"], (*key, *values))

@@ -1,0 +1,194 @@
+"""Lists: filter, sort, page and exact total.
+
+The SQL of a list is put together from the constant fragments below, so that each variant can meet
+its own index; every value is bound, and no user text ever becomes SQL text. Totals without a search
+text are read from the roll-ups and cost the same at any size.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from muster.store.database import Connection
+
+STREAM_CHUNK_ROWS: Final = 100  # larger chunks hold the interpreter, and so other calls, for longer
+
+# A running version has no stored duration: it changes by itself.
+_DURATION = "coalesce({table}.duration_ms, :now_ms - {table}.started_at_ms)"
+
+JOB_SORT_KEYS: Final[Mapping[str, str]] = {
+    "job_name": "job.name",
+    "job_desc": "job.description",
+    "status": "job.status",
+    "duration": _DURATION.format(table="job"),
+    "version_count": "job.version_count",
+    "create_time": "job.id",  # ids and times are handed out together, ascending
+    "engine_type": "job.engine_type",
+}
+
+VERSION_SORT_KEYS: Final[Mapping[str, str]] = {
+    "create_time": "version.id",
+    "job_desc": "version.description",
+    "status": "version.status",
+    "duration": _DURATION.format(table="version"),
+    "job_name": "version.job_name",
+}
+
+_JOB_COLUMNS = (
+    "job.id, job.name, job.latest_version_id, job.status, job.created_at_ms, "
+    f"{_DURATION.format(table='job')}, job.description, job.version_count, job.creator_name"
+)
+_VERSION_COLUMNS = (
+    "version.id, version.job_name, version.status, version.created_at_ms, version.started_at_ms, "
+    f"version.ended_at_ms, {_DURATION.format(table='version')}, version.description, "
+    "version.pool_id, version.flavor_code, version.npu_count, version.gpu_count"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListQuery:
+    """What a list is asked for. `limit` None: everything."""
+
+    project_id: str
+    workspace_id: str
+    sort_key: str  # a key of JOB_SORT_KEYS or VERSION_SORT_KEYS
+    is_descending: bool
+    offset: int
+    limit: int | None
+    now_ms: int  # one moment for every running duration of the page
+    statuses: tuple[int, ...] = ()  # none: all
+    pool_id: str | None = None  # versions only
+    search: str = ""  # jobs only: part of the name, any case
+
+
+_INDEXED_KEYS: Final = frozenset({"create_time", "status", "job_name"})
+_QUICK_OFFSET_MAX: Final = 1_000
+
+
+def is_quick(query: ListQuery) -> bool:
+    """Whether a page is a bounded index read; anything else belongs into a thread."""
+    return (
+        query.sort_key in _INDEXED_KEYS
+        and query.limit is not None
+        and query.offset + query.limit <= _QUICK_OFFSET_MAX
+        and not query.search
+    )
+
+
+def page_of_jobs(connection: Connection, query: ListQuery) -> tuple[int, list[tuple[Any, ...]]]:
+    """(how many match, the rows of the page). Reads an index and a counter, unless searching."""
+    rows = connection.execute(*_select("job", _JOB_COLUMNS, JOB_SORT_KEYS, query)).fetchall()
+    return count_jobs(connection, query), rows
+
+
+def page_of_versions(connection: Connection, query: ListQuery) -> tuple[int, list[tuple[Any, ...]]]:
+    """(how many match, the rows of the page)."""
+    rows = connection.execute(
+        *_select("version", _VERSION_COLUMNS, VERSION_SORT_KEYS, query)
+    ).fetchall()
+    return count_versions(connection, query), rows
+
+
+def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[tuple[Any, ...]]]:
+    """The rows in chunks of STREAM_CHUNK_ROWS, on the snapshot of the connection."""
+    cursor = connection.execute(*_select("version", _VERSION_COLUMNS, VERSION_SORT_KEYS, query))
+    while rows := cursor.fetchmany(STREAM_CHUNK_ROWS):
+        yield rows
+
+
+def count_jobs(connection: Connection, query: ListQuery) -> int:
+    if query.search:
+        where, values = _where("job", query)
+        sql = f"SELECT count(*) FROM job WHERE {where}"  # noqa: S608 - constant fragments
+    else:
+        where, values = _where_total("job_total", query)
+        sql = f"SELECT coalesce(sum(count), 0) FROM job_total WHERE {where}"  # noqa: S608
+    [count] = connection.execute(sql, values).fetchone()
+    return int(count)
+
+
+def count_versions(connection: Connection, query: ListQuery) -> int:
+    where, values = _where_total("version_total", query)
+    sql = f"SELECT coalesce(sum(count), 0) FROM version_total WHERE {where}"  # noqa: S608
+    [count] = connection.execute(sql, values).fetchone()
+    return int(count)
+
+
+def _select(
+    table: str, columns: str, sort_keys: Mapping[str, str], query: ListQuery
+) -> tuple[str, dict[str, Any]]:
+    where, values = _where(table, query)
+    direction = "DESC" if query.is_descending else "ASC"
+    key = sort_keys[query.sort_key]
+    # The id breaks ties, ascending: so the order is total and pages neither repeat nor skip.
+    order = f"{key} {direction}" if key == f"{table}.id" else f"{key} {direction}, {table}.id"
+    sql = (
+        f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}"  # noqa: S608
+        " LIMIT :limit OFFSET :offset"
+    )
+    values |= {
+        "limit": -1 if query.limit is None else query.limit,
+        "offset": query.offset,
+        "now_ms": query.now_ms,
+    }
+    return sql, values
+
+
+def _where(table: str, query: ListQuery) -> tuple[str, dict[str, Any]]:
+    where, values = _where_total(table, query)
+    where += f" AND {table}.is_deleted = 0"
+    if query.search:
+        where += f" AND instr(lower({table}.name), lower(:search)) > 0"
+        values["search"] = query.search
+    return where, values
+
+
+def _where_total(table: str, query: ListQuery) -> tuple[str, dict[str, Any]]:
+    where = f"{table}.project_id = :project_id AND {table}.workspace_id = :workspace_id"
+    values: dict[str, Any] = {"project_id": query.project_id, "workspace_id": query.workspace_id}
+    if query.pool_id is not None:
+        where += f" AND {table}.pool_id = :pool_id"
+        values["pool_id"] = query.pool_id
+    if query.statuses:
+        where += f" AND {table}.status IN ({_placeholders(query.statuses, values)})"
+    return where, values
+
+
+def _placeholders(statuses: Sequence[int], values: dict[str, Any]) -> str:
+    names = [f"status_{index}" for index in range(len(statuses))]
+    values |= dict(zip(names, statuses, strict=True))
+    return ", ".join(f":{name}" for name in names)
+
+
+CONFIG_SORT_KEYS: Final[Mapping[str, str]] = {
+    "config_name": "name",
+    "config_desc": "description",
+    "create_time": "created_at_ms",
+}
+
+
+def page_of_configs(
+    connection: Connection,
+    *,
+    project_id: str,
+    search: str,
+    sort_key: str,
+    is_descending: bool,
+    offset: int,
+    limit: int,
+) -> tuple[int, list[tuple[Any, ...]]]:
+    """(how many match, the rows of the page) of a project's job configurations."""
+    where = "project_id = :project_id AND instr(lower(name), lower(:search)) > 0"
+    values = {"project_id": project_id, "search": search}
+    [total] = connection.execute(
+        f"SELECT count(*) FROM job_config WHERE {where}",  # noqa: S608
+        values,
+    ).fetchone()
+    direction = "DESC" if is_descending else "ASC"
+    rows = connection.execute(
+        "SELECT name, description, config, created_at_ms FROM job_config"  # noqa: S608
+        f" WHERE {where} ORDER BY {CONFIG_SORT_KEYS[sort_key]} {direction}, name"
+        " LIMIT :limit OFFSET :offset",
+        {**values, "limit": limit, "offset": offset},
+    ).fetchall()
+    return total, rows

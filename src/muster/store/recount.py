@@ -1,0 +1,72 @@
+"""Holds every counter, and everything derived, against the rows that it is derived from."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from muster.domain.phase import Phase, Reason, view_of
+from muster.store.counting import HELD, SQL, STATES
+from muster.store.database import Connection
+from muster.store.statements import load_statements
+
+CHECK_SQL: Final = load_statements("check")
+
+
+def differences(connection: Connection) -> Iterator[str]:
+    """Every difference found, a line each; none means that the store is exact.
+
+    Reads every row: run it on a snapshot, not in the event loop.
+    """
+    yield from _compare("tally", _recount_tallies(connection), _tallies(connection))
+    for table in ("version_total", "job_total"):
+        yield from _compare(
+            table,
+            Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"recount_{table}"])}),
+            Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"list_{table}s"])}),
+        )
+    for name, statement in CHECK_SQL.items():
+        if name == "statuses":
+            continue
+        for row in connection.execute(statement):
+            yield f"{name}: {row}"
+    yield from _wrong_statuses(connection)
+    for [problem] in connection.execute("PRAGMA integrity_check"):
+        if problem != "ok":
+            yield f"integrity: {problem}"
+
+
+_Counts = Counter[tuple[str | int, ...]]
+
+
+def _recount_tallies(connection: Connection) -> _Counts:
+    counts: _Counts = Counter()
+    for row in connection.execute(SQL["recount_tally"]):
+        project_id, pool_id, type_, phase, reason, is_deleted, is_holding, count, *sums = row
+        key = (project_id, pool_id, type_)
+        if not is_deleted:
+            counts[(*key, view_of(Phase(phase), Reason(reason)).statistics)] += count
+        if is_holding:
+            for name, amount in zip(HELD, sums, strict=True):
+                counts[(*key, name)] += amount
+    return counts
+
+
+def _tallies(connection: Connection) -> _Counts:
+    counts: _Counts = Counter()
+    for project_id, pool_id, type_, *values in connection.execute(SQL["list_tallies"]):
+        for name, value in zip((*STATES, *HELD), values, strict=True):
+            counts[project_id, pool_id, type_, name] += value
+    return counts
+
+
+def _compare(table: str, rows: _Counts, counters: _Counts) -> Iterator[str]:
+    for key in sorted(rows.keys() | counters.keys(), key=str):
+        if rows[key] != counters[key]:
+            yield f"{table} {key}: counted {counters[key]}, there are {rows[key]}"
+
+
+def _wrong_statuses(connection: Connection) -> Iterator[str]:
+    for version_id, status, phase, reason in connection.execute(CHECK_SQL["statuses"]):
+        expected = view_of(Phase(phase), Reason(reason)).v1_status
+        if status != expected:
+            yield f"version {version_id}: shows status {status}, its workload is {expected}"

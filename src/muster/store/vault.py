@@ -1,0 +1,46 @@
+"""Secrets at rest: sealed with a key file that lies outside the database."""
+
+import os
+from pathlib import Path
+
+from muster.domain.errors import MusterError
+
+
+class KeyFileWrong(MusterError):
+    """The key file is missing, or is not the one that sealed what is stored."""
+
+
+class Vault:
+    """Seals and opens secrets. A copy of the database alone opens none of them."""
+
+    def __init__(self, key_file: Path) -> None:
+        from cryptography.fernet import Fernet
+
+        self._key_file = key_file
+        if not key_file.exists():
+            _write_key(key_file, Fernet.generate_key())
+        try:
+            self._fernet = Fernet(key_file.read_bytes())
+        except (OSError, ValueError) as error:
+            raise KeyFileWrong(f"The key file {key_file} cannot be used: {error}.") from error
+
+    def seal(self, secret: str) -> bytes:
+        return self._fernet.encrypt(secret.encode())
+
+    def open(self, sealed: bytes) -> str:
+        from cryptography.fernet import InvalidToken
+
+        try:
+            return self._fernet.decrypt(sealed).decode()
+        except InvalidToken as error:
+            raise KeyFileWrong(
+                f"The key file {self._key_file} is not the one that sealed the stored keys."
+                " Put the right one back, or make new keys with `muster key create`."
+            ) from error
+
+
+def _write_key(key_file: Path, key: bytes) -> None:
+    """Never readable by others, not even for a moment."""
+    handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(key)

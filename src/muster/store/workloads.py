@@ -1,0 +1,374 @@
+"""Workloads: insert, read, and the one place that moves them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from sqlite3 import IntegrityError
+from typing import Any, Final
+
+import msgspec
+
+from muster.domain.command import Run
+from muster.domain.errors import StaleWrite
+from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase, view_of
+from muster.domain.placement import TaskPlacement
+from muster.domain.resources import Resources
+from muster.domain.workload import Workload, WorkloadType
+from muster.store.database import Connection, Transaction
+from muster.store.statements import load_statements
+
+SQL: Final = load_statements("workloads")
+
+ACTIVE_MAX: Final = 100_000  # what the nodes hold at once, and what waits to be looked at
+PURGE_BATCH: Final = 200
+
+_PLACEMENTS = msgspec.json.Decoder(tuple[TaskPlacement, ...])
+_RUN = msgspec.json.Decoder(Run)
+_ENCODER = msgspec.json.Encoder()
+
+
+def insert_workload(
+    tx: Transaction,
+    *,
+    uid: str,
+    project_id: str,
+    workspace_id: str,
+    pool_id: str,
+    partition: str,
+    type_: WorkloadType,
+    name: str,
+    flavor_code: str,
+    task: Resources,
+    task_count: int,
+    priority: int,
+    run: Run,
+    now_ms: int,
+) -> tuple[int, int]:
+    """Store a new workload in `Creating`; return its id and the time it was given.
+
+    The time is never before that of the row before it: lists in id order are in time order then.
+    """
+    latest = tx.execute(SQL["latest_created_at"]).fetchone()
+    created_at_ms = max(now_ms, latest[0]) if latest else now_ms
+    [workload_id] = tx.execute(
+        SQL["insert_workload"],
+        {
+            "uid": uid,
+            "project_id": project_id,
+            "workspace_id": workspace_id,
+            "pool_id": pool_id,
+            "partition": partition,
+            "type": type_,
+            "name": name,
+            "flavor_code": flavor_code,
+            "task_count": task_count,
+            "cpu_millis": task.cpu_millis,
+            "memory_mib": task.memory_mib,
+            "gpu_count": task.gpu_count,
+            "npu_count": task.npu_count,
+            "priority": priority,
+            "run": _ENCODER.encode(run).decode(),
+            "now_ms": created_at_ms,
+        },
+    ).fetchone()
+    state = view_of(Phase.CREATING).statistics
+    tx.counts.workload(project_id, pool_id, type_, state, 1)
+    tx.has_work = True
+    return workload_id, created_at_ms
+
+
+def get_workload(connection: Connection, workload_id: int) -> Workload:
+    row = connection.execute(SQL["get_workload"], {"workload_id": workload_id}).fetchone()
+    if row is None:
+        raise StaleWrite(f"Workload {workload_id} is gone.")
+    return _workload(row)
+
+
+def list_active(connection: Connection) -> list[Workload]:
+    """Every workload that is not at rest, except those that wait in a queue."""
+    rows = connection.execute(SQL["list_active"], {"limit": ACTIVE_MAX})
+    return [_workload(row) for row in rows]
+
+
+def list_queue(connection: Connection, partition: str, *, limit: int) -> list[Workload]:
+    rows = connection.execute(SQL["list_queue"], {"partition": partition, "limit": limit})
+    return [_workload(row) for row in rows]
+
+
+def get_run(connection: Connection, workload_id: int) -> Run:
+    [text] = connection.execute(SQL["get_run"], {"workload_id": workload_id}).fetchone()
+    return _RUN.decode(text)
+
+
+def move_workload(
+    tx: Transaction,
+    workload: Workload,
+    event: Event,
+    *,
+    now_ms: int,
+    actor: str,
+    reason: Reason = Reason.NONE,
+    message: str = "",
+    at_ms: int | None = None,
+) -> Workload:
+    """Carry one event out: the only function that changes a phase.
+
+    Writes the workload, what the lists show of it, every count and the event row together.
+
+    Args:
+        tx: the transaction to do it in.
+        workload: as it was read; its revision guards the move.
+        event: what happened.
+        now_ms: when it is recorded.
+        actor: who asked for it, or `muster`.
+        reason: why it stands where it stands afterwards.
+        message: the same for people.
+        at_ms: when it happened, if the engine knows better than `now_ms` (start and end times).
+
+    Raises:
+        IllegalTransition: the table of phases has no such move.
+        StaleWrite: somebody else moved it first.
+    """
+    phase = next_phase(workload.phase, event)
+    happened_ms = at_ms or now_ms
+    moved = replace(
+        workload,
+        phase=phase,
+        reason=reason,
+        message=message,
+        phase_since_ms=now_ms,
+        started_at_ms=_started_at(workload, phase, happened_ms),
+        ended_at_ms=_ended_at(workload, phase, happened_ms),
+        revision=workload.revision + 1,
+    )
+    _guarded(
+        tx,
+        "move_workload",
+        workload,
+        phase=phase,
+        reason=reason,
+        message=message,
+        now_ms=now_ms,
+        started_at_ms=moved.started_at_ms,
+        ended_at_ms=moved.ended_at_ms,
+    )
+    tx.execute(
+        SQL["insert_event"],
+        {
+            "workload_id": workload.id,
+            "now_ms": now_ms,
+            "event": event,
+            "phase_before": workload.phase,
+            "phase_after": phase,
+            "reason": reason,
+            "message": message,
+            "actor": actor,
+        },
+    )
+    if not workload.is_deleted:
+        _count_move(tx, workload, moved)
+    if workload.type is WorkloadType.TRAIN:
+        _show_in_lists(tx, workload, moved)
+    tx.has_work = True
+    return moved
+
+
+def _started_at(workload: Workload, phase: Phase, happened_ms: int) -> int | None:
+    """The first time it ran, never before it was made, whatever the clocks say."""
+    if phase is Phase.RUNNING and workload.started_at_ms is None:
+        return max(happened_ms, workload.created_at_ms)
+    return workload.started_at_ms
+
+
+def _ended_at(workload: Workload, phase: Phase, happened_ms: int) -> int | None:
+    """Never before the start, whatever the clocks say."""
+    if phase not in FINISHED:
+        return None
+    return max(happened_ms, workload.started_at_ms or workload.created_at_ms)
+
+
+def duration_ms_of(workload: Workload) -> int | None:
+    """0 while it waits, None while it runs (it changes by itself), final once it has ended."""
+    if workload.started_at_ms is None:
+        return 0
+    if workload.ended_at_ms is None:
+        return None
+    return workload.ended_at_ms - workload.started_at_ms
+
+
+def _count_move(tx: Transaction, before: Workload, after: Workload) -> None:
+    where = (before.project_id, before.pool_id, before.type)
+    tx.counts.workload(*where, before.view.statistics, -1)
+    tx.counts.workload(*where, after.view.statistics, 1)
+
+
+def _show_in_lists(tx: Transaction, before: Workload, after: Workload) -> None:
+    shown = {
+        "status": after.view.v1_status,
+        "started_at_ms": after.started_at_ms,
+        "duration_ms": duration_ms_of(after),
+    }
+    version_id, job_id, project_id, workspace_id, pool_id, version_is_deleted = tx.execute(
+        SQL["show_in_version"],
+        {"workload_id": before.id, "ended_at_ms": after.ended_at_ms, **shown},
+    ).fetchone()
+    was, is_ = before.view.v1_status, after.view.v1_status
+    if not version_is_deleted:
+        tx.counts.version(project_id, workspace_id, pool_id, was, -1)
+        tx.counts.version(project_id, workspace_id, pool_id, is_, 1)
+    job = tx.execute(
+        SQL["show_in_job"], {"job_id": job_id, "version_id": version_id, **shown}
+    ).fetchone()
+    if job is not None and not job[0]:
+        tx.counts.job(project_id, workspace_id, was, -1)
+        tx.counts.job(project_id, workspace_id, is_, 1)
+
+
+def hold_nodes(
+    tx: Transaction, workload: Workload, placements: Sequence[TaskPlacement], attempt_id: str
+) -> Workload:
+    """Give the workload its nodes and cards, under a new attempt.
+
+    Raises:
+        StaleWrite: the workload moved, or somebody holds one of the cards.
+    """
+    held = replace(
+        workload,
+        is_holding=True,
+        attempt_id=attempt_id,
+        placements=tuple(placements),
+        revision=workload.revision + 1,
+    )
+    _guarded(
+        tx,
+        "hold_nodes",
+        workload,
+        attempt_id=attempt_id,
+        placements=_ENCODER.encode(held.placements).decode(),
+    )
+    for placement in placements:
+        for card in placement.cards:
+            try:
+                tx.execute(
+                    SQL["hold_card"],
+                    {"node_name": placement.node_name, "card": card, "workload_id": workload.id},
+                )
+            except IntegrityError as error:
+                raise StaleWrite(
+                    f"Card {card} of {placement.node_name} is held by another workload."
+                ) from error
+    tx.counts.held(workload.project_id, workload.pool_id, workload.type, workload.resources, 1)
+    return held
+
+
+def release_nodes(tx: Transaction, workload: Workload) -> Workload:
+    """Take back what it holds, if it holds anything. Only once none of its processes is left."""
+    if not workload.is_holding:
+        return workload
+    _guarded(tx, "release_nodes", workload)
+    tx.execute(SQL["release_cards"], {"workload_id": workload.id})
+    tx.counts.held(workload.project_id, workload.pool_id, workload.type, workload.resources, -1)
+    return replace(workload, is_holding=False, revision=workload.revision + 1)
+
+
+def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Workload:
+    if workload.engine_ref == engine_ref:
+        return workload
+    _guarded(tx, "set_engine_ref", workload, engine_ref=engine_ref)
+    return replace(workload, engine_ref=engine_ref, revision=workload.revision + 1)
+
+
+def mark_deleted(tx: Transaction, workload: Workload) -> Workload:
+    """Take it out of every count at once; its processes and rows go when they can."""
+    changed = tx.execute(SQL["mark_deleted"], {"workload_id": workload.id})
+    if changed.rowcount == 0:
+        return workload
+    tx.counts.workload(
+        workload.project_id, workload.pool_id, workload.type, workload.view.statistics, -1
+    )
+    tx.has_work = True
+    return replace(workload, is_deleted=True, revision=workload.revision + 1)
+
+
+def list_purgeable(connection: Connection) -> list[tuple[int, str | None, str | None]]:
+    """(workload id, attempt id, engine ref) of deleted workloads that nothing runs for any more."""
+    rows = connection.execute(SQL["list_deleted"], {"limit": PURGE_BATCH})
+    return [(workload_id, attempt, ref) for workload_id, attempt, ref, _ in rows]
+
+
+def purge_workload(tx: Transaction, workload_id: int) -> None:
+    """Drop every row of a deleted workload, and of its job when it was the last of it."""
+    key = {"workload_id": workload_id}
+    tx.execute(SQL["delete_events"], key)
+    version = tx.execute(SQL["delete_version"], key).fetchone()
+    tx.execute(SQL["delete_workload"], key)
+    if version is not None:
+        tx.execute(SQL["delete_empty_job"], {"job_id": version[0]})
+
+
+def _guarded(tx: Transaction, statement: str, workload: Workload, **values: object) -> None:
+    changed = tx.execute(
+        SQL[statement], {"workload_id": workload.id, "revision": workload.revision, **values}
+    )
+    if changed.rowcount == 0:
+        raise StaleWrite(f"Workload {workload.id} was changed meanwhile.")
+
+
+def _workload(row: Sequence[Any]) -> Workload:
+    return Workload(
+        id=row[0],
+        project_id=row[1],
+        pool_id=row[2],
+        partition=row[3],
+        type=WorkloadType(row[4]),
+        task=Resources(cpu_millis=row[5], memory_mib=row[6], gpu_count=row[7], npu_count=row[8]),
+        task_count=row[9],
+        priority=row[10],
+        phase=Phase(row[11]),
+        reason=Reason(row[12]),
+        message=row[13],
+        is_deleted=bool(row[14]),
+        is_holding=bool(row[15]),
+        attempt_id=row[16],
+        engine_ref=row[17],
+        placements=_PLACEMENTS.decode(row[18]),
+        created_at_ms=row[19],
+        phase_since_ms=row[20],
+        started_at_ms=row[21],
+        ended_at_ms=row[22],
+        revision=row[23],
+    )
+
+
+def list_pool_workloads(
+    connection: Connection,
+    *,
+    project_id: str,
+    pool_id: str,
+    types: Sequence[str] | None,
+    phases: Sequence[str] | None,
+    hosts: Sequence[str] | None,
+    is_ascending: bool,
+    offset: int,
+    limit: int,
+) -> tuple[int, list[tuple[Any, ...]]]:
+    """(how many match, the page of rows)."""
+    filters = {
+        "project_id": project_id,
+        "pool_id": pool_id,
+        "types": None if types is None else json.dumps(types),
+        "phases": None if phases is None else json.dumps(phases),
+        "host": None if hosts is None else json.dumps(hosts),
+    }
+    [total] = connection.execute(SQL["count_pool_workloads"], filters).fetchone()
+    rows = connection.execute(
+        SQL["list_pool_workloads"],
+        {**filters, "direction": 1 if is_ascending else -1, "limit": limit, "offset": offset},
+    ).fetchall()
+    return total, rows
+
+
+def queue_positions(connection: Connection, partition: str) -> dict[int, int]:
+    """The place of each queued workload in its partition's queue; 1 is next."""
+    rows = connection.execute(SQL["queue_order"], {"partition": partition})
+    return {workload_id: place for place, (workload_id,) in enumerate(rows, start=1)}
