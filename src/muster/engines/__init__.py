@@ -1,0 +1,1 @@
+"""Runs workloads somewhere: start, observe, stop."""

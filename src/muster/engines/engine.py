@@ -1,0 +1,142 @@
+"""The Protocol that every engine keeps, and the values it speaks in.
+
+An engine runs workloads and reports; it never decides. Its contract suite is
+`tests/engines/contract.py`.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NewType, Protocol
+
+from muster.domain.placement import TaskPlacement
+
+EngineRef = NewType("EngineRef", str)  # how an engine names an attempt that it knows
+
+OBSERVE_BATCH_MAX: Final = 10_000
+LOG_CHUNK_BYTES_MAX: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Everything an engine needs to start one attempt of a workload."""
+
+    attempt_id: str  # 32 hex digits; never used twice
+    argv: tuple[str, ...]  # the user's command; never passed through a shell
+    environment: Mapping[str, str]  # what every task gets; the engine adds what differs by task
+    code: Path | None  # a folder to copy into each task's working directory; None: starts empty
+    folder: Path  # the attempt's own job folder; see `domain/jobfolder.py`; made by the engine
+    tasks: tuple[TaskPlacement, ...]
+
+
+class TaskState(StrEnum):
+    STARTING = "Starting"
+    RUNNING = "Running"
+    ENDED = "Ended"
+    GONE = "Gone"  # no process and no result: it will never report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskObservation:
+    """What became of one task."""
+
+    index: int
+    state: TaskState
+    exit_code: int | None = None  # 0-255, or 128 + n for a process ended by signal n; set if ENDED
+    was_stopped: bool = False  # it ended because `stop` asked it to
+    started_at_ms: int | None = None
+    ended_at_ms: int | None = None
+    message: str = ""  # why it could not be started, for people; set if the command never ran
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What became of one attempt. No tasks: the engine does not know the attempt at all."""
+
+    tasks: tuple[TaskObservation, ...] = ()
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing of the attempt runs, or will run, any more."""
+        return all(task.state in (TaskState.ENDED, TaskState.GONE) for task in self.tasks)
+
+    @property
+    def is_gone(self) -> bool:
+        """No trace is left of the attempt: nothing runs, and nothing will report."""
+        return all(task.state is TaskState.GONE for task in self.tasks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Health:
+    is_reachable: bool
+    version: str
+    message: str = ""  # what is wrong, and what to do about it
+
+
+class Engine(Protocol):
+    """Runs workloads somewhere. Every method may be called again with the same arguments."""
+
+    name: str
+
+    async def open(self, on_change: Callable[[], None]) -> None:
+        """Find what was started before (by an earlier server too) and begin to watch it.
+
+        `on_change` is called in the event loop, soon after any task starts or ends, and when in
+        doubt: it tells to observe again, nothing more.
+        """
+
+    async def close(self) -> None:
+        """Stop watching. What runs goes on, and is found again by the next `open`."""
+
+    async def start(self, launch: Launch) -> EngineRef:
+        """Start all tasks of an attempt. The same attempt twice starts it once.
+
+        Returns when the tasks are handed over; they may not be up yet. Holds too after a crash
+        between this call and the record of its answer: the second call finds the first.
+
+        Raises:
+            EngineRefused: it can never run as it is.
+            EngineUnavailable: not now; nothing is known, try again.
+        """
+
+    async def find(self, attempt_id: str, folder: Path) -> EngineRef | None:
+        """The reference of an attempt that was started, or None."""
+
+    async def observe(self, refs: Collection[EngineRef]) -> Mapping[EngineRef, Observation]:
+        """Report what became of many attempts. Asking changes nothing.
+
+        Args:
+            refs: as returned by `start`. At most OBSERVE_BATCH_MAX of them.
+
+        Returns:
+            One observation a ref. A ref the engine does not know maps to one without tasks.
+
+        Raises:
+            EngineUnavailable: nothing is known, nothing changed.
+        """
+
+    async def stop(self, ref: EngineRef, grace_seconds: float) -> None:
+        """Ask every task to end, and kill every process of the attempt after the grace time.
+
+        Those that left the process group or the session too. Returns at once; `observe` tells when
+        the last process is gone. An attempt that has ended, or is not known, is left as it is; one
+        that has not come up yet never will.
+        """
+
+    async def read_log(
+        self, ref: EngineRef, task_index: int, offset: int, limit: int
+    ) -> tuple[bytes, int]:
+        """Bytes of a task's log exactly as written, from `offset`, and the next offset.
+
+        At most `limit` (LOG_CHUNK_BYTES_MAX) of them; none when nothing is written there yet.
+
+        Raises:
+            LogNotReady: the task has written no log yet.
+        """
+
+    async def forget(self, ref: EngineRef) -> None:
+        """Drop every trace of an attempt that has ended, its job folder too."""
+
+    async def health(self) -> Health:
+        """Whether the engine answers."""

@@ -1,0 +1,525 @@
+"""Runs workloads as processes of this machine.
+
+Each task has a shim (`shim.py`), which outlives the server. What is true of a task is in its files
+and in whether its shim lives; `judge` reads both. This module keeps what it has read of attempts
+that may still change, and nothing of the others: no call gets slower with their number.
+
+"""
+
+import asyncio
+import contextlib
+import os
+import platform
+import socket
+import stat
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from signal import SIGTERM
+from typing import Final, ParamSpec, TypeVar
+
+import structlog
+
+from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady, MusterError
+from muster.domain.jobfolder import log_file, task_folder
+from muster.engines import environment, processes, shim
+from muster.engines.attemptfiles import (
+    ATTEMPT_FILE,
+    LIVE_FOLDER,
+    AttemptRecord,
+    ask_to_stop,
+    end_orphans,
+    fence_rest,
+    is_claimed,
+    judge,
+    prepare,
+    read_claim,
+    read_ended,
+    read_part,
+    read_result,
+    read_state,
+    remove,
+    take_lock,
+    unmark_live,
+)
+from muster.engines.engine import (
+    LOG_CHUNK_BYTES_MAX,
+    EngineRef,
+    Health,
+    Launch,
+    Observation,
+    TaskObservation,
+    TaskState,
+)
+from muster.engines.nursery import Nursery, Shims
+
+THREADS_MAX: Final = 8  # for files; its own, so that a large copy does not hold up the database
+SWEEP_SECONDS: Final = 2.0  # wake-ups come at once; should one be missed, nothing hangs
+SETTLE_WAIT_SECONDS: Final = 5.0
+REMEMBERED_MAX: Final = 10_000  # ended attempts whose last observation is kept in memory
+# Below the range from which the kernel hands out ports by itself (32768 to 60999).
+MASTER_PORTS: Final = range(20_000, 32_000)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = structlog.get_logger()
+
+
+OVER: Final = frozenset({TaskState.ENDED, TaskState.GONE})
+
+
+@dataclass(slots=True)
+class _Task:
+    """A task that may still change, as far as this server has seen it."""
+
+    folder: Path
+    seen: TaskObservation
+    pidfd: int | None = None  # of its shim; None when that is not there, or not yet
+    is_cleared: bool = False  # its shim is lost, and what that left behind has been ended
+    clearing: asyncio.Task[None] | None = None
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """An attempt that may still change."""
+
+    id: str
+    folder: Path
+    master_port: int
+    tasks: list[_Task]
+    starting: asyncio.Task[None] | None = None  # until its shims have been given the word to go
+    line: socket.socket | None = None  # on which shims say that they are up
+    stop_grace_seconds: float | None = None  # a stop that came while it was being started
+    stopping: asyncio.Lock = field(default_factory=asyncio.Lock)  # one writer of stop.json
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def observation(self) -> Observation:
+        return Observation(tasks=tuple(task.seen for task in self.tasks))
+
+    @property
+    def is_over(self) -> bool:
+        return all(task.seen.state in OVER for task in self.tasks)
+
+
+class LocalEngine:
+    """Keeps the promises of `engine.Engine`. The reference of an attempt is its id.
+
+    The folder of a launch must be `jobs_folder / attempt_id`.
+    """
+
+    name = "local"
+
+    def __init__(self, jobs_folder: Path) -> None:
+        self._jobs_folder = jobs_folder.absolute()
+        self._attempts: dict[str, _Attempt] = {}
+        self._remembered: OrderedDict[str, Observation] = OrderedDict()
+        self._background: set[asyncio.Task[None]] = set()
+        self._is_open = False
+
+    async def open(self, on_change: Callable[[], None]) -> None:
+        """Take the jobs folder over, find what lives in it, and watch that.
+
+        Raises:
+            EngineUnavailable: not Linux, or another server has the folder.
+        """
+        assert not self._is_open, "open() twice"
+        processes.require_support()
+        self._loop = asyncio.get_running_loop()
+        self._on_change = on_change
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="local-engine")
+        try:
+            self._nursery, found = await self._in_thread(take_over, self._jobs_folder)
+        except BaseException:
+            self._threads.shutdown()
+            raise
+        self._is_open = True
+        for attempt in found:
+            self._attempts[attempt.id] = attempt
+            self._watch(attempt)
+            self._look_at_all(attempt)
+        self._sweeper = self._loop.create_task(self._sweep())
+        on_change()
+
+    async def close(self) -> None:
+        if not self._is_open:
+            return
+        self._is_open = False
+        self._sweeper.cancel()
+        await asyncio.gather(self._sweeper, return_exceptions=True)
+        while finishing := set(self._background):  # each is short, but may call for another
+            await asyncio.gather(*finishing, return_exceptions=True)
+            self._background -= finishing
+        for attempt in self._attempts.values():
+            self._unwatch(attempt)
+        self._attempts.clear()
+        self._remembered.clear()
+        await self._in_thread(self._nursery.close)
+        self._threads.shutdown()
+
+    async def start(self, launch: Launch) -> EngineRef:
+        attempt = self._attempts.get(launch.attempt_id)
+        if attempt is None and not self._is_claimed(launch.folder):
+            attempt = self._begin(launch)
+        if attempt is not None and attempt.starting is not None:
+            # Shielded: who gives up waiting must not leave half an attempt behind.
+            await asyncio.shield(attempt.starting)
+        return EngineRef(launch.attempt_id)
+
+    async def find(self, attempt_id: str, folder: Path) -> EngineRef | None:
+        if attempt_id in self._attempts or self._is_claimed(folder):
+            return EngineRef(attempt_id)
+        return None
+
+    async def observe(self, refs: Collection[EngineRef]) -> Mapping[EngineRef, Observation]:
+        known = {ref: seen for ref in refs if (seen := self._find_known(ref)) is not None}
+        unread = [ref for ref in refs if ref not in known]
+        if unread:
+            known.update(await self._in_thread(self._read_ended, unread))
+            for ref in unread:
+                # What was started while we read is known better by now.
+                if (seen := self._find_known(ref)) is not None:
+                    known[ref] = seen
+                elif ref in known:
+                    self._remember(ref, known[ref])
+        return {ref: known.get(ref, Observation()) for ref in refs}
+
+    async def stop(self, ref: EngineRef, grace_seconds: float) -> None:
+        attempt = self._attempts.get(ref)
+        if attempt is None:
+            await self._in_thread(fence_rest, self._jobs_folder / ref)
+            self._remembered.pop(ref, None)
+        elif attempt.starting is not None:
+            earlier = attempt.stop_grace_seconds
+            attempt.stop_grace_seconds = min(
+                grace_seconds, grace_seconds if earlier is None else earlier
+            )
+        else:
+            await self._stop(attempt, grace_seconds)
+
+    async def read_log(
+        self, ref: EngineRef, task_index: int, offset: int, limit: int
+    ) -> tuple[bytes, int]:
+        file = log_file(self._jobs_folder / ref, task_index)
+        data = await self._in_thread(read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX))
+        if data is None:
+            raise LogNotReady(f"Task {task_index} has written no log yet. Ask again later.")
+        return data, offset + len(data)
+
+    async def forget(self, ref: EngineRef) -> None:
+        attempt = self._attempts.get(ref)
+        if attempt is not None:
+            if not attempt.is_over:
+                return
+            try:
+                async with asyncio.timeout(SETTLE_WAIT_SECONDS):
+                    await attempt.settled.wait()  # its shims are about to end
+            except TimeoutError as error:
+                raise EngineUnavailable(f"The shims of the attempt {ref} do not end.") from error
+        self._remembered.pop(ref, None)
+        await self._in_thread(remove, self._jobs_folder, ref)
+
+    async def health(self) -> Health:
+        version = f"Linux {platform.release()}"
+        if not self._is_open:
+            return Health(is_reachable=False, version=version, message="The engine is not open.")
+        if not os.access(self._jobs_folder, os.W_OK):
+            message = f"{self._jobs_folder} cannot be written; make it writable for this server."
+            return Health(is_reachable=False, version=version, message=message)
+        return Health(is_reachable=True, version=version)
+
+    def _is_claimed(self, folder: Path) -> bool:
+        """Asked in the event loop, so that nobody else begins the attempt in between."""
+        try:
+            return is_claimed(folder)
+        except OSError as error:
+            raise EngineUnavailable(f"The job folder {folder} cannot be read: {error}") from error
+
+    def _begin(self, launch: Launch) -> _Attempt:
+        """Enter the attempt, so that every other call sees it from now on, and start it."""
+        assert self._is_open, "start() before open()"
+        assert launch.folder.absolute() == self._jobs_folder / launch.attempt_id, launch.folder
+        assert launch.argv, "a launch has a command"
+        refuse_what_cannot_run(launch)
+        taken = {attempt.master_port for attempt in self._attempts.values()}
+        attempt = _Attempt(
+            id=launch.attempt_id,
+            folder=self._jobs_folder / launch.attempt_id,
+            master_port=find_free_port(taken, first=int(launch.attempt_id[:8], 16)),
+            tasks=[
+                _Task(
+                    folder=task_folder(self._jobs_folder / launch.attempt_id, index),
+                    seen=TaskObservation(index=index, state=TaskState.STARTING),
+                )
+                for index in range(len(launch.tasks))
+            ],
+        )
+        self._attempts[attempt.id] = attempt
+        attempt.starting = self._run_in_background(self._start(launch, attempt))
+        return attempt
+
+    async def _start(self, launch: Launch, attempt: _Attempt) -> None:
+        try:
+            shims = await self._in_thread(self._prepare_and_spawn, launch, attempt.master_port)
+        except BaseException:
+            del self._attempts[attempt.id]
+            attempt.settled.set()
+            raise
+        finally:
+            attempt.starting = None
+        attempt.line = shims.line
+        for task, pidfd in zip(attempt.tasks, shims.pidfds, strict=True):
+            task.pidfd = pidfd
+        self._watch(attempt)
+        if attempt.stop_grace_seconds is None:
+            with contextlib.suppress(OSError):  # killed already: their pidfds tell
+                attempt.line.send(shim.GO * len(attempt.tasks))
+        else:
+            await self._stop(attempt, attempt.stop_grace_seconds)
+            self._close_line(attempt)  # without the word to go, they end
+
+    def _prepare_and_spawn(self, launch: Launch, master_port: int) -> Shims:
+        prepare(launch, self._jobs_folder, master_port=master_port)
+        return self._nursery.spawn(
+            [str(task_folder(launch.folder, task.index)) for task in launch.tasks]
+        )
+
+    async def _stop(self, attempt: _Attempt, grace_seconds: float) -> None:
+        open_tasks = [task for task in attempt.tasks if task.seen.state not in OVER]
+        async with attempt.stopping:
+            await self._in_thread(ask_to_stop, [t.folder for t in open_tasks], grace_seconds)
+        for task in open_tasks:
+            self._look(attempt, task)
+            # A pidfd is used only in the event loop, which alone closes it.
+            if task.pidfd is not None and task.seen.state is TaskState.RUNNING:
+                processes.send_signal(task.pidfd, SIGTERM)
+
+    def _watch(self, attempt: _Attempt) -> None:
+        for task in attempt.tasks:
+            if task.pidfd is not None:
+                self._loop.add_reader(task.pidfd, self._on_shim_ended, attempt, task)
+        if attempt.line is not None:
+            self._loop.add_reader(attempt.line, self._on_line, attempt)
+
+    def _unwatch(self, attempt: _Attempt) -> None:
+        self._close_line(attempt)
+        for task in attempt.tasks:
+            self._close_pidfd(task)
+
+    def _on_line(self, attempt: _Attempt) -> None:
+        assert attempt.line is not None
+        try:
+            is_closed = not attempt.line.recv(shim.TASKS_MAX)
+        except OSError:  # reset: a shim was killed before it read its word
+            is_closed = True
+        if is_closed:
+            self._close_line(attempt)
+        for task in attempt.tasks:
+            if task.seen.state is TaskState.STARTING:
+                self._look(attempt, task)
+
+    def _on_shim_ended(self, attempt: _Attempt, task: _Task) -> None:
+        self._close_pidfd(task)
+        self._look(attempt, task)
+
+    def _close_line(self, attempt: _Attempt) -> None:
+        if attempt.line is not None:
+            self._loop.remove_reader(attempt.line)
+            attempt.line.close()
+            attempt.line = None
+
+    def _close_pidfd(self, task: _Task) -> None:
+        if task.pidfd is not None:
+            self._loop.remove_reader(task.pidfd)
+            os.close(task.pidfd)
+            task.pidfd = None
+
+    def _look_at_all(self, attempt: _Attempt) -> None:
+        for task in attempt.tasks:
+            self._look(attempt, task)
+
+    def _look(self, attempt: _Attempt, task: _Task) -> None:
+        """Read again what is true of a task, and tell when that has changed."""
+        try:
+            claim, result = read_claim(task.folder), read_result(task.folder)
+        except OSError:
+            # Nothing is known, so nothing has changed; the sweep looks again.
+            log.exception("task_unreadable", attempt_id=attempt.id, task_index=task.seen.index)
+            return
+        seen = judge(task.seen.index, claim=claim, result=result, is_watched=task.pidfd is not None)
+        if seen.state is TaskState.GONE and claim is not None and not task.is_cleared:
+            # The shim is lost. What it watched over is ended first, so that GONE means gone.
+            if task.clearing is None:
+                task.clearing = self._run_in_background(self._clear(attempt, task))
+            seen = replace(seen, state=TaskState.RUNNING)
+        has_changed, task.seen = seen != task.seen, seen
+        if attempt.is_over and all(task.pidfd is None for task in attempt.tasks):
+            self._settle(attempt)
+        if has_changed:
+            self._on_change()
+
+    async def _clear(self, attempt: _Attempt, task: _Task) -> None:
+        """End what a lost shim left behind. The sweep calls again where this was not enough."""
+        markers = environment.markers(attempt.id, task.seen.index)
+        try:
+            task.is_cleared = await self._in_thread(
+                end_orphans, [f"{name}={value}" for name, value in markers.items()]
+            )
+        finally:
+            task.clearing = None
+        if task.is_cleared:
+            log.warning("task_lost", attempt_id=attempt.id, task_index=task.seen.index)
+            self._look(attempt, task)
+
+    def _settle(self, attempt: _Attempt) -> None:
+        """Nothing can happen to the attempt any more: keep what was seen, and no more of it."""
+        if attempt.settled.is_set():
+            return
+        attempt.settled.set()
+        self._unwatch(attempt)
+        del self._attempts[attempt.id]
+        self._remember(attempt.id, attempt.observation)
+        # At once, not in a thread: a start that follows marks it again, and must not be overtaken.
+        # A mark that stays is read once more by the next server, and does no harm.
+        with contextlib.suppress(OSError):
+            unmark_live(self._jobs_folder, attempt.id)
+
+    async def _sweep(self) -> None:
+        """Find out what a missed wake-up would have told."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            try:
+                self._look_for_missed_changes()
+            except Exception:  # a sweep that fails must not be the last one
+                log.exception("local_engine_sweep_failed")
+
+    def _look_for_missed_changes(self) -> None:
+        watched = {
+            task.pidfd: (attempt, task)
+            for attempt in self._attempts.values()
+            for task in attempt.tasks
+            if task.pidfd is not None
+        }
+        for pidfd in processes.find_ended(watched):
+            self._on_shim_ended(*watched[pidfd])
+        for attempt in list(self._attempts.values()):
+            if attempt.starting is None:
+                self._look_at_unsure(attempt)
+
+    def _look_at_unsure(self, attempt: _Attempt) -> None:
+        for task in attempt.tasks:
+            is_unwatched = task.pidfd is None and task.seen.state not in OVER
+            if task.seen.state is TaskState.STARTING or is_unwatched:
+                self._look(attempt, task)
+
+    def _find_known(self, ref: EngineRef) -> Observation | None:
+        attempt = self._attempts.get(ref)
+        return attempt.observation if attempt else self._remembered.get(ref)
+
+    def _read_ended(self, refs: Collection[EngineRef]) -> dict[EngineRef, Observation]:
+        found = {ref: read_ended(self._jobs_folder / ref) for ref in refs}
+        return {ref: seen for ref, seen in found.items() if seen is not None}
+
+    def _remember(self, attempt_id: str, seen: Observation) -> None:
+        self._remembered[attempt_id] = seen
+        if len(self._remembered) > REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+
+    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do what blocks elsewhere. What the system refuses now, it may allow later."""
+        work = partial(function, *args, **kwargs)
+        try:
+            return await self._loop.run_in_executor(self._threads, work)
+        except OSError as error:
+            raise EngineUnavailable(
+                f"The local engine cannot work in {self._jobs_folder}: {error}"
+            ) from error
+
+    def _run_in_background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._on_background_done)
+        return task
+
+    def _on_background_done(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        error = None if task.cancelled() else task.exception()
+        # What a start has to say is told to who waits for it; of the rest nobody would hear.
+        if error is not None and not isinstance(error, MusterError):
+            log.error("local_engine_task_failed", exc_info=error)
+
+
+def take_over(jobs_folder: Path) -> tuple[Nursery, list[_Attempt]]:
+    """Become the one server of a jobs folder, and find what lives in it."""
+    jobs_folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
+    (jobs_folder / LIVE_FOLDER).mkdir(exist_ok=True)
+    lock_fd = take_lock(jobs_folder)
+    found = find_live(jobs_folder)
+    return Nursery(jobs_folder, lock_fd=lock_fd), found
+
+
+def find_live(jobs_folder: Path) -> list[_Attempt]:
+    """Every attempt that an earlier server has seen no end of."""
+    attempts = []
+    for mark in (jobs_folder / LIVE_FOLDER).iterdir():
+        record = read_state(jobs_folder / mark.name / ATTEMPT_FILE, AttemptRecord)
+        if record is None:
+            mark.unlink()  # that server ended before the folder was ready: nothing was started
+            continue
+        attempts.append(
+            _Attempt(
+                id=mark.name,
+                folder=jobs_folder / mark.name,
+                master_port=record.master_port,
+                tasks=[
+                    adopt_task(task_folder(jobs_folder / mark.name, index), index)
+                    for index in range(record.task_count)
+                ],
+            )
+        )
+    return attempts
+
+
+def adopt_task(folder: Path, index: int) -> _Task:
+    task = _Task(folder=folder, seen=TaskObservation(index=index, state=TaskState.STARTING))
+    claim = read_claim(folder)
+    if claim is not None and claim.fenced_at_ms is None:
+        task.pidfd = processes.open_process(claim.identity)
+        # Nothing outlives the machine's own restart.
+        task.is_cleared = claim.boot_id != shim.read_boot_id()
+    return task
+
+
+def refuse_what_cannot_run(launch: Launch) -> None:
+    if len(launch.tasks) > shim.TASKS_MAX:
+        raise EngineRefused(
+            f"The local engine runs at most {shim.TASKS_MAX} tasks of one job;"
+            f" this one has {len(launch.tasks)}. Ask for fewer nodes."
+        )
+    if launch.code is not None and not launch.code.is_dir():
+        raise EngineRefused(f"There is no code folder {launch.code} any more. Submit it again.")
+
+
+def find_free_port(taken: Collection[int], *, first: int) -> int:
+    """A port that no attempt has and nobody listens on, looking from the `first`-th on."""
+    for step in range(len(MASTER_PORTS)):
+        port = MASTER_PORTS[(first + step) % len(MASTER_PORTS)]
+        if port not in taken and is_free(port):
+            return port
+    raise EngineUnavailable(
+        f"No port is free from {MASTER_PORTS.start} to {MASTER_PORTS.stop - 1}."
+    )
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as listener:
+        try:
+            listener.bind(("", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,444 @@
+"""What every engine promises; run on each of them.
+
+A test module for an engine subclasses `EngineContract` and gives it a `bench` fixture.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from muster.domain.errors import LogNotReady
+from muster.domain.placement import TaskPlacement
+from muster.engines.engine import Engine, EngineRef, Launch, Observation, TaskState
+from tests.engines.fake import KILLED, TERMINATED, Program
+
+DEADLINE_SECONDS: Final = 30.0
+LOG_AGAIN_SECONDS: Final = 0.01
+LONG_GRACE_SECONDS: Final = 600.0
+
+BYTES: Final = bytes(range(256)) * 40
+
+
+def program(
+    source: str,
+    *,
+    exit_code: int | None = None,
+    output: bytes = b"",
+    stop_exit_code: int | None = TERMINATED,
+) -> Program:
+    """A Python program that starts fast, and what it comes to."""
+    return Program(
+        argv=(sys.executable, "-I", "-S", "-c", source),
+        exit_code_of=lambda _index: exit_code,
+        output=output,
+        stop_exit_code=stop_exit_code,
+    )
+
+
+SUCCEEDS: Final = program("pass", exit_code=0)
+FAILS: Final = program("raise SystemExit(3)", exit_code=3)
+IS_KILLED: Final = program("import os; os.kill(os.getpid(), 9)", exit_code=KILLED)
+PRINTS_BYTES: Final = program(
+    "import os\nfor _ in range(40): os.write(1, bytes(range(256)))", exit_code=0, output=BYTES
+)
+PRINTS_TO_BOTH: Final = program(
+    "import os; os.write(2, b'bad\\n'); os.write(1, b'good\\n')", exit_code=0, output=b"bad\ngood\n"
+)
+WAITS: Final = program("import os, time; os.write(1, b'up\\n'); time.sleep(600)", output=b"up\n")
+IGNORES_STOP: Final = program(
+    "import os, signal, time\n"
+    "signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(1, b'up\\n'); time.sleep(600)",
+    output=b"up\n",
+    stop_exit_code=None,
+)
+CLEANS_UP: Final = program(
+    "import os, signal, time\n"
+    "signal.signal(signal.SIGTERM, lambda *_: os._exit(5))\n"
+    "os.write(1, b'up\\n'); time.sleep(600)",
+    output=b"up\n",
+    stop_exit_code=5,
+)
+SECOND_TASK_FAILS: Final = Program(
+    argv=(
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        "import os, time\n"
+        "os.write(1, b'up\\n')\n"
+        "time.sleep(600) if os.environ['VC_TASK_INDEX'] != '1' else os._exit(3)",
+    ),
+    exit_code_of=lambda index: 3 if index == 1 else None,
+    output=b"up\n",
+)
+IS_MISSING: Final = Program(
+    argv=("/no/such/program",), exit_code_of=lambda _index: 127, message="There is no such program."
+)
+PROGRAMS: Final = (
+    SUCCEEDS,
+    FAILS,
+    IS_KILLED,
+    PRINTS_BYTES,
+    PRINTS_TO_BOTH,
+    WAITS,
+    IGNORES_STOP,
+    CLEANS_UP,
+    SECOND_TASK_FAILS,
+    IS_MISSING,
+)
+
+
+class Bench:
+    """An engine that is open, and what a test needs around it."""
+
+    def __init__(self, engine: Engine, jobs_folder: Path) -> None:
+        self.engine = engine
+        self.jobs_folder = jobs_folder
+        self.changed = asyncio.Event()
+
+    async def open(self) -> None:
+        await self.engine.open(self.changed.set)
+
+    async def restart(self) -> None:
+        """Put another server in the place of this one."""
+        await self.engine.close()
+        self.engine = self.make_engine()
+        await self.open()
+
+    def make_engine(self) -> Engine:
+        """An engine that finds what the one before it has left."""
+        raise NotImplementedError
+
+    async def wait(self) -> None:
+        """Wait until something may have changed."""
+        await self.changed.wait()
+
+    def launch(self, what: Program, *, task_count: int = 1) -> Launch:
+        attempt_id = uuid4().hex
+        return Launch(
+            attempt_id=attempt_id,
+            argv=what.argv,
+            environment={},
+            code=None,
+            folder=self.jobs_folder / attempt_id,
+            tasks=tuple(
+                TaskPlacement(index=index, node_name=f"node-{index}") for index in range(task_count)
+            ),
+        )
+
+    async def observe(self, ref: EngineRef) -> Observation:
+        return (await self.engine.observe([ref]))[ref]
+
+    async def until(self, ref: EngineRef, is_so: Callable[[Observation], bool]) -> Observation:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                self.changed.clear()
+                seen = await self.observe(ref)
+                if is_so(seen):
+                    return seen
+                await self.wait()
+
+    async def until_ended(self, ref: EngineRef) -> Observation:
+        return await self.until(ref, lambda seen: states(seen) == {TaskState.ENDED})
+
+    async def until_log(self, ref: EngineRef, data: bytes, *, task_index: int = 0) -> None:
+        """Wait until the task's own code has got somewhere: it says so in its log."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while data not in await self.read_log(ref, task_index):  # noqa: ASYNC110 - a file
+                await asyncio.sleep(LOG_AGAIN_SECONDS)
+
+    async def read_log(self, ref: EngineRef, task_index: int = 0) -> bytes:
+        try:
+            return (await self.engine.read_log(ref, task_index, 0, 1 << 20))[0]
+        except LogNotReady:
+            return b""
+
+    async def start_waiting(self) -> EngineRef:
+        """An attempt of one task that runs until it is stopped, and is up."""
+        ref = await self.engine.start(self.launch(WAITS))
+        await self.until_log(ref, b"up\n")
+        return ref
+
+
+def states(seen: Observation) -> set[TaskState]:
+    return {task.state for task in seen.tasks}
+
+
+@pytest.mark.asyncio
+class EngineContract:
+    """The promises in the docstrings of `muster.engines.engine.Engine`, one a test."""
+
+    @pytest.mark.parametrize(
+        ("what", "exit_code"), [(SUCCEEDS, 0), (FAILS, 3), (IS_KILLED, 128 + 9)]
+    )
+    async def test_an_ended_task_reports_its_exit_code(
+        self, bench: Bench, what: Program, exit_code: int
+    ) -> None:
+        ref = await bench.engine.start(bench.launch(what))
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert (task.exit_code, task.was_stopped, task.message) == (exit_code, False, "")
+
+    async def test_an_ended_task_reports_when_it_started_and_ended(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(SUCCEEDS))
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert task.started_at_ms is not None
+        assert task.ended_at_ms is not None
+        assert 0 < task.started_at_ms <= task.ended_at_ms
+
+    async def test_a_running_task_reports_when_it_started(self, bench: Bench) -> None:
+        ref = await bench.start_waiting()
+
+        (task,) = (await bench.until(ref, lambda s: states(s) == {TaskState.RUNNING})).tasks
+        assert task.started_at_ms is not None
+        assert (task.exit_code, task.ended_at_ms) == (None, None)
+
+    async def test_a_command_that_cannot_be_started_ends_with_a_message(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(IS_MISSING))
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert task.exit_code == 127
+        assert task.message
+
+    async def test_every_task_of_an_attempt_is_started(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(PRINTS_TO_BOTH, task_count=3))
+
+        seen = await bench.until_ended(ref)
+        assert [task.index for task in seen.tasks] == [0, 1, 2]
+        assert [await bench.read_log(ref, index) for index in range(3)] == [b"bad\ngood\n"] * 3
+
+    async def test_a_task_that_fails_leaves_the_others_running(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(SECOND_TASK_FAILS, task_count=3))
+
+        seen = await bench.until(ref, lambda s: s.tasks[1].state is TaskState.ENDED)
+        assert seen.tasks[1].exit_code == 3
+        for index in (0, 2):
+            await bench.until_log(ref, b"up\n", task_index=index)
+            assert (await bench.observe(ref)).tasks[index].state is TaskState.RUNNING
+
+    async def test_the_same_attempt_started_twice_runs_once(self, bench: Bench) -> None:
+        launch = bench.launch(PRINTS_TO_BOTH)
+
+        first = await bench.engine.start(launch)
+        second = await bench.engine.start(launch)
+        await bench.until_ended(first)
+        third = await bench.engine.start(launch)
+
+        assert first == second == third
+        await bench.until_ended(first)
+        assert await bench.read_log(first) == b"bad\ngood\n"
+
+    async def test_the_same_attempt_started_at_the_same_time_runs_once(self, bench: Bench) -> None:
+        launch = bench.launch(PRINTS_TO_BOTH)
+
+        refs = await asyncio.gather(*(bench.engine.start(launch) for _ in range(5)))
+
+        assert len(set(refs)) == 1
+        await bench.until_ended(refs[0])
+        assert await bench.read_log(refs[0]) == b"bad\ngood\n"
+
+    async def test_a_stopped_task_ends_and_says_why(self, bench: Bench) -> None:
+        ref = await bench.start_waiting()
+
+        await bench.engine.stop(ref, LONG_GRACE_SECONDS)
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert (task.exit_code, task.was_stopped) == (TERMINATED, True)
+
+    async def test_a_stopped_task_may_clean_up_and_choose_its_exit_code(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(CLEANS_UP))
+        await bench.until_log(ref, b"up\n")
+
+        await bench.engine.stop(ref, LONG_GRACE_SECONDS)
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert (task.exit_code, task.was_stopped) == (5, True)
+
+    async def test_a_task_that_ignores_the_stop_is_killed_after_the_grace_time(
+        self, bench: Bench
+    ) -> None:
+        ref = await bench.engine.start(bench.launch(IGNORES_STOP))
+        await bench.until_log(ref, b"up\n")
+
+        await bench.engine.stop(ref, 0.2)
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert (task.exit_code, task.was_stopped) == (KILLED, True)
+        assert task.started_at_ms is not None
+        assert task.ended_at_ms is not None
+        assert task.ended_at_ms - task.started_at_ms >= 200
+
+    async def test_a_later_stop_may_hurry_but_not_put_off(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(IGNORES_STOP))
+        await bench.until_log(ref, b"up\n")
+
+        for grace_seconds in (LONG_GRACE_SECONDS, 0.1, LONG_GRACE_SECONDS):
+            await bench.engine.stop(ref, grace_seconds)
+
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert (task.exit_code, task.was_stopped) == (KILLED, True)
+
+    async def test_every_task_of_a_stopped_attempt_ends(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(WAITS, task_count=3))
+
+        await bench.engine.stop(ref, LONG_GRACE_SECONDS)
+
+        seen = await bench.until_ended(ref)
+        assert [task.was_stopped for task in seen.tasks] == [True] * 3
+
+    async def test_a_stop_right_after_the_start_ends_the_attempt(self, bench: Bench) -> None:
+        launch = bench.launch(WAITS, task_count=2)
+        starting = asyncio.create_task(bench.engine.start(launch))
+        await asyncio.sleep(0)
+
+        await bench.engine.stop(EngineRef(launch.attempt_id), LONG_GRACE_SECONDS)
+        ref = await starting
+        await bench.engine.stop(ref, LONG_GRACE_SECONDS)
+
+        seen = await bench.until_ended(ref)
+        assert [(task.exit_code, task.was_stopped) for task in seen.tasks] == [(143, True)] * 2
+
+    async def test_a_stop_leaves_an_ended_attempt_as_it_is(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(FAILS))
+        before = await bench.until_ended(ref)
+
+        await bench.engine.stop(ref, 0)
+
+        assert await bench.observe(ref) == before
+
+    async def test_a_stop_of_an_unknown_attempt_changes_nothing(self, bench: Bench) -> None:
+        ref = EngineRef(uuid4().hex)
+
+        await bench.engine.stop(ref, 0)
+
+        assert await bench.observe(ref) == Observation()
+
+    async def test_an_unknown_attempt_has_no_tasks_and_is_gone(self, bench: Bench) -> None:
+        seen = await bench.observe(EngineRef(uuid4().hex))
+
+        assert seen.tasks == ()
+        assert seen.is_gone
+
+    async def test_many_attempts_are_observed_in_one_call(self, bench: Bench) -> None:
+        ended = [await bench.engine.start(bench.launch(SUCCEEDS)) for _ in range(3)]
+        waiting = await bench.start_waiting()
+        unknown = EngineRef(uuid4().hex)
+        for ref in ended:
+            await bench.until_ended(ref)
+
+        seen = await bench.engine.observe([*ended, waiting, unknown])
+
+        assert [states(seen[ref]) for ref in ended] == [{TaskState.ENDED}] * 3
+        assert states(seen[waiting]) == {TaskState.RUNNING}
+        assert seen[unknown] == Observation()
+        assert await bench.engine.observe([]) == {}
+
+    async def test_a_log_is_read_exactly_as_it_was_written(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(PRINTS_BYTES))
+        await bench.until_ended(ref)
+
+        chunks, offset = [], 0
+        while True:
+            chunk, offset = await bench.engine.read_log(ref, 0, offset, 1000)
+            if not chunk:
+                break
+            chunks.append(chunk)
+
+        assert b"".join(chunks) == BYTES
+        assert {len(chunk) for chunk in chunks[:-1]} == {1000}
+        assert offset == len(BYTES)
+
+    async def test_a_log_can_be_read_while_the_task_runs(self, bench: Bench) -> None:
+        ref = await bench.start_waiting()
+
+        assert await bench.engine.read_log(ref, 0, 1, 100) == (b"p\n", 3)
+        assert await bench.engine.read_log(ref, 0, 3, 100) == (b"", 3)
+
+    async def test_a_task_that_never_ran_has_no_log(self, bench: Bench) -> None:
+        with pytest.raises(LogNotReady):
+            await bench.engine.read_log(EngineRef(uuid4().hex), 0, 0, 100)
+
+    async def test_only_an_attempt_that_was_started_is_found(self, bench: Bench) -> None:
+        launch, other = bench.launch(SUCCEEDS), bench.launch(SUCCEEDS)
+
+        ref = await bench.engine.start(launch)
+
+        assert await bench.engine.find(launch.attempt_id, launch.folder) == ref
+        assert await bench.engine.find(other.attempt_id, other.folder) is None
+
+    async def test_a_forgotten_attempt_leaves_no_trace(self, bench: Bench) -> None:
+        launch = bench.launch(PRINTS_TO_BOTH)
+        ref = await bench.engine.start(launch)
+        await bench.until_ended(ref)
+
+        await bench.engine.forget(ref)
+        await bench.engine.forget(ref)
+
+        assert await bench.observe(ref) == Observation()
+        assert await bench.engine.find(launch.attempt_id, launch.folder) is None
+        assert not launch.folder.exists()
+        with pytest.raises(LogNotReady):
+            await bench.engine.read_log(ref, 0, 0, 100)
+
+    async def test_a_running_attempt_is_not_forgotten(self, bench: Bench) -> None:
+        ref = await bench.start_waiting()
+
+        await bench.engine.forget(ref)
+
+        assert states(await bench.observe(ref)) == {TaskState.RUNNING}
+
+    async def test_another_server_finds_what_runs_and_can_stop_it(self, bench: Bench) -> None:
+        launch = bench.launch(WAITS)
+        ref = await bench.engine.start(launch)
+        await bench.until_log(ref, b"up\n")
+
+        await bench.restart()
+
+        assert await bench.engine.find(launch.attempt_id, launch.folder) == ref
+        assert states(await bench.observe(ref)) == {TaskState.RUNNING}
+        await bench.engine.stop(ref, LONG_GRACE_SECONDS)
+        (task,) = (await bench.until_ended(ref)).tasks
+        assert (task.exit_code, task.was_stopped) == (TERMINATED, True)
+
+    async def test_another_server_finds_what_has_ended(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(FAILS))
+        before = await bench.until_ended(ref)
+
+        await bench.restart()
+
+        assert await bench.observe(ref) == before
+
+    async def test_an_attempt_started_again_by_another_server_runs_once(self, bench: Bench) -> None:
+        launch = bench.launch(PRINTS_TO_BOTH)
+        ref = await bench.engine.start(launch)
+        await bench.until_ended(ref)
+
+        await bench.restart()
+
+        assert await bench.engine.start(launch) == ref
+        await bench.until_ended(ref)
+        assert await bench.read_log(ref) == b"bad\ngood\n"
+
+    async def test_a_change_is_told(self, bench: Bench) -> None:
+        bench.changed.clear()
+        ref = await bench.engine.start(bench.launch(WAITS))
+        await asyncio.wait_for(bench.changed.wait(), DEADLINE_SECONDS)
+        await bench.until_log(ref, b"up\n")
+
+        bench.changed.clear()
+        await bench.engine.stop(ref, LONG_GRACE_SECONDS)
+
+        await asyncio.wait_for(bench.changed.wait(), DEADLINE_SECONDS)
+
+    async def test_an_open_engine_is_healthy(self, bench: Bench) -> None:
+        health = await bench.engine.health()
+
+        assert health.is_reachable
+        assert health.version
+        assert not health.message
