@@ -1,0 +1,412 @@
+"""What there is to run on: read from the machine, and from the inventory file where one is given.
+
+[machine]                     # all optional; what is not said is found
+cpus = 64
+memory_gib = 512
+gpus = 8                      # or npus = 8; declared cards need not exist
+card_model = "H200"
+oversubscription = 8          # how many times CPUs and memory may be promised
+
+[[nodes]]                     # in place of [machine]: several machines to act as
+name = "node-a"
+cpus = 64
+memory_gib = 512
+gpus = 8
+card_model = "H200"
+
+[[flavors]]
+code = "gpu.1"
+cpus = 8
+memory_gib = 64
+gpus = 1                      # or npus = 1
+card_model = "H200"
+
+[[engines]]
+name = "PyTorch"
+version = "PyTorch-2.9-python3.11"
+interpreter = "/opt/torch/bin/python"
+
+[[pools]]
+name = "research"             # the id becomes research-PROJECT_ID
+flavor = "gpu.1"              # what each of its nodes offers
+count = 4                     # nodes
+scope = ["Train", "Infer", "Notebook"]
+project = "default"
+"""
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from muster.domain.errors import MusterError
+from muster.domain.flavor import ENGINE_TYPES, OTHER_ENGINE_TYPE, AiEngine, Flavor
+from muster.domain.placement import CardKind, most_that_fit
+from muster.domain.pool import (
+    PUBLIC_PARTITION,
+    Node,
+    Pool,
+    Scope,
+    pool_id_of,
+    pool_over,
+    public_pool,
+)
+from muster.domain.resources import Resources
+from muster.engines.discovery import Machine
+
+OVERSUBSCRIPTION_DEFAULT: Final = 8.0
+SHARED_CPUS_MIN: Final = 16  # any machine takes so many 1-CPU tasks at once
+SHARED_MEMORY_GIB_MIN: Final = 64
+WORKERS_COUNTED_MAX: Final = 1_000
+
+# Code, CPUs, GiB: always there, the first two on machines of any size.
+CPU_FLAVORS: Final = (
+    ("modelarts.vm.cpu.2u", 2, 8),
+    ("modelarts.vm.cpu.1u", 1, 4),
+    ("modelarts.vm.cpu.4u", 4, 16),
+    ("modelarts.vm.cpu.8u", 8, 32),
+)
+_SMALL_CPUS: Final = 2
+
+
+class InventoryInvalid(MusterError):
+    """The inventory file cannot be read, or asks for more cards than there are."""
+
+
+_Positive = Annotated[int, Meta(ge=1)]
+_Count = Annotated[int, Meta(ge=0, le=4096)]
+
+
+class _Struct(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class MachineEntry(_Struct):
+    cpus: _Positive | None = None
+    memory_gib: _Positive | None = None
+    gpus: _Count | None = None
+    npus: _Count | None = None
+    card_model: str | None = None
+    oversubscription: Annotated[float, Meta(ge=1)] = OVERSUBSCRIPTION_DEFAULT
+
+
+class NodeEntry(_Struct):
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9.-]{0,62}$")]
+    cpus: _Positive
+    memory_gib: _Positive
+    gpus: _Count = 0
+    npus: _Count = 0
+    card_model: str = ""
+
+
+class FlavorEntry(_Struct):
+    code: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+    cpus: Annotated[float, Meta(gt=0)]
+    memory_gib: Annotated[float, Meta(gt=0)]
+    gpus: _Count = 0
+    npus: _Count = 0
+    card_model: str = ""
+
+
+class EngineEntry(_Struct):
+    name: str
+    version: str
+    interpreter: str
+
+
+class PoolEntry(_Struct):
+    name: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]{2,23}[a-z0-9]$")]
+    flavor: str
+    count: _Positive
+    scope: list[Scope] = msgspec.field(default_factory=lambda: list(Scope))
+    project: str = "default"
+
+
+class InventoryFile(_Struct):
+    """The TOML file, entry for entry."""
+
+    machine: MachineEntry = msgspec.field(default_factory=MachineEntry)
+    nodes: list[NodeEntry] = []
+    flavors: list[FlavorEntry] = []
+    engines: list[EngineEntry] = []
+    pools: list[PoolEntry] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """What the file and the machine come to. Ids are given by the store; here they are 0."""
+
+    flavors: tuple[Flavor, ...]
+    engines: tuple[AiEngine, ...]
+    public_nodes: tuple[Node, ...]
+    pools: tuple[PoolEntry, ...]
+    pool_nodes: Mapping[int, tuple[Node, ...]]  # by index in `pools`; the partition is not set
+
+
+def read_inventory_file(path: Path) -> InventoryFile:
+    """Parse the file.
+
+    Raises:
+        InventoryInvalid: says which entry is wrong, and how.
+    """
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=InventoryFile)
+    except FileNotFoundError as error:
+        raise InventoryInvalid(f"The inventory file {path} does not exist.") from error
+    except OSError as error:
+        raise InventoryInvalid(f"The inventory file {path} cannot be read: {error}.") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InventoryInvalid(f"The inventory file {path} is not right: {error}.") from error
+
+
+def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
+    """Deal the machine out: to each declared pool its nodes, what is left to the public pool.
+
+    CPUs and memory are shared and may be promised several times over; cards never are.
+
+    Raises:
+        InventoryInvalid: a pool names an unknown flavor, or there are not enough cards.
+    """
+    supply = _supply(file, machine)
+    flavors = _flavors(file, machine, supply)
+    by_code = {flavor.code: flavor for flavor in flavors}
+    pool_nodes = {}
+    for index, pool in enumerate(file.pools):
+        flavor = by_code.get(pool.flavor)
+        if flavor is None:
+            raise InventoryInvalid(
+                f"Pool {pool.name!r} asks for the flavor {pool.flavor!r}; there are"
+                f" {', '.join(sorted(by_code))}."
+            )
+        pool_nodes[index] = _deal(pool, flavor, supply)
+    public = tuple(_oversubscribed(node, file.machine.oversubscription) for node in supply)
+    partitions = [public, *pool_nodes.values()]
+    return Inventory(
+        flavors=tuple(_with_most(flavor, partitions) for flavor in flavors),
+        engines=_engines(file),
+        public_nodes=public,
+        pools=tuple(file.pools),
+        pool_nodes=pool_nodes,
+    )
+
+
+def _supply(file: InventoryFile, machine: Machine) -> list[Node]:
+    """The machines there are, with every card they have."""
+    if file.nodes:
+        return [
+            Node(
+                name=entry.name,
+                partition=PUBLIC_PARTITION,
+                cpu_millis=entry.cpus * 1000,
+                memory_mib=entry.memory_gib * 1024,
+                card_kind=_kind(entry.gpus, entry.npus),
+                cards=tuple(range(entry.gpus or entry.npus)),
+            )
+            for entry in file.nodes
+        ]
+    declared = file.machine
+    kind = _kind(declared.gpus or 0, declared.npus or 0)
+    cards = tuple(range(declared.gpus or declared.npus or 0))
+    if declared.gpus is None and declared.npus is None:
+        kind, cards = machine.card_kind, tuple(card.index for card in machine.cards)
+    return [
+        Node(
+            name=machine.host_name,
+            partition=PUBLIC_PARTITION,
+            cpu_millis=(declared.cpus or machine.cpu_count) * 1000,
+            memory_mib=(declared.memory_gib * 1024 if declared.memory_gib else machine.memory_mib),
+            card_kind=kind,
+            cards=cards,
+        )
+    ]
+
+
+def _kind(gpus: int, npus: int) -> CardKind | None:
+    if gpus and npus:
+        raise InventoryInvalid(f"A node has either GPUs or NPUs; {gpus} and {npus} are declared.")
+    if gpus:
+        return CardKind.GPU
+    return CardKind.NPU if npus else None
+
+
+def _flavors(file: InventoryFile, machine: Machine, supply: Sequence[Node]) -> list[Flavor]:
+    cpu_count = max(node.cpu_millis for node in supply) // 1000
+    flavors = [
+        _flavor(code, cpus, memory_gib)
+        for code, cpus, memory_gib in CPU_FLAVORS
+        if cpus <= max(cpu_count, _SMALL_CPUS)
+    ]
+    flavors += _card_flavors(file, machine, supply)
+    declared = [
+        _flavor(
+            entry.code,
+            entry.cpus,
+            entry.memory_gib,
+            gpus=entry.gpus,
+            npus=entry.npus,
+            card_model=entry.card_model,
+        )
+        for entry in file.flavors
+    ]
+    codes = {flavor.code for flavor in declared}
+    return [flavor for flavor in flavors if flavor.code not in codes] + declared
+
+
+def _card_flavors(
+    file: InventoryFile, machine: Machine, supply: Sequence[Node]
+) -> Iterable[Flavor]:
+    """1, 2, 4, 8 ... cards of the largest node, each with its part of the CPUs and the memory."""
+    node = max(supply, key=lambda n: len(n.cards))
+    total = len(node.cards)
+    if node.card_kind is None:
+        return
+    found = machine.cards[0].model if machine.cards else ""
+    model = file.machine.card_model or next((n.card_model for n in file.nodes if n.gpus), found)
+    count = 1
+    while count <= total:
+        yield _flavor(
+            f"modelarts.vm.{node.card_kind}.{count}",
+            max(1, node.cpu_millis * count // total // 1000),
+            max(1, node.memory_mib * count // total // 1024),
+            gpus=count if node.card_kind is CardKind.GPU else 0,
+            npus=count if node.card_kind is CardKind.NPU else 0,
+            card_model=model,
+        )
+        count *= 2
+
+
+def _flavor(
+    code: str, cpus: float, memory_gib: float, *, gpus: int = 0, npus: int = 0, card_model: str = ""
+) -> Flavor:
+    _kind(gpus, npus)
+    return Flavor(
+        spec_id=0,
+        code=code,
+        task=Resources(
+            cpu_millis=round(cpus * 1000),
+            memory_mib=round(memory_gib * 1024),
+            gpu_count=gpus,
+            npu_count=npus,
+        ),
+        card_model=card_model,
+    )
+
+
+def _deal(pool: PoolEntry, flavor: Flavor, supply: list[Node]) -> tuple[Node, ...]:
+    """Take `count` nodes of the flavor; their cards leave the supply."""
+    prefix = pool.name if pool.project == "default" else f"{pool.name}-{pool.project}"
+    return tuple(
+        Node(
+            name=f"{prefix}-{number}",
+            partition="",
+            cpu_millis=flavor.task.cpu_millis,
+            memory_mib=flavor.task.memory_mib,
+            card_kind=flavor.card_kind,
+            cards=_take_cards(pool, flavor, supply),
+        )
+        for number in range(1, pool.count + 1)
+    )
+
+
+def _take_cards(pool: PoolEntry, flavor: Flavor, supply: list[Node]) -> tuple[int, ...]:
+    wanted = flavor.task.card_count
+    if not wanted:
+        return ()
+    for index, node in enumerate(supply):
+        if node.card_kind is flavor.card_kind and len(node.cards) >= wanted:
+            supply[index] = replace(node, cards=node.cards[wanted:])
+            return node.cards[:wanted]
+    left = sum(len(node.cards) for node in supply if node.card_kind is flavor.card_kind)
+    raise InventoryInvalid(
+        f"Pool {pool.name!r} asks for {pool.count} nodes with {wanted} {flavor.card_kind} cards"
+        f" each; {left} are left. Declare more under [machine] or [[nodes]], or lower `count`."
+    )
+
+
+def _oversubscribed(node: Node, factor: float) -> Node:
+    return replace(
+        node,
+        cpu_millis=max(round(node.cpu_millis * factor), SHARED_CPUS_MIN * 1000),
+        memory_mib=max(round(node.memory_mib * factor), SHARED_MEMORY_GIB_MIN * 1024),
+    )
+
+
+def _with_most(flavor: Flavor, partitions: Sequence[Sequence[Node]]) -> Flavor:
+    """How many workers of it some partition could hold; 1 where none can, for the API's sake."""
+    most = max(
+        most_that_fit(flavor.task, [node.room for node in nodes], bound=WORKERS_COUNTED_MAX)
+        for nodes in partitions
+    )
+    return replace(flavor, task_count_max=max(1, most))
+
+
+def _engines(file: InventoryFile) -> tuple[AiEngine, ...]:
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    entries = [EngineEntry(name="Python", version=version, interpreter=sys.executable)]
+    return tuple(
+        AiEngine(
+            engine_id=0,
+            engine_type=ENGINE_TYPES.get(entry.name, OTHER_ENGINE_TYPE),
+            name=entry.name,
+            version=entry.version,
+            interpreter=_interpreter(entry),
+        )
+        for entry in [*entries, *file.engines]
+    )
+
+
+def _interpreter(entry: EngineEntry) -> Path:
+    found = shutil.which(entry.interpreter)
+    if found is None:
+        raise InventoryInvalid(
+            f"Engine {entry.name!r} names the interpreter {entry.interpreter!r};"
+            " it is not there or cannot be executed."
+        )
+    return Path(found)
+
+
+def pools_and_nodes(
+    inventory: Inventory, project_ids: Mapping[str, str], *, now_ms: int
+) -> tuple[list[Pool], list[Node]]:
+    """Rows for the store: every project's public pool, and the declared pools.
+
+    Args:
+        inventory: what there is.
+        project_ids: by project name.
+        now_ms: the time of creation of pools that are new.
+
+    Raises:
+        InventoryInvalid: a pool is for a project that does not exist.
+    """
+    pools = [
+        public_pool(project_id, inventory.public_nodes, now_ms=now_ms)
+        for project_id in project_ids.values()
+    ]
+    nodes = list(inventory.public_nodes)
+    for index, entry in enumerate(inventory.pools):
+        project_id = project_ids.get(entry.project)
+        if project_id is None:
+            raise InventoryInvalid(
+                f"Pool {entry.name!r} is for the project {entry.project!r}, which does not exist;"
+                " make it with `muster project create`."
+            )
+        pool_id = pool_id_of(entry.name, project_id)
+        own = tuple(replace(node, partition=pool_id) for node in inventory.pool_nodes[index])
+        nodes += own
+        pools.append(
+            pool_over(
+                own,
+                project_id=project_id,
+                display_name=entry.name,
+                partition=pool_id,
+                scopes=tuple(entry.scope),
+                flavor_code=entry.flavor,
+                now_ms=now_ms,
+            )
+        )
+    return pools, nodes

@@ -1,0 +1,480 @@
+"""Training jobs: submit, run again, describe, stop, delete."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+
+import msgspec
+
+from muster.domain.catalogue import Catalogue
+from muster.domain.command import Run
+from muster.domain.errors import (
+    AlgorithmUnknown,
+    BootFileInvalid,
+    BootFileOutside,
+    DatasetUnknown,
+    InvalidRequest,
+    NotStoppable,
+    PoolNotForTraining,
+    PoolNotRunning,
+    StoragePathInvalid,
+    TooManyWorkers,
+    TrainingPoolUnknown,
+)
+from muster.domain.flavor import AiEngine, Flavor
+from muster.domain.phase import STOPPABLE, Event, Phase, Reason, view_of
+from muster.domain.placement import most_that_fit
+from muster.domain.pool import Pool, PoolPhase, Scope, public_pool_id
+from muster.domain.training import (
+    DEFAULT_ENGINE_ID,
+    TrainingConfig,
+    check_config,
+    check_description,
+    check_name,
+)
+from muster.domain.workload import PRIORITY_MIN, WorkloadType
+from muster.objects.folder import FolderStore, ObjectUrl, parse_url
+from muster.operations.caller import Caller
+from muster.store import jobs, pools, workloads
+from muster.store.database import Connection, Database, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the operations on training jobs work with."""
+
+    database: Database
+    objects: FolderStore
+    catalogue: Catalogue
+    job_quota: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubmittedVersion:
+    job_id: int
+    job_name: str
+    status: int
+    created_at_ms: int
+    version_id: int | None = None  # None: the job was made without a version
+    version_number: int | None = None
+    workload_uid: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Prepared:
+    """A config with everything looked up that the transaction needs."""
+
+    config: TrainingConfig
+    flavor: Flavor
+    engine: AiEngine | None
+    pool: Pool
+    run: Run
+    claims: tuple[tuple[str, bool], ...]  # buckets that results go to, and whether they are there
+
+
+async def submit_job(
+    training: Training,
+    caller: Caller,
+    *,
+    name: str,
+    description: str,
+    workspace_id: str,
+    config: TrainingConfig,
+    creates_version: bool,
+    now_ms: int,
+) -> SubmittedVersion:
+    """Make a job and, unless told not to, its first version. All or nothing.
+
+    Raises:
+        InvalidRequest, NotFound: nothing was made.
+    """
+    check_name("job_name", name)
+    check_description("job_desc", description)
+    project_id = caller.project_id
+    await training.database.read(jobs.check_workspace, project_id, workspace_id)
+    if await training.database.read(jobs.is_name_taken, project_id, workspace_id, name):
+        raise jobs.name_taken(name)
+    prepared = await _prepare(training, caller, name, config) if creates_version else None
+
+    def insert(tx: Transaction) -> SubmittedVersion:
+        jobs.check_workspace(tx.connection, project_id, workspace_id)
+        jobs.check_quota(tx.connection, project_id, training.job_quota)
+        job_id = jobs.insert_job(
+            tx,
+            project_id=project_id,
+            workspace_id=workspace_id,
+            name=name,
+            description=description,
+            creator_name=caller.user_name,
+            engine_type=_engine_type(prepared),
+            now_ms=now_ms,
+        )
+        job = jobs.get_job(tx.connection, project_id, job_id)
+        if prepared is None:
+            return SubmittedVersion(
+                job_id=job_id, job_name=name, status=job.status, created_at_ms=job.created_at_ms
+            )
+        return _insert_version(tx, job, prepared, pre_version_id=None, now_ms=now_ms)
+
+    return await training.database.write(insert)
+
+
+async def create_version(
+    training: Training,
+    caller: Caller,
+    *,
+    job_id: int,
+    description: str,
+    config: TrainingConfig,
+    pre_version_id: int | None,
+    now_ms: int,
+) -> SubmittedVersion:
+    """Run a job again: what `config` does not say is taken from the version before."""
+    check_description("job_desc", description)
+    database, project_id = training.database, caller.project_id
+    job = await database.read(jobs.get_job, project_id, job_id)
+    base = await database.read(_base_version, job, pre_version_id)
+    if base is not None:
+        config = config.over(config_of(base))
+    prepared = await _prepare(training, caller, job.name, config)
+
+    def insert(tx: Transaction) -> SubmittedVersion:
+        jobs.check_quota(tx.connection, project_id, training.job_quota)
+        if description:
+            jobs.describe_job(tx, project_id, job_id, description)
+        fresh = jobs.get_job(tx.connection, project_id, job_id)
+        return _insert_version(
+            tx, fresh, prepared, pre_version_id=base.id if base else None, now_ms=now_ms
+        )
+
+    return await database.write(insert)
+
+
+def config_of(version: jobs.Version) -> TrainingConfig:
+    return msgspec.json.decode(version.config, type=TrainingConfig)
+
+
+def _base_version(
+    connection: Connection, job: jobs.Job, pre_version_id: int | None
+) -> jobs.Version | None:
+    version_id = job.latest_version_id if pre_version_id is None else pre_version_id
+    if version_id is None:
+        return None
+    return jobs.get_version(connection, job.project_id, job.id, version_id)
+
+
+def _engine_type(prepared: _Prepared | None) -> int:
+    return prepared.engine.engine_type if prepared and prepared.engine else 0
+
+
+async def _prepare(
+    training: Training, caller: Caller, job_name: str, config: TrainingConfig
+) -> _Prepared:
+    """Check the config against what there is, and take the snapshot of the code.
+
+    Nothing in the database changes. A snapshot that is not used in the end is kept under its
+    content, so that the next submit of the same code finds it.
+    """
+    check_config(config)
+    if config.model_id is not None:
+        raise AlgorithmUnknown(
+            f"config.model_id is {config.model_id}; this server has no built-in algorithms."
+        )
+    _refuse_datasets(config)
+    pool = await training.database.read(_pool_for, caller.project_id, config.pool_id)
+    flavor = _flavor_for(training.catalogue, config, pool)
+    await training.database.read(_check_size, config, flavor, pool, training.catalogue)
+    engine, code, boot_file = None, None, None
+    if not config.user_image_url:
+        engine_id = DEFAULT_ENGINE_ID if config.engine_id is None else config.engine_id
+        engine = training.catalogue.engine(engine_id)
+    urls = _Urls.of(config)
+    await _check_readable(training, caller, urls)
+    if engine is not None:
+        code, boot_file = await asyncio.to_thread(_take_code, training.objects, urls)
+    run = Run(
+        job_name=job_name,
+        interpreter=str(engine.interpreter) if engine else None,
+        code=code,
+        boot_file=boot_file,
+        parameters=tuple((p.label, p.text) for p in config.parameter or ()),
+        data_url=str(urls.data) if urls.data else None,
+        train_url=str(urls.train) if urls.train else None,
+        log_url=str(urls.log) if urls.log else None,
+        user_image_url=config.user_image_url or None,
+        user_command=config.user_command or None,
+        has_volumes=bool(config.volumes),
+    )
+    return _Prepared(
+        config=config,
+        flavor=flavor,
+        engine=engine,
+        pool=pool,
+        run=run,
+        claims=tuple(
+            (url.bucket, training.objects.has_bucket(url.bucket))
+            for url in (urls.train, urls.log)
+            if url
+        ),
+    )
+
+
+def _refuse_datasets(config: TrainingConfig) -> None:
+    dataset = config.dataset_id or next(
+        (source.dataset_id for source in config.data_source or () if source.type == "dataset"), None
+    )
+    if dataset or config.dataset_version_id:
+        raise DatasetUnknown(
+            f"config names the dataset {dataset or config.dataset_version_id!r}; this server keeps"
+            " no datasets. Put the data into a bucket and name it as data_url."
+        )
+
+
+def _pool_for(connection: Connection, project_id: str, pool_id: str | None) -> Pool:
+    pool = pools.find_pool(connection, project_id, pool_id or public_pool_id(project_id))
+    if pool is None:
+        raise TrainingPoolUnknown(
+            f"config.pool_id is {pool_id!r}; this project has no such pool."
+            " `muster pool list` shows what there is."
+        )
+    if pool.phase is not PoolPhase.RUNNING:
+        raise PoolNotRunning(
+            f"config.pool_id is {pool_id!r}; the pool is {pool.phase}, not Running."
+        )
+    if Scope.TRAIN not in pool.scopes:
+        raise PoolNotForTraining(
+            f"config.pool_id is {pool_id!r}; its scope is {', '.join(pool.scopes)}, without Train."
+        )
+    return pool
+
+
+def _flavor_for(catalogue: Catalogue, config: TrainingConfig, pool: Pool) -> Flavor:
+    if config.spec_id is not None:
+        return catalogue.flavor(config.spec_id)
+    flavor = catalogue.find_flavor(pool.flavor_code)
+    if flavor is None:
+        raise InvalidRequest(
+            "config.spec_id is missing; the pool offers several flavors,"
+            " see GET .../job/resource-specs."
+        )
+    return flavor
+
+
+def _check_size(
+    connection: Connection,
+    config: TrainingConfig,
+    flavor: Flavor,
+    pool: Pool,
+    catalogue: Catalogue,
+) -> None:
+    """Refuse at once what the pool could never hold, naming the largest that it could."""
+    asked = config.worker_server_num or 0
+    rooms = [node.room for node in pools.list_partition_nodes(connection, pool.partition)]
+    most = most_that_fit(flavor.task, rooms, bound=asked)
+    if most >= asked:
+        return
+    where = f"pool {pool.display_name!r}"
+    if most:
+        raise TooManyWorkers(
+            f"config.worker_server_num is {asked}; {where} can hold at most {most} workers of"
+            f" flavor {flavor.code} at once."
+        )
+    fitting = [
+        other.code for other in catalogue.flavors if most_that_fit(other.task, rooms, bound=1)
+    ]
+    raise TooManyWorkers(
+        f"config.spec_id is {flavor.spec_id} ({flavor.code}); no node of {where} is large enough"
+        f" for one such worker. What fits: {', '.join(fitting) or 'nothing, it has no nodes'}."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Urls:
+    app: ObjectUrl | None
+    boot: ObjectUrl | None
+    data: ObjectUrl | None
+    train: ObjectUrl | None
+    log: ObjectUrl | None
+
+    @classmethod
+    def of(cls, config: TrainingConfig) -> "_Urls":
+        def parsed(field: str, text: str | None) -> ObjectUrl | None:
+            return parse_url(text, field=f"config.{field}") if text else None
+
+        return cls(
+            app=parsed("app_url", config.app_url),
+            boot=parsed("boot_file_url", config.boot_file_url),
+            data=parsed("data_url", config.input_url),
+            train=parsed("train_url", config.train_url),
+            log=parsed("log_url", config.log_url),
+        )
+
+
+async def _check_readable(training: Training, caller: Caller, urls: _Urls) -> None:
+    """A bucket of another project is answered like one that is not there."""
+    for field, url in (
+        ("app_url", urls.app),
+        ("boot_file_url", urls.boot),
+        ("data_url", urls.data),
+    ):
+        if url is None:
+            continue
+        is_own = await training.database.read(pools.may_use_bucket, caller.project_id, url.bucket)
+        if not is_own or not training.objects.has_bucket(url.bucket):
+            raise StoragePathInvalid(
+                f"config.{field} is '{url}'; this project has no bucket {url.bucket!r}."
+            )
+        path = training.objects.local_path(url, field=f"config.{field}")
+        if field == "data_url" and not path.exists():
+            raise StoragePathInvalid(f"config.data_url is '{url}'; there is nothing there.")
+
+
+def _take_code(objects: FolderStore, urls: _Urls) -> tuple[str, str]:
+    """(digest of the snapshot, boot file relative to it)."""
+    assert urls.app is not None
+    assert urls.boot is not None
+    folder = urls.app.key.rstrip("/")
+    prefix = f"{folder}/" if folder else ""
+    is_below = urls.boot.bucket == urls.app.bucket and urls.boot.key.startswith(prefix)
+    boot_file = urls.boot.key[len(prefix) :]
+    if not is_below or not boot_file:
+        raise BootFileOutside(
+            f"config.boot_file_url is '{urls.boot}'; it must be a file below app_url, '{urls.app}'."
+        )
+    if not objects.local_path(urls.boot, field="config.boot_file_url").is_file():
+        raise BootFileInvalid(f"config.boot_file_url is '{urls.boot}'; there is no such file.")
+    return objects.snapshot(urls.app), boot_file
+
+
+def _insert_version(
+    tx: Transaction,
+    job: jobs.Job,
+    prepared: _Prepared,
+    *,
+    pre_version_id: int | None,
+    now_ms: int,
+) -> SubmittedVersion:
+    for bucket, is_there in prepared.claims:
+        if not pools.claim_bucket(tx, job.project_id, bucket, is_there=is_there):
+            raise StoragePathInvalid(
+                f"config.train_url or config.log_url names the bucket {bucket!r};"
+                " this project has no such bucket, and the name is taken."
+            )
+    config, flavor, pool = prepared.config, prepared.flavor, prepared.pool
+    workers = config.worker_server_num or 1
+    workload_uid = uuid.uuid4().hex
+    workload_id, created_at_ms = workloads.insert_workload(
+        tx,
+        uid=workload_uid,
+        project_id=job.project_id,
+        workspace_id=job.workspace_id,
+        pool_id=pool.id,
+        partition=pool.partition,
+        type_=WorkloadType.TRAIN,
+        name=job.name,
+        flavor_code=flavor.code,
+        task=flavor.task,
+        task_count=workers,
+        priority=PRIORITY_MIN,
+        run=prepared.run,
+        now_ms=now_ms,
+    )
+    version_id = jobs.insert_version(
+        tx,
+        job,
+        workload_id=workload_id,
+        pool_id="" if pool.is_public else pool.id,
+        pre_version_id=pre_version_id,
+        flavor_code=flavor.code,
+        gpu_count=flavor.task.gpu_count * workers,
+        npu_count=flavor.task.npu_count * workers,
+        engine_type=_engine_type(prepared),
+        config=msgspec.json.encode(config).decode(),
+        created_at_ms=created_at_ms,
+    )
+    return SubmittedVersion(
+        job_id=job.id,
+        job_name=job.name,
+        status=view_of(Phase.CREATING).v1_status,
+        created_at_ms=created_at_ms,
+        version_id=version_id,
+        version_number=job.next_version_number,
+        workload_uid=workload_uid,
+    )
+
+
+async def describe_job(
+    training: Training, caller: Caller, *, job_id: int, description: str
+) -> None:
+    check_description("job_desc", description)
+    await training.database.write(jobs.describe_job, caller.project_id, job_id, description)
+
+
+async def stop_version(
+    training: Training, caller: Caller, *, job_id: int, version_id: int, now_ms: int
+) -> None:
+    """Ask for a stop; it is done when the phase says so.
+
+    Raises:
+        NotStoppable: it has ended, or is being stopped already.
+    """
+
+    def stop(tx: Transaction) -> None:
+        version = jobs.get_version(tx.connection, caller.project_id, job_id, version_id)
+        workload = workloads.get_workload(tx.connection, version.workload_id)
+        if workload.phase not in STOPPABLE:
+            raise NotStoppable(
+                f"Version {version.name} of job {job_id} is {workload.phase}; only one that is"
+                f" {', '.join(sorted(STOPPABLE))} can be stopped."
+            )
+        workloads.move_workload(
+            tx,
+            workload,
+            Event.STOP_ASKED,
+            now_ms=now_ms,
+            actor=caller.user_name,
+            reason=Reason.STOPPED_BY_USER,
+        )
+
+    await training.database.write(stop)
+
+
+async def delete_version(
+    training: Training, caller: Caller, *, job_id: int, version_id: int, now_ms: int
+) -> None:
+    """Take a version away at once; one that is live is stopped, and its rows go when it is."""
+
+    def delete(tx: Transaction) -> None:
+        job = jobs.get_job(tx.connection, caller.project_id, job_id)
+        version = jobs.get_version(tx.connection, caller.project_id, job_id, version_id)
+        jobs.hide_version(tx, job, version_id)
+        _doom(tx, caller, version.workload_id, now_ms)
+
+    await training.database.write(delete)
+
+
+async def delete_job(training: Training, caller: Caller, *, job_id: int, now_ms: int) -> None:
+    """Take a job and all its versions away at once, as `delete_version` does."""
+
+    def delete(tx: Transaction) -> None:
+        job = jobs.get_job(tx.connection, caller.project_id, job_id)
+        doomed = jobs.list_version_workloads(tx.connection, job_id)
+        jobs.hide_job(tx, job)
+        for workload_id in doomed:
+            _doom(tx, caller, workload_id, now_ms)
+
+    await training.database.write(delete)
+
+
+def _doom(tx: Transaction, caller: Caller, workload_id: int, now_ms: int) -> None:
+    workload = workloads.get_workload(tx.connection, workload_id)
+    workload = workloads.mark_deleted(tx, workload)
+    if workload.phase in STOPPABLE:
+        workloads.move_workload(
+            tx,
+            workload,
+            Event.STOP_ASKED,
+            now_ms=now_ms,
+            actor=caller.user_name,
+            reason=Reason.DELETED_BY_USER,
+        )

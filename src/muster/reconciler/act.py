@@ -1,0 +1,255 @@
+"""Carries one action out: tells the engine, then records what is so now, guarded.
+
+Every action may be done twice. A crash between telling and recording is a normal case: the next
+pass observes, and records what it finds.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from muster.domain.command import Run, command_line
+from muster.domain.errors import (
+    EngineRefused,
+    EngineUnavailable,
+    InvalidRequest,
+    StaleWrite,
+    StoreUnavailable,
+)
+from muster.domain.jobfolder import log_file, output_folder
+from muster.domain.phase import FINISHED, Event, Phase, Reason
+from muster.domain.workload import Workload
+from muster.engines.engine import Engine, EngineRef
+from muster.engines.engine import Launch as EngineLaunch
+from muster.objects.folder import FolderStore, ObjectUrl, parse_url
+from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop
+from muster.store import workloads
+from muster.store.database import Database, Transaction
+
+log = structlog.get_logger()
+
+MUSTER: Final = "muster"  # the actor of what the platform does by itself
+
+
+@dataclass(slots=True)
+class Platform:
+    """What actions are carried out with."""
+
+    database: Database
+    engine: Engine
+    objects: FolderStore
+    jobs_folder: Path
+    clock_ms: Callable[[], int]
+    stop_grace_seconds: float
+    new_attempt_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    # When the engine was told to stop an attempt. A new server knows of none, and tells it again.
+    stopping: dict[str, int] = field(default_factory=dict)
+
+    def folder(self, attempt_id: str) -> Path:
+        return self.jobs_folder / attempt_id
+
+
+async def carry_out(action: Action, platform: Platform) -> None:
+    """Do one action. One that somebody else has overtaken is dropped: the next pass sees why."""
+    try:
+        match action:
+            case Admit():
+                await _admit(action, platform)
+            case Launch():
+                await _launch(action.workload, platform)
+            case Stop():
+                await _stop(action.workload, platform)
+            case Record():
+                await _record(action, platform)
+            case Clear():
+                await _clear(action.workload, platform)
+    except StaleWrite as stale:
+        log.debug("action_overtaken", workload_id=action.workload.id, why=stale.message)
+
+
+async def _admit(action: Admit, platform: Platform) -> None:
+    attempt_id = platform.new_attempt_id()
+    now_ms = platform.clock_ms()
+
+    def admit(tx: Transaction) -> None:
+        workload = action.workload
+        if workload.phase is Phase.CREATING:
+            workload = workloads.move_workload(
+                tx, workload, Event.ENQUEUED, now_ms=now_ms, actor=MUSTER
+            )
+        if action.placements is not None:
+            workload = workloads.hold_nodes(tx, workload, action.placements, attempt_id)
+            workloads.move_workload(tx, workload, Event.PLACED, now_ms=now_ms, actor=MUSTER)
+
+    await platform.database.write(admit)
+
+
+async def _launch(workload: Workload, platform: Platform) -> None:
+    run = await platform.database.read(workloads.get_run, workload.id)
+    try:
+        launch = await _prepare_launch(workload, run, platform)
+        ref = await platform.engine.start(launch)
+    except (EngineRefused, InvalidRequest) as refused:
+        outcome = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=str(refused.message))
+        await _record_outcomes(workload, (outcome,), platform)
+        return
+    await platform.database.write(workloads.set_engine_ref, workload, ref)
+
+
+async def _prepare_launch(workload: Workload, run: Run, platform: Platform) -> EngineLaunch:
+    """Turn what was asked for into paths and a command line.
+
+    Raises:
+        EngineRefused: it asks for something that this server does not have.
+    """
+    if run.user_image_url:
+        raise EngineRefused(
+            f"It asks for the image {run.user_image_url!r}: this muster runs no images yet."
+            " Give app_url and boot_file_url instead."
+        )
+    if run.has_volumes:
+        raise EngineRefused("It asks for volumes: the local engine cannot mount any.")
+    assert run.code is not None
+    assert workload.attempt_id is not None
+    folder = platform.folder(workload.attempt_id)
+    data = None
+    if run.data_url:
+        url = parse_url(run.data_url, field="data_url")
+        data = platform.objects.local_path(url, field="data_url")
+    return EngineLaunch(
+        attempt_id=workload.attempt_id,
+        argv=command_line(run, data=data, output=output_folder(folder)),
+        environment={},
+        code=platform.objects.snapshot_folder(run.code),
+        folder=folder,
+        tasks=workload.placements,
+    )
+
+
+async def _stop(workload: Workload, platform: Platform) -> None:
+    assert workload.attempt_id is not None
+    ref = await _find_ref(workload, platform)
+    if ref is None:
+        # It was never handed to the engine, and nobody else hands it over.
+        stopped = Outcome(Event.STOPPED, reason=workload.reason, message=workload.message)
+        await _record_outcomes(workload, (stopped,), platform)
+        return
+    await platform.engine.stop(ref, platform.stop_grace_seconds)
+    # Before it counts as told: without a reference nobody would observe that it has ended.
+    await platform.database.write(workloads.set_engine_ref, workload, ref)
+    platform.stopping.setdefault(workload.attempt_id, platform.clock_ms())
+
+
+async def _find_ref(workload: Workload, platform: Platform) -> EngineRef | None:
+    if workload.engine_ref is not None:
+        return EngineRef(workload.engine_ref)
+    if workload.attempt_id is None:
+        return None
+    return await platform.engine.find(workload.attempt_id, platform.folder(workload.attempt_id))
+
+
+async def _record(action: Record, platform: Platform) -> None:
+    is_end = any(outcome.event in _ENDING_EVENTS for outcome in action.outcomes)
+    if is_end and action.workload.attempt_id is not None:
+        await _collect(action.workload, platform)
+    await _record_outcomes(action.workload, action.outcomes, platform)
+
+
+_ENDING_EVENTS: Final = frozenset({Event.SUCCEEDED, Event.TASK_FAILED, Event.STOPPED})
+
+
+async def _collect(workload: Workload, platform: Platform) -> None:
+    """Store what the tasks have written, before anybody is told that they have ended."""
+    assert workload.attempt_id is not None
+    run = await platform.database.read(workloads.get_run, workload.id)
+    folder = platform.folder(workload.attempt_id)
+    try:
+        await asyncio.to_thread(_store_results, run, workload.task_count, folder, platform.objects)
+    except OSError as error:
+        raise StoreUnavailable(f"Results cannot be stored at the moment: {error}.") from error
+    except InvalidRequest as error:
+        # The bucket has changed since the submit: nobody could store it there, now or later.
+        log.warning("results_not_stored", workload_id=workload.id, why=error.message)
+
+
+def _store_results(run: Run, task_count: int, folder: Path, objects: FolderStore) -> None:
+    if run.train_url:
+        objects.store_folder(output_folder(folder), parse_url(run.train_url, field="train_url"))
+    if run.log_url:
+        url = parse_url(run.log_url, field="log_url")
+        for index in range(task_count):
+            with suppress(FileNotFoundError):
+                key = f"{url.key.rstrip('/')}/{run.job_name}.{index}".lstrip("/")
+                objects.store_file(log_file(folder, index), ObjectUrl(url.bucket, key))
+
+
+async def _record_outcomes(
+    workload: Workload, outcomes: Sequence[Outcome], platform: Platform
+) -> None:
+    now_ms = platform.clock_ms()
+
+    def record(tx: Transaction) -> Workload:
+        moved = workload
+        for outcome in outcomes:
+            moved = workloads.move_workload(
+                tx,
+                moved,
+                outcome.event,
+                now_ms=now_ms,
+                actor=MUSTER,
+                reason=outcome.reason,
+                message=outcome.message,
+                at_ms=outcome.at_ms,
+            )
+        if moved.phase in FINISHED and moved.phase is not Phase.STOP_FAILED:
+            moved = workloads.release_nodes(tx, moved)
+        return moved
+
+    moved = await platform.database.write(record)
+    if moved.attempt_id is not None and not moved.is_holding:
+        platform.stopping.pop(moved.attempt_id, None)
+    log.info(
+        "workload_moved",
+        workload_id=moved.id,
+        phase=moved.phase,
+        reason=moved.reason,
+        message=moved.message,
+    )
+
+
+async def _clear(workload: Workload, platform: Platform) -> None:
+    """End what may be left of a lost attempt, then free its nodes."""
+    assert workload.attempt_id is not None
+    ref = await _find_ref(workload, platform)
+    if ref is not None:
+        if workload.attempt_id not in platform.stopping:
+            await platform.engine.stop(ref, 0)
+            platform.stopping[workload.attempt_id] = platform.clock_ms()
+        seen = (await platform.engine.observe([ref]))[ref]
+        if seen.tasks and not seen.is_over:
+            return  # not yet: the next pass looks again
+    await _collect(workload, platform)
+    await platform.database.write(workloads.release_nodes, workload)
+    platform.stopping.pop(workload.attempt_id, None)
+
+
+async def purge(platform: Platform) -> int:
+    """Drop deleted workloads that nothing runs for any more; return how many."""
+    purgeable = await platform.database.read(workloads.list_purgeable)
+    for workload_id, attempt_id, engine_ref in purgeable:
+        if attempt_id is not None:
+            ref = EngineRef(engine_ref) if engine_ref else None
+            ref = ref or await platform.engine.find(attempt_id, platform.folder(attempt_id))
+            if ref is not None:
+                await platform.engine.forget(ref)
+        await platform.database.write(workloads.purge_workload, workload_id)
+    return len(purgeable)
+
+
+PASSING: Final = (EngineUnavailable, StoreUnavailable)  # nothing has changed; the next pass retries

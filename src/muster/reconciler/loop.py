@@ -1,0 +1,168 @@
+"""The loop: read, plan, act. It runs when something has happened, and once a second anyway."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from muster.domain.phase import Phase
+from muster.domain.pool import Node
+from muster.domain.workload import Workload
+from muster.engines.engine import EngineRef, Observation
+from muster.reconciler.act import PASSING, Platform, carry_out, purge
+from muster.reconciler.plan import Action, Admit, World, plan
+from muster.store import pools, workloads
+from muster.store.database import Connection
+
+log = structlog.get_logger()
+
+PASS_INTERVAL_SECONDS: Final = 1.0  # a missed wake-up costs this much at most
+RETRY_SECONDS: Final = 1.0
+QUEUE_HEAD_MAX: Final = 64
+ACTIONS_AT_ONCE: Final = 64
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """Runs passes until it is told to end. Slow actions do not hold up the pass after them."""
+
+    platform: Platform
+    lost_timeout_ms: int
+    retry_seconds: float = RETRY_SECONDS
+    is_failing: bool = False
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _busy: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _is_purging: bool = False
+    _is_closing: bool = False
+
+    def wake(self) -> None:
+        """Make the next pass come at once. Called in the event loop."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Pass after pass, until closed. What is under way then is finished first."""
+        async with asyncio.TaskGroup() as actions:
+            while not self._is_closing:
+                self._wake.clear()
+                await self._pass_and_survive(actions)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(PASS_INTERVAL_SECONDS):
+                        await self._wake.wait()
+
+    def close(self) -> None:
+        """Begin no further pass; `run` returns once what is under way is done."""
+        self._is_closing = True
+        self.wake()
+
+    async def _pass_and_survive(self, actions: asyncio.TaskGroup) -> None:
+        try:
+            await self.pass_once(actions)
+        except PASSING as error:
+            self._note_failure(error.message)
+            await asyncio.sleep(self.retry_seconds)
+        except Exception:  # the loop must go on: it is what keeps every job moving
+            log.exception("pass_failed")
+            await asyncio.sleep(self.retry_seconds)
+        else:
+            self.is_failing = False
+
+    def _note_failure(self, why: str) -> None:
+        if not self.is_failing:
+            log.warning("reconciler_paused", why=why)
+        self.is_failing = True
+
+    async def pass_once(self, actions: asyncio.TaskGroup) -> Sequence[Action]:
+        """Read one World, plan, and set every action going."""
+        world = await self.read_world()
+        planned = plan(world)
+        admissions = [action for action in planned if isinstance(action, Admit)]
+        # Together, so that they share one commit; awaited, so that the next pass sees them.
+        done = await asyncio.gather(
+            *(carry_out(action, self.platform) for action in admissions), return_exceptions=True
+        )
+        # Only once all are done: the next pass would give their room away a second time.
+        for error in done:
+            if error is not None:
+                raise error
+        for action in planned:
+            if not isinstance(action, Admit) and action.workload.id not in self._busy:
+                self._start(actions, action, planned)
+        if not self._is_purging:
+            self._is_purging = True
+            actions.create_task(self._purge())
+        return planned
+
+    async def read_world(self) -> World:
+        # First: the row of an action that ends from here on may be an old one.
+        busy = frozenset(self._busy)
+        active, queues, nodes = await self.platform.database.read(_read_rows)
+        return World(
+            now_ms=self.platform.clock_ms(),
+            active=active,
+            queues=queues,
+            queue_limit=QUEUE_HEAD_MAX,
+            nodes=nodes,
+            observations=await self._observe(active),
+            busy=busy,
+            stopping=dict(self.platform.stopping),
+            lost_timeout_ms=self.lost_timeout_ms,
+        )
+
+    async def _observe(self, active: Sequence[Workload]) -> dict[int, Observation]:
+        refs = {w.id: EngineRef(w.engine_ref) for w in active if w.engine_ref and w.is_holding}
+        if not refs:
+            return {}
+        seen = await self.platform.engine.observe(list(refs.values()))
+        return {workload_id: seen[ref] for workload_id, ref in refs.items()}
+
+    def _start(self, actions: asyncio.TaskGroup, action: Action, planned: Sequence[Action]) -> None:
+        """All that is planned for one workload runs as one task, in the planned order."""
+        if len(self._busy) >= ACTIONS_AT_ONCE:
+            return  # the next pass plans it again
+        workload_id = action.workload.id
+        mine = [other for other in planned if other.workload.id == workload_id]
+        self._busy[workload_id] = actions.create_task(self._carry_out(workload_id, mine))
+
+    async def _carry_out(self, workload_id: int, mine: Sequence[Action]) -> None:
+        try:
+            for action in mine:
+                await carry_out(action, self.platform)
+        except PASSING as error:
+            self._note_failure(error.message)
+            await asyncio.sleep(self.retry_seconds)
+        except Exception:  # one workload's trouble must not stop the others
+            log.exception("action_failed", workload_id=workload_id)
+            await asyncio.sleep(self.retry_seconds)
+        finally:
+            del self._busy[workload_id]
+            self.wake()
+
+    async def _purge(self) -> None:
+        try:
+            if await purge(self.platform):
+                self.wake()
+        except PASSING as error:
+            self._note_failure(error.message)
+        except Exception:  # as above
+            log.exception("purge_failed")
+        finally:
+            self._is_purging = False
+
+
+def _read_rows(
+    connection: Connection,
+) -> tuple[list[Workload], dict[str, list[Workload]], dict[str, list[Node]]]:
+    """What a plan looks at; its size follows what the nodes hold, not what has ever run."""
+    active = workloads.list_active(connection)
+    nodes: dict[str, list[Node]] = {}
+    for node in pools.list_nodes(connection):
+        nodes.setdefault(node.partition, []).append(node)
+    partitions = nodes.keys() | {w.partition for w in active if w.phase is Phase.CREATING}
+    queues = {
+        partition: workloads.list_queue(connection, partition, limit=QUEUE_HEAD_MAX)
+        for partition in partitions
+    }
+    return active, queues, nodes

@@ -1,0 +1,295 @@
+"""What is to be done next. Pure: a World in, actions out; the same World gives the same plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from muster.domain.phase import Event, Phase, Reason
+from muster.domain.placement import NodeRoom, TaskPlacement, place
+from muster.domain.pool import Node
+from muster.domain.workload import Workload
+from muster.engines.engine import Observation, TaskObservation, TaskState
+
+SIGNAL_EXIT_CODES: Final = 128  # an exit code above it tells the signal that ended the process
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Everything that a plan may look at, read at one moment."""
+
+    now_ms: int
+    active: Sequence[Workload] = ()  # everything not at rest, the queues aside
+    queues: Mapping[str, Sequence[Workload]] = field(default_factory=dict)  # heads, by partition
+    queue_limit: int = 64  # a queue of this length may go on beyond what was read
+    nodes: Mapping[str, Sequence[Node]] = field(default_factory=dict)  # by partition
+    observations: Mapping[int, Observation] = field(default_factory=dict)  # by workload id
+    busy: frozenset[int] = frozenset()  # workloads that an action is under way for
+    stopping: Mapping[str, int] = field(default_factory=dict)  # when an attempt was told to stop
+    lost_timeout_ms: int = 600_000
+    stop_timeout_ms: int = 600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One event to record, and what is known about it."""
+
+    event: Event
+    at_ms: int | None = None
+    reason: Reason = Reason.NONE
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit:
+    """Put a new workload into its queue, and give it nodes at once if it is its turn."""
+
+    workload: Workload
+    placements: tuple[TaskPlacement, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Tell the engine to start what holds its nodes."""
+
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Tell the engine to end every process of the attempt."""
+
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """Write down what happened. One that ends the workload gives its nodes back with it."""
+
+    workload: Workload
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    """Nothing of it runs any more, as far as the engine can tell: make sure, and free its nodes."""
+
+    workload: Workload
+
+
+Action = Admit | Launch | Stop | Record | Clear
+
+
+def plan(world: World) -> list[Action]:
+    """Decide what to do for every workload that nothing is under way for.
+
+    In a queue, priority goes first, then who came first; the head waits for room and holds up those
+    behind it, so that a large workload is never starved by small ones.
+    """
+    actions: list[Action] = []
+    for workload in world.active:
+        if workload.id not in world.busy and workload.phase is not Phase.CREATING:
+            actions += _for_active(workload, world)
+    for partition in sorted(world.nodes.keys() | world.queues.keys() | _new_partitions(world)):
+        actions += _admissions(partition, world)
+    return actions
+
+
+def _new_partitions(world: World) -> set[str]:
+    return {w.partition for w in world.active if w.phase is Phase.CREATING}
+
+
+def _admissions(partition: str, world: World) -> list[Action]:
+    queue = list(world.queues.get(partition, ()))
+    # What was not read stands behind what was: nobody may pass it.
+    last_read = _turn(queue[-1]) if len(queue) >= world.queue_limit else None
+    queue += [w for w in world.active if w.phase is Phase.CREATING and w.partition == partition]
+    rooms = _rooms(partition, world)
+    actions: list[Action] = []
+    is_blocked = False
+    for workload in sorted(queue, key=_turn):
+        is_blocked = is_blocked or (last_read is not None and _turn(workload) > last_read)
+        if workload.id in world.busy:
+            is_blocked = True  # its admission is under way: nobody passes it
+            continue
+        placements = (
+            None if is_blocked else place(workload.task, workload.task_count, rooms.values())
+        )
+        if placements is None:
+            is_blocked = True
+        else:
+            _take(rooms, workload, placements)
+        if placements is not None or workload.phase is Phase.CREATING:
+            actions.append(Admit(workload, placements))
+    return actions
+
+
+def _turn(workload: Workload) -> tuple[int, int]:
+    return (-workload.priority, workload.id)
+
+
+def _rooms(partition: str, world: World) -> dict[str, NodeRoom]:
+    """What the nodes of a partition have left, by node name."""
+    rooms = {node.name: node.room for node in world.nodes.get(partition, ())}
+    for workload in world.active:
+        if workload.is_holding and workload.partition == partition:
+            _take(rooms, workload, workload.placements)
+    return rooms
+
+
+def _take(
+    rooms: dict[str, NodeRoom], workload: Workload, placements: Sequence[TaskPlacement]
+) -> None:
+    for placement in placements:
+        room = rooms.get(placement.node_name)
+        if room is None:
+            continue  # the node has left the inventory; what runs there goes on
+        rooms[placement.node_name] = replace(
+            room,
+            cpu_millis=room.cpu_millis - workload.task.cpu_millis,
+            memory_mib=room.memory_mib - workload.task.memory_mib,
+            free_cards=tuple(card for card in room.free_cards if card not in placement.cards),
+        )
+
+
+def _for_active(workload: Workload, world: World) -> list[Action]:
+    seen = world.observations.get(workload.id)
+    match workload.phase:
+        case Phase.STARTING:
+            return _for_starting(workload, seen, world)
+        case Phase.RUNNING:
+            return _for_running(workload, seen, world, ())
+        case Phase.TERMINATING:
+            return _for_terminating(workload, seen, world)
+        case Phase.LOST:
+            return _for_lost(workload, seen, world)
+        case Phase.STOP_FAILED:
+            return [Clear(workload)] if seen is not None and seen.is_over else []
+        case (
+            Phase.CREATING
+            | Phase.QUEUED
+            | Phase.TERMINATED
+            | Phase.COMPLETED
+            | Phase.FAILED
+            | Phase.CREATE_FAILED
+            | Phase.UNKNOWN
+        ):
+            return []
+
+
+def _for_starting(workload: Workload, seen: Observation | None, world: World) -> list[Action]:
+    if workload.engine_ref is None:
+        return [Launch(workload)]
+    if seen is None:
+        return []
+    started = [task.started_at_ms for task in seen.tasks if task.started_at_ms is not None]
+    if started:
+        return _for_running(workload, seen, world, (Outcome(Event.STARTED, at_ms=min(started)),))
+    if seen.is_gone:
+        return [Record(workload, (_vanished(seen),))]
+    if seen.is_over:
+        message = next((task.message for task in seen.tasks if task.message), "It never came up.")
+        refused = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=message)
+        return [Record(workload, (refused,))]
+    return []
+
+
+def _for_running(
+    workload: Workload,
+    seen: Observation | None,
+    world: World,
+    before: tuple[Outcome, ...],
+) -> list[Action]:
+    """A running workload, or (with `before`) one that was found to run just now."""
+    if seen is None:
+        return [Record(workload, before)] if before else []
+    if seen.is_over:
+        return [Record(workload, (*before, _ending(seen)))]
+    actions: list[Action] = [Record(workload, before)] if before else []
+    if any(_has_failed(task) for task in seen.tasks) and workload.attempt_id not in world.stopping:
+        # One task without the others is no use: they would wait for it until the end of days.
+        actions.append(Stop(workload))
+    return actions
+
+
+def _for_terminating(workload: Workload, seen: Observation | None, world: World) -> list[Action]:
+    if not workload.is_holding:
+        return [Record(workload, (_stopped(workload),))]
+    if seen is not None and seen.is_over:
+        return [Record(workload, (_ending_of_stopped(workload, seen),))]
+    told_at_ms = world.stopping.get(workload.attempt_id or "")
+    if told_at_ms is None:
+        return [Stop(workload)]
+    if world.now_ms - told_at_ms > world.stop_timeout_ms:
+        given_up = Outcome(
+            Event.STOP_GIVEN_UP,
+            reason=Reason.PROCESSES_LEFT,
+            message="Processes are left that do not end, even when killed; their nodes stay held.",
+        )
+        return [Record(workload, (given_up,))]
+    return []
+
+
+def _for_lost(workload: Workload, seen: Observation | None, world: World) -> list[Action]:
+    if workload.is_holding and seen is not None:
+        up_since = [t.started_at_ms for t in seen.tasks if t.state is TaskState.RUNNING]
+        if up_since:
+            return [Record(workload, (Outcome(Event.FOUND, at_ms=up_since[0]),))]
+        return [Clear(workload)]
+    if world.now_ms - workload.phase_since_ms > world.lost_timeout_ms and not workload.is_holding:
+        given_up = Outcome(Event.GIVEN_UP, reason=Reason.LOST, message=workload.message)
+        return [Record(workload, (given_up,))]
+    return []
+
+
+def _has_failed(task: TaskObservation) -> bool:
+    return task.state is TaskState.GONE or bool(task.exit_code)
+
+
+def _ending(seen: Observation) -> Outcome:
+    """What became of an attempt that is over and that no user has stopped."""
+    ended_at_ms = max((t.ended_at_ms for t in seen.tasks if t.ended_at_ms), default=None)
+    failed = [task for task in seen.tasks if task.exit_code]
+    # Tasks that were ended because another one failed or vanished are not what went wrong.
+    by_themselves = [task for task in failed if not task.was_stopped]
+    if by_themselves:
+        return _task_failed(by_themselves, ended_at_ms)
+    if not seen.tasks or any(task.state is TaskState.GONE for task in seen.tasks):
+        return replace(_vanished(seen), at_ms=ended_at_ms)
+    if failed:
+        return _task_failed(failed, ended_at_ms)
+    return Outcome(Event.SUCCEEDED, at_ms=ended_at_ms)
+
+
+def _task_failed(failed: Sequence[TaskObservation], ended_at_ms: int | None) -> Outcome:
+    """Tell of the one that failed first."""
+    task = min(failed, key=lambda t: (t.ended_at_ms or 0, t.index))
+    code = task.exit_code or 0
+    if code > SIGNAL_EXIT_CODES:
+        reason, how = Reason.TASK_SIGNAL, f"was ended by signal {code - SIGNAL_EXIT_CODES}"
+    else:
+        reason, how = Reason.TASK_EXIT, f"ended with exit code {code}"
+    message = f"Task {task.index} {how}.{f' {task.message}' if task.message else ''}"
+    return Outcome(Event.TASK_FAILED, at_ms=ended_at_ms, reason=reason, message=message)
+
+
+def _ending_of_stopped(workload: Workload, seen: Observation) -> Outcome:
+    """A stop was asked for: did it reach the tasks, or had they ended by themselves before?"""
+    had_ended = seen.tasks and all(
+        task.state is TaskState.ENDED and not task.was_stopped for task in seen.tasks
+    )
+    return _ending(seen) if had_ended else _stopped(workload)
+
+
+def _stopped(workload: Workload) -> Outcome:
+    return Outcome(Event.STOPPED, reason=workload.reason, message=workload.message)
+
+
+def _vanished(seen: Observation) -> Outcome:
+    lost = [str(task.index) for task in seen.tasks if task.state is TaskState.GONE]
+    which = f"Task {', '.join(lost)}" if lost else "It"
+    return Outcome(
+        Event.VANISHED,
+        reason=Reason.LOST,
+        message=f"{which} left neither a process nor a result: the machine was restarted,"
+        " or somebody killed its supervisor.",
+    )
