@@ -1,0 +1,232 @@
+"""Who is calling: a Keystone token, or an AK/SK signature. Held against the project of the path.
+
+What the store says is remembered for REMEMBER_SECONDS, so that the quick calls do not ask it each
+time; a key or user that is disabled elsewhere is refused that much later at most.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+from muster.api.http import Login, Request, Route
+from muster.domain.errors import (
+    InvalidRequest,
+    ProjectMismatch,
+    SignatureStale,
+    SignatureWrong,
+    TokenExpired,
+    TokenInvalid,
+    TokenWithoutProject,
+    Unauthenticated,
+)
+from muster.operations.caller import Caller
+from muster.operations.identity import Identity, token_digest
+from muster.store import identity
+from muster.wire.signature import (
+    CLOCK_SKEW_MAX,
+    UNSIGNED_PAYLOAD,
+    Authorization,
+    is_signature,
+    is_signed_by,
+    parse_authorization,
+    parse_sdk_date,
+    payload_hash,
+)
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+REMEMBER_SECONDS: Final = 2.0
+REMEMBERED_MAX: Final = 10_000
+_PROJECT_ID_LENGTH: Final = 32
+
+
+@dataclass(slots=True)
+class _Known:
+    """A token as it was read from the store."""
+
+    caller: Caller | None  # None: the token has no project
+    member: identity.Named
+    expires_at_ms: int
+    fresh_until: float
+
+
+@dataclass(slots=True)
+class _KnownKey:
+    secret: str
+    member: identity.Named
+    fresh_until: float
+    roles: dict[str, str | None] = field(default_factory=dict)  # by project id
+
+
+class Authenticator:
+    """Sets `request.caller`, or raises. One place for every route."""
+
+    def __init__(self, ident: Identity, clock_ms: Callable[[], int]) -> None:
+        self._identity = ident
+        self._clock_ms = clock_ms
+        self._tokens: dict[bytes, _Known] = {}
+        self._keys: dict[str, _KnownKey] = {}
+
+    async def __call__(self, request: Request, route: Route) -> None:
+        """Find out who calls, and hold it against what the route asks for."""
+        token: bytes | None = None
+        is_signed = False
+        for name, value in request.scope["headers"]:
+            if name == b"x-auth-token":
+                token = value
+            elif name == b"authorization":
+                is_signed = True
+        if token is None or is_signed:
+            authorization = request.header("authorization") or ""
+            if is_signature(authorization):
+                await self._by_signature(request, route, authorization)
+                return
+            if token is None:
+                raise Unauthenticated(
+                    "The request has neither an X-Auth-Token nor a signed Authorization header."
+                )
+        known = self._tokens.get(token)
+        if known is None or known.fresh_until < time.monotonic():
+            known = await self._read_token(token)
+        if known.expires_at_ms <= self._clock_ms():
+            raise TokenExpired("The token has expired; get a new one from POST /v3/auth/tokens.")
+        self._let_in(request, route, known)
+
+    def _let_in(self, request: Request, route: Route, known: _Known) -> None:
+        caller = known.caller
+        if route.login is Login.MEMBER:
+            request.caller = caller or Caller(known.member.id, known.member.name, "", "")
+            return
+        if caller is None:
+            raise TokenWithoutProject("The token is for no project; ask for one with a scope.")
+        if caller.project_id != request.params[0]:
+            raise _project_mismatch(request.params[0])
+        request.caller = caller
+
+    async def _read_token(self, token: bytes) -> _Known:
+        stored = await self._identity.database.read(
+            identity.find_token, token_digest(token.decode("latin-1"))
+        )
+        if stored is None:
+            self._tokens.pop(token, None)
+            raise TokenInvalid("The token is not known; get one from POST /v3/auth/tokens.")
+        caller = None
+        if stored.project_id is not None and stored.role is not None:
+            caller = Caller(stored.member.id, stored.member.name, stored.project_id, stored.role)
+        known = _Known(caller, stored.member, stored.expires_at_ms, _fresh_until())
+        _remember(self._tokens, token, known)
+        return known
+
+    def forget_token(self, token: str) -> None:
+        """A revoked token is refused from now on."""
+        self._tokens.pop(token.encode("latin-1"), None)
+
+    async def _by_signature(self, request: Request, route: Route, value: str) -> None:
+        authorization = parse_authorization(value)
+        signed_at = parse_sdk_date(request.header("x-sdk-date") or "")
+        if abs(signed_at.timestamp() * 1000 - self._clock_ms()) > _SKEW_MS:
+            raise SignatureStale(
+                "X-Sdk-Date is more than 15 minutes from this server's clock; set yours right."
+            )
+        key = await self._key(authorization.access_key)
+        if not await _verify(request, route, authorization, key.secret):
+            raise SignatureWrong(
+                "The signature does not match: wrong secret key, or the request"
+                " was changed on its way."
+            )
+        await self._let_key_in(request, route, key)
+
+    async def _key(self, access_key: str) -> _KnownKey:
+        known = self._keys.get(access_key)
+        if known is not None and known.fresh_until >= time.monotonic():
+            return known
+        stored = await self._identity.database.read(identity.find_access_key, access_key)
+        if stored is None:
+            self._keys.pop(access_key, None)
+            raise SignatureWrong(f"The access key {access_key!r} is not known, or is disabled.")
+        secret = self._identity.vault.open(stored.secret_sealed)
+        known = _KnownKey(secret, stored.member, _fresh_until())
+        _remember(self._keys, access_key, known)
+        return known
+
+    async def _let_key_in(self, request: Request, route: Route, key: _KnownKey) -> None:
+        named = request.header("x-project-id")
+        if route.login is Login.MEMBER:
+            project_id = named or ""
+            role = await self._role(key, project_id) if project_id else ""
+            if role is None:
+                raise _project_mismatch(project_id)
+            request.caller = Caller(key.member.id, key.member.name, project_id, role)
+            return
+        project_id = request.params[0]
+        role = await self._role(key, project_id)
+        if role is None or (named is not None and named != project_id):
+            raise _project_mismatch(project_id)
+        request.caller = Caller(key.member.id, key.member.name, project_id, role)
+
+    async def _role(self, key: _KnownKey, project_id: str) -> str | None:
+        if project_id not in key.roles:
+            if len(key.roles) > REMEMBERED_MAX:
+                key.roles.clear()
+            key.roles[project_id] = await self._identity.database.read(
+                identity.find_role, key.member.id, project_id
+            )
+        return key.roles[project_id]
+
+
+_SKEW_MS: Final = CLOCK_SKEW_MAX.total_seconds() * 1000
+
+
+async def _verify(
+    request: Request, route: Route, authorization: Authorization, secret: str
+) -> bool:
+    declared = request.header("x-sdk-content-sha256")
+    if route.takes_stream and declared is not None:
+        # The body is not read yet; its handler holds it against this hash at its end.
+        digest = declared
+    else:
+        digest = payload_hash(await request.body(), declared)
+    return is_signed_by(
+        secret,
+        authorization,
+        method=request.method,
+        raw_path=request.raw_path,
+        query=request.raw_query,
+        header=request.header,
+        payload_hash=digest,
+    )
+
+
+def declared_hash(request: Request) -> str | None:
+    """The hash that a signed, streamed body must turn out to have; None: nothing was promised."""
+    if not is_signature(request.header("authorization") or ""):
+        return None
+    declared = request.header("x-sdk-content-sha256")
+    return None if declared == UNSIGNED_PAYLOAD else declared
+
+
+def _project_mismatch(project_id: str) -> Exception:
+    is_id = len(project_id) == _PROJECT_ID_LENGTH and project_id.isalnum()
+    if not is_id:
+        return ProjectIdMalformed(
+            f"project_id is {project_id!r} in the path; it must be the 32 hex digits of a project."
+        )
+    return ProjectMismatch(
+        f"project_id is {project_id!r} in the path; these credentials are not for that project."
+    )
+
+
+class ProjectIdMalformed(InvalidRequest):
+    code = ProjectMismatch.code
+
+
+def _fresh_until() -> float:
+    return time.monotonic() + REMEMBER_SECONDS
+
+
+def _remember(cache: dict[K, V], key: K, value: V) -> None:
+    if len(cache) >= REMEMBERED_MAX:
+        cache.clear()
+    cache[key] = value

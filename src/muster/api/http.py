@@ -1,0 +1,403 @@
+"""The thin layer between ASGI and the handlers: route table, request, reply.
+
+Why not a framework: the statistics call must stay above half the rate of an empty ASGI handler,
+and a framework's own request and response objects take that half; docs/decisions/0003 has the
+figures. Everything goes through here, so there is one path to read.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import count
+from typing import Any, Final
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+import structlog
+
+from muster.api.errors import BodyNotJson, Envelope, envelope_of, render_error
+from muster.domain.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    MalformedJson,
+    MethodNotAllowed,
+    MusterError,
+    PathUnknown,
+)
+from muster.operations.caller import Caller
+
+log = structlog.get_logger()
+
+Scope = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+JSON_BODY_BYTES_MAX: Final = 1 << 20
+DISCARDED_BYTES_MAX: Final = 64 << 20  # read to its end, so that the refusal reaches the client
+
+JSON_TYPE: Final = (b"content-type", b"application/json")
+_ENCODER: Final = msgspec.json.Encoder()
+
+# Ids tell requests apart, over restarts too; they are no secret.
+_PROCESS: Final = os.urandom(8).hex()
+_REQUESTS: Final = count(1)
+
+
+class Login(StrEnum):
+    """What a route asks of its caller."""
+
+    NONE = "none"
+    MEMBER = "member"  # anybody who is known; no project needed
+    PROJECT = "project"  # somebody of the project in the path
+
+
+class Request:
+    """One HTTP request: what handlers need of it, read when they ask."""
+
+    __slots__ = (
+        "_body",
+        "_caller",
+        "_headers",
+        "_receive",
+        "id",
+        "method",
+        "params",
+        "raw_path",
+        "raw_query",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.raw_path: str = scope["raw_path"].decode("latin-1")
+        self.raw_query: str = scope["query_string"].decode("latin-1")
+        self.params: list[str] = []  # path variables, in the order of the template
+        self.id = f"{_PROCESS}{next(_REQUESTS):016x}"
+        self._receive = receive
+        self._caller: Caller | None = None
+        self._headers: dict[str, str] | None = None
+        self._body: bytes | None = None
+
+    def header(self, name: str) -> str | None:
+        """By lower-case name. The last one counts, where there are several."""
+        if self._headers is None:
+            self._headers = {
+                key.decode("latin-1"): value.decode("latin-1")
+                for key, value in self.scope["headers"]
+            }
+        return self._headers.get(name)
+
+    @property
+    def caller(self) -> Caller:
+        assert self._caller is not None, "the route asks for no login"
+        return self._caller
+
+    @caller.setter
+    def caller(self, caller: Caller) -> None:
+        self._caller = caller
+
+    @property
+    def query(self) -> dict[str, list[str]]:
+        return parse_qs(self.raw_query, keep_blank_values=True) if self.raw_query else {}
+
+    @property
+    def base_url(self) -> str:
+        """How the client reached this server: links and catalogs are made from it."""
+        host = self.header("host") or "127.0.0.1"
+        return f"{self.scope['scheme']}://{host}"
+
+    @property
+    def has_body(self) -> bool:
+        """Whether `body` has been read, and was not empty."""
+        return bool(self._body)
+
+    async def body(self) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: more than JSON_BODY_BYTES_MAX; it was read to its end and dropped.
+        """
+        if self._body is None:
+            chunks = []
+            length = 0
+            async for chunk in self.chunks():
+                length += len(chunk)
+                if length <= JSON_BODY_BYTES_MAX:
+                    chunks.append(chunk)
+                elif length > DISCARDED_BYTES_MAX:
+                    break
+            if length > JSON_BODY_BYTES_MAX:
+                raise BodyTooLarge(
+                    f"The body has {length} bytes or more; at most {JSON_BODY_BYTES_MAX} are"
+                    " allowed here. Put large data into a bucket: PUT /objects/BUCKET/KEY."
+                )
+            self._body = b"".join(chunks)
+        return self._body
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, for bodies of any size.
+
+        Raises:
+            InvalidRequest: the client went away in the middle of it.
+        """
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise InvalidRequest("The connection was closed before the body had ended.")
+            if chunk := message.get("body", b""):
+                yield chunk
+            if not message.get("more_body", False):
+                return
+
+    async def disconnected(self) -> None:
+        """Return once the client has gone away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+@dataclass(slots=True)
+class Reply:
+    """One HTTP response; its body is whole, or comes in chunks."""
+
+    status: int
+    body: bytes | AsyncIterator[bytes] = b""
+    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON_TYPE])
+
+
+def json_reply(body: object, status: int = 200) -> Reply:
+    return Reply(status, _ENCODER.encode(body))
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One row of the route table: what serves, what is documented, who may call."""
+
+    method: str
+    path: str  # with `{name}` for one segment; a last `{name...}` takes the rest of the path
+    handler: Handler
+    summary: str
+    envelope: Envelope
+    login: Login = Login.PROJECT
+    query: type[Any] | None = None
+    body: type[Any] | None = None
+    reply: type[Any] | None = None
+    status: int = 200
+    takes_stream: bool = False  # the handler reads the body itself, in chunks
+
+
+@dataclass(slots=True)
+class _Branch:
+    """A step of the path: literal segments outrank the variable one."""
+
+    literals: dict[str, "_Branch"] = field(default_factory=dict)
+    variable: "_Branch | None" = None
+    rest: "_Branch | None" = None
+    routes: dict[str, Route] = field(default_factory=dict)  # by method
+
+
+class Router:
+    """Finds the route of a path. Segments are split before they are decoded: `%2F` stays inside."""
+
+    def __init__(self, routes: Iterable[Route]) -> None:
+        self._root = _Branch()
+        for route in routes:
+            branch = self._root
+            for segment in route.path.strip("/").split("/"):
+                branch = _grow(branch, segment)
+            assert route.method not in branch.routes, f"{route.method} {route.path} stands twice"
+            branch.routes[route.method] = route
+
+    def find(self, raw_path: str) -> tuple[Mapping[str, Route], list[str]]:
+        """(the routes of the path by method, its variables); no routes where there is no such path.
+
+        One trailing slash is ignored.
+        """
+        segments = raw_path.split("/")[1:]
+        if len(segments) > 1 and not segments[-1]:
+            segments.pop()
+        return _find(self._root, segments, 0, [])
+
+
+def _grow(branch: _Branch, segment: str) -> _Branch:
+    if segment.endswith("...}"):
+        branch.rest = branch.rest or _Branch()
+        return branch.rest
+    if segment.startswith("{"):
+        branch.variable = branch.variable or _Branch()
+        return branch.variable
+    return branch.literals.setdefault(segment, _Branch())
+
+
+_NO_ROUTES: Final[Mapping[str, Route]] = {}
+
+
+def _find(
+    branch: _Branch, segments: list[str], at: int, params: list[str]
+) -> tuple[Mapping[str, Route], list[str]]:
+    for index in range(at, len(segments)):
+        segment = segments[index]
+        literal = branch.literals.get(segment)
+        if literal is not None:
+            if branch.variable is not None:
+                # Both fit: take the literal, unless nothing lies at the end of its way.
+                found = _find(literal, segments, index + 1, params.copy())
+                if found[0]:
+                    return found
+            else:
+                branch = literal
+                continue
+        if branch.variable is not None and segment:
+            params.append(unquote(segment) if "%" in segment else segment)
+            branch = branch.variable
+        elif branch.rest is not None:
+            params.append("/".join(unquote(part) for part in segments[index:]))
+            return branch.rest.routes, params
+        else:
+            return _NO_ROUTES, params
+    return branch.routes, params
+
+
+Authenticate = Callable[[Request, Route], Awaitable[None]]
+
+
+class App:
+    """The ASGI application."""
+
+    def __init__(self, routes: Iterable[Route], authenticate: Authenticate) -> None:
+        self.routes = tuple(routes)
+        self._router = Router(self.routes)
+        self._authenticate = authenticate
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _refuse_protocol(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        reply = await self._answer(request)
+        # Sent as text: HTTP keeps the case of names, and some clients look for this one.
+        reply.headers.append((b"X-Request-Id", request.id.encode()))
+        if isinstance(reply.body, bytes):
+            await _send_whole(reply, reply.body, request, send)
+        else:
+            await _send_chunks(reply, reply.body, request, send)
+
+    async def _answer(self, request: Request) -> Reply:
+        routes, params = self._router.find(request.raw_path)
+        route = routes.get(request.method)
+        if route is None and request.method == "HEAD":
+            route = routes.get("GET")
+        try:
+            if route is None:
+                _refuse_path(request, routes)
+            assert route is not None
+            request.params = params
+            if route.login is not Login.NONE:
+                await self._authenticate(request, route)
+            return await route.handler(request)
+        except MusterError as error:
+            envelope = route.envelope if route else _envelope_of(request, routes)
+            error = _with_type_named(error, request)
+            status, body, headers = render_error(error, envelope, request.id)
+            if status >= 500:
+                log.warning("request_failed", request_id=request.id, why=error.message)
+            if isinstance(error, MethodNotAllowed):
+                headers.append((b"allow", ", ".join(_methods(routes)).encode()))
+        except Exception:  # the last line of defence: the connection gets an answer
+            log.exception("request_crashed", request_id=request.id, path=request.raw_path)
+            envelope = route.envelope if route else _envelope_of(request, routes)
+            fault = MusterError(
+                "muster made a mistake; the server's log has the details under this request id,"
+                f" {request.id}."
+            )
+            status, body, headers = render_error(fault, envelope, request.id)
+        return Reply(status, body, [JSON_TYPE, *headers])
+
+
+def _refuse_path(request: Request, routes: Mapping[str, Route]) -> None:
+    if routes:
+        raise MethodNotAllowed(
+            f"{request.method} is not possible here; {', '.join(_methods(routes))} is."
+        )
+    raise PathUnknown(
+        f"There is no {request.raw_path}. GET /openapi.json lists every path, and docs/coverage.md"
+        " what is not there yet."
+    )
+
+
+def _methods(routes: Mapping[str, Route]) -> list[str]:
+    return sorted({*routes, "HEAD"} if "GET" in routes else routes)
+
+
+def _envelope_of(request: Request, routes: Mapping[str, Route]) -> Envelope:
+    """A path that has routes for other methods answers as they do."""
+    return next((route.envelope for route in routes.values()), envelope_of(request.raw_path))
+
+
+def _with_type_named(error: MusterError, request: Request) -> MusterError:
+    """A body that is no JSON, and is not declared as any, is of the wrong type rather than broken.
+
+    One that is JSON is taken whatever it is declared as: simple clients declare a form.
+    """
+    declared = request.header("content-type") or ""
+    if not isinstance(error, MalformedJson) or not declared or "json" in declared.lower():
+        return error
+    if not request.has_body:
+        return error
+    return BodyNotJson(f"Content-Type is {declared!r}; the body must be JSON, application/json.")
+
+
+async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1003})
+
+
+async def _send_whole(reply: Reply, body: bytes, request: Request, send: Send) -> None:
+    headers = reply.headers
+    headers.append((b"content-length", b"%d" % len(body)))
+    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
+
+
+async def _send_chunks(
+    reply: Reply, chunks: AsyncIterator[bytes], request: Request, send: Send
+) -> None:
+    """A client that goes away ends the stream at once, and frees what it reads from."""
+    await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+    sending = asyncio.ensure_future(_send_each(chunks, request, send))
+    leaving = asyncio.ensure_future(request.disconnected())
+    try:
+        await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        sending.cancel()
+        results = await asyncio.gather(sending, leaving, return_exceptions=True)
+        close = getattr(chunks, "aclose", None)
+        if close is not None:
+            await close()
+    for result in results:
+        if isinstance(result, Exception):
+            # Too late for another status: cut the body short, so that nobody takes it for whole.
+            log.warning("stream_failed", request_id=request.id, why=str(result))
+            raise result
+
+
+async def _send_each(chunks: AsyncIterator[bytes], request: Request, send: Send) -> None:
+    if request.method != "HEAD":
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def routes_by_path(routes: Iterable[Route]) -> Iterator[tuple[str, list[Route]]]:
+    """The table grouped for documentation: (path, its routes), in table order."""
+    paths: dict[str, list[Route]] = {}
+    for route in routes:
+        paths.setdefault(route.path, []).append(route)
+    yield from paths.items()

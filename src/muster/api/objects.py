@@ -1,0 +1,136 @@
+"""Our object API: what people and the command line reach buckets through."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import BinaryIO, Final
+
+from muster.api.authenticate import declared_hash
+from muster.api.http import Reply, Request, json_reply
+from muster.api.services import Services
+from muster.domain.errors import ObjectUnknown, SignatureWrong, Unauthenticated
+from muster.objects.folder import LIST_MAX, ObjectInfo, ObjectUrl, parse_url
+from muster.store import identity, pools
+from muster.store.database import Transaction
+from muster.wire.decode import decode_query
+from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery, StoredObject
+
+_CHUNK_BYTES: Final = 1 << 20
+
+
+async def _project_id(services: Services, request: Request) -> str:
+    """The caller's project; with a key and no X-Project-Id, the default one of its user."""
+    if request.caller.project_id:
+        return request.caller.project_id
+    found = await services.database.read(identity.list_projects_of, request.caller.user_id)
+    if not found:
+        raise Unauthenticated("These credentials are for no project; buckets belong to projects.")
+    return found[0].id
+
+
+async def _own_url(services: Services, request: Request) -> ObjectUrl:
+    """The object that the path names, in a bucket of the caller's; else as if it were not there."""
+    bucket, key = request.params
+    url = parse_url(f"/{bucket}/{key}", field="path")
+    project_id = await _project_id(services, request)
+    if not await services.database.read(pools.may_use_bucket, project_id, url.bucket):
+        raise ObjectUnknown(f"There is no object {url}.")
+    return url
+
+
+async def put_object(services: Services, request: Request) -> Reply:
+    """Store the body; the first object makes the bucket. It appears whole, or not at all."""
+    bucket, key = request.params
+    url = parse_url(f"/{bucket}/{key}", field="path")
+    if not url.key or url.key.endswith("/"):
+        raise ObjectUnknown(f"'{url}' names a folder; an object needs a name after the last '/'.")
+    project_id = await _project_id(services, request)
+    is_there = services.objects.has_bucket(url.bucket)
+
+    def claim(tx: Transaction) -> bool:
+        return pools.claim_bucket(tx, project_id, url.bucket, is_there=is_there)
+
+    if not await services.database.write(claim):
+        raise ObjectUnknown(f"This project has no bucket {url.bucket!r}, and the name is taken.")
+    expected = declared_hash(request)
+    digest = sha256()
+    size = 0
+    with services.objects.writing(url) as file:
+        async for chunk in request.chunks():
+            digest.update(chunk)
+            size += len(chunk)
+            await asyncio.to_thread(file.write, chunk)
+        if expected is not None and digest.hexdigest() != expected.lower():
+            raise SignatureWrong("The body is not the one that was signed.")
+    return json_reply(
+        StoredObject(bucket=url.bucket, key=url.key, size=size, sha256=digest.hexdigest())
+    )
+
+
+async def get_object(services: Services, request: Request) -> Reply:
+    url = await _own_url(services, request)
+    file, info = await asyncio.to_thread(services.objects.open, url)
+    return Reply(200, _read_chunks(file), _object_headers(info))
+
+
+async def head_object(services: Services, request: Request) -> Reply:
+    url = await _own_url(services, request)
+    file, info = await asyncio.to_thread(services.objects.open, url)
+    file.close()
+    return Reply(200, _nothing(), _object_headers(info))
+
+
+def _object_headers(info: ObjectInfo) -> list[tuple[bytes, bytes]]:
+    modified = datetime.fromtimestamp(info.modified_at_ms / 1000, UTC)
+    return [
+        (b"content-type", b"application/octet-stream"),
+        (b"content-length", str(info.size).encode()),
+        (b"last-modified", modified.strftime("%a, %d %b %Y %H:%M:%S GMT").encode()),
+    ]
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield  # makes this a generator
+
+
+async def _read_chunks(file: BinaryIO) -> AsyncIterator[bytes]:
+    with file:
+        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
+            yield chunk
+
+
+async def delete_object(services: Services, request: Request) -> Reply:
+    url = await _own_url(services, request)
+    await asyncio.to_thread(services.objects.delete, url)
+    return Reply(204, b"", [])
+
+
+async def list_objects(services: Services, request: Request) -> Reply:
+    query = decode_query(request.query, ObjectsQuery)
+    bucket = parse_url(f"/{request.params[0]}/", field="path").bucket
+    prefix = parse_url(f"/{bucket}/{query.prefix}", field="prefix").key
+    project_id = await _project_id(services, request)
+    is_own = await services.database.read(pools.may_use_bucket, project_id, bucket)
+    if not is_own or not services.objects.has_bucket(bucket):
+        raise ObjectUnknown(f"This project has no bucket {bucket!r}.")
+    found = await asyncio.to_thread(
+        services.objects.list_objects, bucket, prefix, after=query.after
+    )
+    return json_reply(
+        ObjectList(
+            bucket=bucket,
+            prefix=prefix,
+            objects=[
+                ObjectRow(key=info.key, size=info.size, modified=info.modified_at_ms)
+                for info in found[:LIST_MAX]
+            ],
+            is_truncated=len(found) > LIST_MAX,
+        )
+    )
+
+
+async def list_buckets(services: Services, request: Request) -> Reply:
+    project_id = await _project_id(services, request)
+    return json_reply(BucketList(await services.database.read(pools.list_buckets, project_id)))

@@ -1,0 +1,27 @@
+"""What the handlers are given: built once, in `server.py`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from muster.domain.catalogue import Catalogue
+from muster.objects.folder import FolderStore
+from muster.operations.identity import Identity
+from muster.operations.training import Training
+from muster.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    database: Database
+    training: Training
+    identity: Identity
+    catalogue: Catalogue
+    objects: FolderStore
+    jobs_folder: Path
+    clock_ms: Callable[[], int]
+    job_quota: int
+    counts_jobs_in_total: bool  # `statistics.total`: jobs instead of entries
+    engine_trouble: Callable[[], Awaitable[str | None]]  # None: the engine answers
+    forget_token: Callable[[str], None]
+    version: str

@@ -1,0 +1,426 @@
+"""The v1 training API: jobs, versions, and the two lists of them all."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from muster.api.http import Reply, Request, json_reply
+from muster.api.services import Services
+from muster.domain.catalogue import Catalogue
+from muster.domain.errors import InvalidRequest, JobUnknown
+from muster.domain.phase import V1_STATUS_MAX
+from muster.domain.pool import public_pool_id
+from muster.domain.training import (
+    DEFAULT_ENGINE_ID,
+    DEFAULT_WORKSPACE_ID,
+    TrainingConfig,
+    check_description,
+)
+from muster.operations import training as operations
+from muster.operations.training import SubmittedVersion, config_of
+from muster.store import jobs, listing, pools
+from muster.store.database import Connection
+from muster.store.jobs import Version, version_name
+from muster.store.listing import ListQuery
+from muster.wire.decode import decode_body, decode_query
+from muster.wire.training import (
+    Done,
+    JobDescription,
+    JobList,
+    JobRow,
+    JobsQuery,
+    JobSubmission,
+    JobVersion,
+    JobVersions,
+    JobVersionsQuery,
+    ParameterView,
+    Statuses,
+    SubmittedJob,
+    UserView,
+    VersionDetail,
+    VersionOverview,
+    VersionRow,
+    VersionsQuery,
+    VersionSubmission,
+)
+
+_ENCODER = msgspec.json.Encoder()
+_ID_DIGITS_MAX = 18  # of a 64-bit number
+
+
+def id_of(name: str, text: str) -> int:
+    """An id from the path. What is no number names nothing: 404, never a look-up by name."""
+    if not (text.isascii() and text.isdigit()) or len(text) > _ID_DIGITS_MAX:
+        raise JobUnknown(f"{name} is {text!r}; ids are numbers. Lists search by name.")
+    return int(text)
+
+
+def parse_statuses(value: Statuses) -> tuple[int, ...]:
+    """A code, several by comma, or the parameter repeated: any of them matches."""
+    if value is None or value == "":
+        return ()
+    values = value if isinstance(value, list) else [value]
+    codes = set()
+    for text in ",".join(str(item) for item in values).split(","):
+        code = _STATUS_CODES.get(text.strip())
+        if code is None:
+            raise InvalidRequest(
+                f"status is {text[:_SHOWN_LENGTH_MAX]!r}; it must be codes from 0 to"
+                f" {V1_STATUS_MAX}, separated by commas."
+            )
+        codes.add(code)
+    return tuple(sorted(codes))
+
+
+_STATUS_CODES = {str(code): code for code in range(V1_STATUS_MAX + 1)}
+_SHOWN_LENGTH_MAX = 100
+
+
+async def list_jobs(services: Services, request: Request) -> Reply:
+    query = decode_query(request.query, JobsQuery, body=await request.body())
+    caller = request.caller
+    wanted = ListQuery(
+        project_id=caller.project_id,
+        workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
+        sort_key=query.sortBy or query.sort_by or "job_name",
+        is_descending=query.order == "desc",
+        offset=(query.page - 1) * query.per_page,
+        limit=query.per_page,
+        now_ms=services.clock_ms(),
+        statuses=parse_statuses(query.status),
+        search=query.search_content,
+    )
+    read = services.database.read if listing.is_quick(wanted) else services.database.scan
+    total, rows, live = await read(_page_of_jobs, wanted)
+    return json_reply(
+        JobList(
+            job_total_count=total,
+            job_count_limit=max(0, services.job_quota - live),
+            quotas=services.job_quota,
+            jobs=[_job_row(row) for row in rows],
+        )
+    )
+
+
+def _page_of_jobs(
+    connection: Connection, query: ListQuery
+) -> tuple[int, list[tuple[Any, ...]], int]:
+    if query.workspace_id != DEFAULT_WORKSPACE_ID:
+        jobs.check_workspace(connection, query.project_id, query.workspace_id)
+    total, rows = listing.page_of_jobs(connection, query)
+    return total, rows, jobs.count_live_jobs(connection, query.project_id)
+
+
+def _job_row(row: Sequence[Any]) -> JobRow:
+    job_id, name, version_id, status, created, duration, description, versions, user = row
+    return JobRow(
+        job_id, name, version_id, status, created, duration or 0, description, versions,
+        UserView(user),
+    )  # fmt: skip
+
+
+async def list_versions(services: Services, request: Request) -> Reply:
+    query = decode_query(request.query, VersionsQuery, body=await request.body())
+    project_id = request.caller.project_id
+    pool_id = query.pool_id or None
+    if pool_id == public_pool_id(project_id):
+        pool_id = ""
+    wanted = ListQuery(
+        project_id=project_id,
+        workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
+        sort_key=query.sort_by or query.sortBy or "create_time",
+        is_descending=query.order == "desc",
+        offset=query.offset,
+        limit=query.limit or None,
+        now_ms=services.clock_ms(),
+        statuses=parse_statuses(query.status),
+        pool_id=pool_id,
+    )
+    if query.limit == 0:
+        await services.database.read(_check_list_workspace, wanted)
+        chunks = services.database.stream(_overview_chunks, wanted)
+        return Reply(200, _begun(await anext(chunks), chunks))
+    read = services.database.read if listing.is_quick(wanted) else services.database.scan
+    total, rows = await read(_page_of_versions, wanted)
+    return json_reply(
+        VersionOverview(
+            total_count=total,
+            offset=query.offset,
+            limit=query.limit,
+            versions=[_version_row(row) for row in rows],
+        )
+    )
+
+
+def _check_list_workspace(connection: Connection, query: ListQuery) -> None:
+    if query.workspace_id != DEFAULT_WORKSPACE_ID:
+        jobs.check_workspace(connection, query.project_id, query.workspace_id)
+
+
+def _page_of_versions(
+    connection: Connection, query: ListQuery
+) -> tuple[int, list[tuple[Any, ...]]]:
+    _check_list_workspace(connection, query)
+    return listing.page_of_versions(connection, query)
+
+
+async def _begun(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A stream whose first chunk was read before the status was sent: so errors get theirs."""
+    try:
+        yield first
+        async for chunk in rest:
+            yield chunk
+    finally:
+        await rest.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+def _overview_chunks(connection: Connection, query: ListQuery) -> Iterator[bytes]:
+    """The whole overview as JSON, piece by piece, from one snapshot."""
+    total = listing.count_versions(connection, query)
+    head = _ENCODER.encode(
+        VersionOverview(total_count=total, offset=query.offset, limit=0, versions=[])
+    )
+    yield head.removesuffix(b"]}")
+    is_first = True
+    for rows in listing.stream_versions(connection, query):
+        chunk = _ENCODER.encode([_version_row(row) for row in rows])[1:-1]
+        yield chunk if is_first else b"," + chunk
+        is_first = False
+    yield b"]}"
+
+
+def _version_row(row: Sequence[Any]) -> VersionRow:
+    (
+        version_id, job_name, status, created, started, ended, duration, description,
+        pool_id, flavor_code, npu_count, gpu_count,
+    ) = row  # fmt: skip
+    return VersionRow(
+        version_id, job_name, status, created, started, ended, duration or 0,
+        description or None, pool_id or None, flavor_code, npu_count, gpu_count,
+    )  # fmt: skip
+
+
+async def create_job(services: Services, request: Request) -> Reply:
+    submission = decode_body(await request.body(), JobSubmission)
+    submitted = await operations.submit_job(
+        services.training,
+        request.caller,
+        name=submission.job_name,
+        description=submission.job_desc or "",
+        workspace_id=submission.workspace_id or DEFAULT_WORKSPACE_ID,
+        config=submission.config.over(TrainingConfig()),
+        creates_version=submission.config.create_version,
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(_submitted(submitted))
+
+
+def _submitted(submitted: SubmittedVersion) -> SubmittedJob:
+    view = SubmittedJob(
+        job_id=submitted.job_id,
+        job_name=submitted.job_name,
+        status=submitted.status,
+        create_time=submitted.created_at_ms,
+    )
+    if submitted.version_id is not None:
+        assert submitted.version_number is not None
+        assert submitted.workload_uid is not None
+        view.version_id = submitted.version_id
+        view.version_name = version_name(submitted.version_number)
+        view.resource_id = _resource_id(submitted.workload_uid)
+    return view
+
+
+def _resource_id(workload_uid: str) -> str:
+    return f"job{workload_uid[:8]}"
+
+
+async def describe_job(services: Services, request: Request) -> Reply:
+    job_id = id_of("job_id", request.params[1])
+    body = decode_body(await request.body(), JobDescription)
+    await operations.describe_job(
+        services.training, request.caller, job_id=job_id, description=body.job_desc
+    )
+    return json_reply(Done())
+
+
+async def delete_job(services: Services, request: Request) -> Reply:
+    await operations.delete_job(
+        services.training,
+        request.caller,
+        job_id=id_of("job_id", request.params[1]),
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(Done())
+
+
+async def create_version(services: Services, request: Request) -> Reply:
+    job_id = id_of("job_id", request.params[1])
+    submission = decode_body(await request.body(), VersionSubmission)
+    check_description("job_desc", submission.job_desc or "")
+    submitted = await operations.create_version(
+        services.training,
+        request.caller,
+        job_id=job_id,
+        description=submission.job_desc or "",
+        config=submission.config.over(TrainingConfig()),
+        pre_version_id=submission.config.pre_version_id,
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(_submitted(submitted))
+
+
+async def list_job_versions(services: Services, request: Request) -> Reply:
+    job_id = id_of("job_id", request.params[1])
+    query = decode_query(request.query, JobVersionsQuery, body=await request.body())
+    offset, limit = (
+        (0, -1)
+        if query.page == 0
+        else (
+            (query.page - 1) * query.per_page,
+            query.per_page,
+        )
+    )
+
+    def read(connection: Connection) -> tuple[jobs.Job, list[JobVersion]]:
+        job = jobs.get_job(connection, request.caller.project_id, job_id)
+        versions = jobs.list_job_versions(connection, job_id, offset=offset, limit=limit)
+        return job, [
+            JobVersion(**fields, gpu=fields["gpu_num"] > 0)
+            for fields in (_version_fields(connection, job, v, services) for v in versions)
+        ]
+
+    job, versions = await services.database.read(read)
+    return json_reply(
+        JobVersions(
+            job_id=job.id,
+            job_name=job.name,
+            job_desc=job.description,
+            version_count=job.version_count,
+            versions=versions,
+        )
+    )
+
+
+async def show_version(services: Services, request: Request) -> Reply:
+    job_id = id_of("job_id", request.params[1])
+    version_id = id_of("version_id", request.params[2])
+
+    def read(connection: Connection) -> VersionDetail:
+        project_id = request.caller.project_id
+        job = jobs.get_job(connection, project_id, job_id)
+        version = jobs.get_version(connection, project_id, job_id, version_id)
+        return VersionDetail(
+            **_version_fields(connection, job, version, services),
+            job_id=job.id,
+            job_name=job.name,
+            job_desc=job.description,
+            spec_code=version.flavor_code,
+        )
+
+    return json_reply(await services.database.read(read))
+
+
+def _version_fields(
+    connection: Connection, job: jobs.Job, version: Version, services: Services
+) -> dict[str, Any]:
+    config = config_of(version)
+    pool = version.pool_id and pools.find_pool(connection, job.project_id, version.pool_id)
+    return {
+        "version_id": version.id,
+        "version_name": version.name,
+        "pre_version_id": version.pre_version_id,
+        "status": version.status,
+        "status_message": version.message,
+        "create_time": version.created_at_ms,
+        "start_time": version.started_at_ms,
+        "duration": _duration_ms(version, services.clock_ms()),
+        "worker_server_num": config.worker_server_num or 1,
+        "resource_id": _resource_id(version.workload_uid),
+        "pool_id": version.pool_id or None,
+        "pool_name": pool.display_name if pool else None,
+        "flavor_code": version.flavor_code,
+        **engine_fields(config, services.catalogue),
+        **flavor_fields(version.flavor_code, services.catalogue),
+        **config_fields(config),
+    }
+
+
+def _duration_ms(version: Version, now_ms: int) -> int:
+    if version.duration_ms is not None:
+        return version.duration_ms
+    return max(0, now_ms - (version.started_at_ms or now_ms))
+
+
+def engine_fields(config: TrainingConfig, catalogue: Catalogue) -> dict[str, Any]:
+    """The AI engine of a config; nulls for one that runs an image, or whose engine has gone."""
+    engine = None
+    if not config.user_image_url and config.app_url:
+        engine = catalogue.find_engine(config.engine_id or DEFAULT_ENGINE_ID)
+    return {
+        "engine_type": engine.engine_type if engine else None,
+        "engine_id": engine.engine_id if engine else config.engine_id,
+        "engine_name": engine.name if engine else None,
+        "engine_version": engine.version if engine else None,
+    }
+
+
+def flavor_fields(code: str, catalogue: Catalogue) -> dict[str, Any]:
+    """The shape of one worker; nulls for a flavor that the inventory has dropped."""
+    flavor = catalogue.find_flavor(code)
+    if flavor is None:
+        return {
+            "spec_id": None, "core": None, "cpu": None, "gpu_num": 0, "npu_num": 0, "gpu_type": "",
+        }  # fmt: skip
+    return {
+        "spec_id": flavor.spec_id,
+        "core": amount(flavor.task.cpu_millis, 1000),
+        "cpu": amount(flavor.task.memory_mib, 1024),
+        "gpu_num": flavor.task.gpu_count,
+        "npu_num": flavor.task.npu_count,
+        "gpu_type": flavor.card_model if flavor.task.gpu_count else "",
+    }
+
+
+def amount(parts: int, per_whole: int) -> str:
+    """2000 thousandths are "2", 1500 are "1.5"."""
+    return f"{parts / per_whole:g}"
+
+
+def config_fields(config: TrainingConfig) -> dict[str, Any]:
+    """What is echoed as it was given."""
+    return {
+        "app_url": config.app_url or None,
+        "boot_file_url": config.boot_file_url or None,
+        "parameter": [ParameterView(p.label, p.value) for p in config.parameter or ()],
+        "data_url": config.data_url or None,
+        "train_url": config.train_url or None,
+        "log_url": config.log_url or None,
+        "data_source": [msgspec.to_builtins(source) for source in config.data_source or ()],
+        "user_image_url": config.user_image_url or None,
+        "user_command": config.user_command or None,
+        "volumes": list(config.volumes or ()),
+    }
+
+
+async def stop_version(services: Services, request: Request) -> Reply:
+    await operations.stop_version(
+        services.training,
+        request.caller,
+        job_id=id_of("job_id", request.params[1]),
+        version_id=id_of("version_id", request.params[2]),
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(Done())
+
+
+async def delete_version(services: Services, request: Request) -> Reply:
+    await operations.delete_version(
+        services.training,
+        request.caller,
+        job_id=id_of("job_id", request.params[1]),
+        version_id=id_of("version_id", request.params[2]),
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(Done())

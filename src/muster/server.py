@@ -1,0 +1,315 @@
+"""Puts the parts together: the one place that builds everything."""
+
+import asyncio
+import fcntl
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+import uvicorn
+
+from muster import __version__
+from muster.api.authenticate import Authenticator
+from muster.api.http import App
+from muster.api.routes import build_routes
+from muster.api.services import Services
+from muster.domain.catalogue import Catalogue
+from muster.domain.errors import EngineUnavailable, MusterError
+from muster.engines.discovery import find_machine
+from muster.engines.local import LocalEngine
+from muster.inventory import (
+    Inventory,
+    InventoryFile,
+    build_inventory,
+    pools_and_nodes,
+    read_inventory_file,
+)
+from muster.objects.folder import FolderStore
+from muster.operations.identity import FirstCredentials, Identity, set_up
+from muster.operations.training import Training
+from muster.reconciler.act import Platform
+from muster.reconciler.loop import Reconciler
+from muster.settings import Settings
+from muster.store import identity, pools
+from muster.store.database import Database, Transaction
+from muster.store.vault import Vault
+from muster.wire.credentials import Credentials
+
+log = structlog.get_logger()
+
+SHUTDOWN_SECONDS: Final = 8  # for requests under way; the whole of it stays under 10
+_BACKLOG: Final = 1024
+
+
+class CannotStart(MusterError):
+    """The server cannot start; the message says what to change."""
+
+
+def now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """Everything of a running server but its socket."""
+
+    settings: Settings
+    database: Database
+    app: App
+    reconciler: Reconciler
+    identity: Identity
+    first: FirstCredentials | None
+
+
+@contextmanager
+def locked_data_folder(data: Path) -> Iterator[None]:
+    """One server a data folder. The lock goes with the process, however it ends.
+
+    Raises:
+        CannotStart: another server has it, or it cannot be written.
+    """
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise CannotStart(
+            f"The data folder {data} cannot be written ({error.strerror})."
+            " Name another with --data DIR."
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(handle, 64, 0).decode(errors="replace").strip()
+            raise CannotStart(
+                f"Another muster server{f' (process {owner})' if owner else ''} uses the data"
+                f" folder {data}. Stop it, or name another folder with --data DIR."
+            ) from error
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(handle)
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings, clock_ms: Callable[[], int] = now_ms
+) -> AsyncIterator[Server]:
+    """Build a server on its data folder, run its reconciler, and take it all down again."""
+    inventory = build_inventory(
+        read_inventory_file(settings.inventory) if settings.inventory else InventoryFile(),
+        find_machine(),
+    )
+    vault = Vault(settings.data / "secret.key")
+    database = Database(settings.database_file)
+    try:
+        ident = Identity(
+            database=database,
+            vault=vault,
+            token_lifetime_ms=settings.token_hours * 3_600_000,
+        )
+        first = await set_up(ident, now_ms=clock_ms())
+        catalogue = await database.write(_store_inventory, inventory, clock_ms())
+        server = _build(settings, database, ident, catalogue, clock_ms, first)
+        engine = server.reconciler.platform.engine
+        await engine.open(server.reconciler.wake)
+        database.on_work(server.reconciler.wake)
+        passes = asyncio.create_task(server.reconciler.run())
+        try:
+            yield server
+        finally:
+            await _end(server.reconciler, passes)
+            await engine.close()
+    finally:
+        database.close()
+
+
+async def _end(reconciler: Reconciler, passes: "asyncio.Task[None]") -> None:
+    """Let what is under way finish; what takes too long is found again at the next start."""
+    reconciler.close()
+    done, _ = await asyncio.wait({passes}, timeout=SHUTDOWN_SECONDS / 2)
+    if not done:
+        passes.cancel()
+        await asyncio.wait({passes})
+
+
+def _store_inventory(tx: Transaction, inventory: Inventory, at_ms: int) -> Catalogue:
+    """Bring the store in line with the inventory, and give flavors and engines their ids."""
+    project_ids = {p.name: p.id for p in identity.list_projects(tx.connection)}
+    pools.replace_inventory(tx, *pools_and_nodes(inventory, project_ids, now_ms=at_ms))
+    spec_ids = pools.flavor_ids(tx, [flavor.code for flavor in inventory.flavors])
+    engine_ids = pools.ai_engine_ids(tx, [(e.name, e.version) for e in inventory.engines])
+    return Catalogue.of(
+        (replace(flavor, spec_id=spec_ids[flavor.code]) for flavor in inventory.flavors),
+        (replace(e, engine_id=engine_ids[e.name, e.version]) for e in inventory.engines),
+    )
+
+
+def _build(
+    settings: Settings,
+    database: Database,
+    ident: Identity,
+    catalogue: Catalogue,
+    clock_ms: Callable[[], int],
+    first: FirstCredentials | None,
+) -> Server:
+    jobs_folder = settings.data / "jobs"
+    jobs_folder.mkdir(exist_ok=True)
+    objects = FolderStore(settings.objects_folder, settings.data / "snapshots")
+    engine = LocalEngine(jobs_folder)
+    reconciler = Reconciler(
+        platform=Platform(
+            database=database,
+            engine=engine,
+            objects=objects,
+            jobs_folder=jobs_folder,
+            clock_ms=clock_ms,
+            stop_grace_seconds=settings.stop_grace_seconds,
+        ),
+        lost_timeout_ms=settings.lost_timeout_seconds * 1000,
+    )
+
+    async def engine_trouble() -> str | None:
+        try:
+            health = await engine.health()
+        except EngineUnavailable as error:
+            return error.message
+        return None if health.is_reachable else health.message
+
+    authenticator = Authenticator(ident, clock_ms)
+    services = Services(
+        database=database,
+        training=Training(database, objects, catalogue, settings.job_quota),
+        identity=ident,
+        catalogue=catalogue,
+        objects=objects,
+        jobs_folder=jobs_folder,
+        clock_ms=clock_ms,
+        job_quota=settings.job_quota,
+        counts_jobs_in_total=settings.statistics_total == "jobs",
+        engine_trouble=engine_trouble,
+        forget_token=authenticator.forget_token,
+        version=__version__,
+    )
+    return Server(
+        settings=settings,
+        database=database,
+        app=App(build_routes(services), authenticator),
+        reconciler=reconciler,
+        identity=ident,
+        first=first,
+    )
+
+
+def write_credentials(path: Path, first: FirstCredentials, url: str) -> None:
+    """Written once, at the first start; never readable by others."""
+    credentials = Credentials(
+        url=url,
+        project_id=first.project.id,
+        project_name=first.project.name,
+        domain=first.project.account.name,
+        user=first.user_name,
+        password=first.password,
+        access_key=first.access_key,
+        secret_key=first.secret_key,
+    )
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
+
+
+def bind(settings: Settings) -> socket.socket:
+    """The listening socket.
+
+    Raises:
+        CannotStart: the port is taken, or the address is not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise CannotStart(
+            f"muster cannot listen on {settings.host} port {settings.port} ({error.strerror})."
+            " Name another with --port, or 0 for any free one."
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> None:
+    """Serve until SIGTERM or SIGINT. Running jobs go on, and are found again at the next start."""
+    with locked_data_folder(settings.data), bind(settings) as listener:
+        host, port = listener.getsockname()[:2]
+        scheme = "https" if settings.tls_cert else "http"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        async with running_server(settings) as server:
+            if server.first is not None:
+                write_credentials(settings.data / "credentials.json", server.first, url)
+            web = Web(web_config(settings, server.app), lambda: on_ready(url, server))
+            with _ended_by_signals(web):
+                await web.serve(sockets=[listener])
+
+
+class Web(uvicorn.Server):
+    """uvicorn, telling when it answers, and leaving signals to us: its own end the process."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        gc.freeze()  # what is there now stays: no collection needs to look at it again
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextmanager
+def _ended_by_signals(web: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and SIGINT end it after the requests under way; a second one does not wait."""
+
+    def end() -> None:
+        web.force_exit = web.should_exit
+        web.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+def web_config(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        ws="none",
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS // 2,
+        ssl_certfile=settings.tls_cert,
+        ssl_keyfile=settings.tls_key,
+    )
