@@ -1,0 +1,90 @@
+"""`muster serve`."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from muster.settings import default_data_folder
+
+if TYPE_CHECKING:
+    from muster.server import Server
+
+_EXAMPLES = """\b
+Examples:
+  muster serve
+  muster serve --port 9000 --data /srv/muster
+  muster serve --inventory cluster.toml
+  muster serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+
+Each option can also be set as MUSTER_... in the environment (MUSTER_PORT=9000), or as a line in
+DATA/muster.toml (port = 9000).
+"""
+
+
+@click.command(epilog=_EXAMPLES)
+@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on; 0 takes any free one.  [default: 8080]")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder that everything is kept in.  [default: ~/.local/share/muster]",
+)
+@click.option("--database", help="SQLite file of the store.  [default: DATA/muster.db]")
+@click.option("--objects", help="Folder of the object store.  [default: DATA/objects]")
+@click.option("--engine", help="What runs the jobs: local.  [default: local]")
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="TOML file of nodes, flavors and pools.  [default: this machine as found]",
+)
+@click.option("--tls-cert", type=click.Path(path_type=Path), help="Certificate, PEM.")
+@click.option("--tls-key", type=click.Path(path_type=Path), help="Its key, PEM.")
+@click.option(
+    "--allow-plain-http",
+    is_flag=True,
+    default=None,
+    help="Listen beyond this machine without TLS; something in front must do it.",
+)
+@click.option("--log-level", help="debug, info, warning or error.  [default: info]")
+def serve(data: Path | None, **flags: Any) -> None:
+    """Run the server: API, queue and jobs in one process."""
+    from muster.domain.errors import MusterError
+    from muster.logging import set_up_logging
+    from muster.server import serve as run_server
+    from muster.settings import load_settings
+
+    try:
+        settings = load_settings(data or default_data_folder(), flags)
+        set_up_logging(settings.log_level)
+        with _runner() as runner:
+            runner.run(run_server(settings, _tell_ready))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except MusterError as error:
+        click.echo(f"muster cannot start: {error.message}", err=True)
+        sys.exit(1)
+
+
+def _runner() -> asyncio.Runner:
+    """On uvloop where it has a wheel; plain asyncio elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.Runner()
+    return asyncio.Runner(loop_factory=uvloop.new_event_loop)
+
+
+def _tell_ready(url: str, server: "Server") -> None:
+    data = server.settings.data
+    click.echo(f"muster is ready on {url}")
+    click.echo(
+        "Jobs are not isolated from this server: they run under its own user and can read its"
+        " files.",
+        err=True,
+    )
+    if server.first is not None:
+        click.echo(f"Credentials of the administrator: {data / 'credentials.json'}", err=True)
+    sys.stdout.flush()

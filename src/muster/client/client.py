@@ -1,0 +1,453 @@
+"""The client: one method for each thing that the HTTP API can be asked for."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import file_digest
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, Self
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from muster import __version__
+from muster.client.errors import ApiError, ServerUnreachable
+from muster.wire.credentials import Credentials
+from muster.wire.signature import canonical_query, payload_hash, sign_headers
+
+CONNECT_SECONDS_MAX: Final = 5.0
+ANSWER_SECONDS_MAX: Final = 60.0
+CHUNK_BYTES: Final = 1 << 20
+LOG_CHUNK_BYTES_MAX: Final = 1 << 20  # the server never answers more of a log at once
+ERROR_TEXT_MAX: Final = 300
+
+LOG_NOT_READY: Final = "ModelArts.2818"
+
+JsonObject = dict[str, Any]
+QueryValue = str | int | bool | Sequence[str | int] | None
+
+# Neither a proxy nor anything else stands between this machine and itself.
+_NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None, "all://localhost": None}
+
+
+class Client:
+    """One project on one server. Every request is signed with the access key.
+
+    Answers are the server's own JSON. Every method raises `ServerUnreachable` when nothing answers,
+    and `ApiError` when the server says no.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.credentials = credentials
+        self._now = now
+        self._http = httpx.Client(
+            base_url=credentials.url,
+            timeout=httpx.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
+            transport=transport,
+            mounts=_NO_PROXY if transport is None else None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    # Jobs and their versions.
+
+    def submit_job(
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        *,
+        description: str = "",
+        workspace_id: str = "0",
+    ) -> JsonObject:
+        """Make a job and, unless `config` says otherwise, its first version.
+
+        Args:
+            name: 1 to 64 of letters, digits, `-` and `_`.
+            config: as the v1 API takes it: `app_url`, `boot_file_url`, `engine_id`, `spec_id`, ...
+            description: at most 256 characters.
+            workspace_id: a part of the project.
+        """
+        return self._json(
+            "POST",
+            self._v1("training-jobs"),
+            body={
+                "job_name": name,
+                "job_desc": description,
+                "config": config,
+                "workspace_id": workspace_id,
+            },
+        )
+
+    def submit_version(
+        self, job_id: int, config: Mapping[str, Any], *, description: str = ""
+    ) -> JsonObject:
+        """Run a job again, as its next version. `config` may name a `pre_version_id`."""
+        return self._json(
+            "POST",
+            self._v1("training-jobs", job_id, "versions"),
+            body={"job_desc": description, "config": config},
+        )
+
+    def list_jobs(
+        self,
+        *,
+        status: Sequence[int] = (),
+        search: str | None = None,
+        sort_by: str | None = None,
+        order: str | None = None,
+        page: int | None = None,
+        per_page: int | None = None,
+        workspace_id: str | None = None,
+    ) -> JsonObject:
+        """Jobs, each with the status of its latest version. `page` counts from 1."""
+        return self._json(
+            "GET",
+            self._v1("training-jobs"),
+            query={
+                "status": _comma_list(status),
+                "search_content": search,
+                "sortBy": sort_by,
+                "order": order,
+                "page": page,
+                "per_page": per_page,
+                "workspace_id": workspace_id,
+            },
+        )
+
+    def list_versions(
+        self,
+        *,
+        status: Sequence[int] = (),
+        pool_id: str | None = None,
+        sort_by: str | None = None,
+        order: str | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+        workspace_id: str | None = None,
+    ) -> JsonObject:
+        """Versions of every job, with their cards. `limit=0` asks for all of them at once."""
+        return self._json(
+            "GET",
+            self._v1("training-jobs", "versions"),
+            query={
+                "status": _comma_list(status),
+                "pool_id": pool_id,
+                "sort_by": sort_by,
+                "order": order,
+                "offset": offset,
+                "limit": limit,
+                "workspace_id": workspace_id,
+            },
+        )
+
+    def list_job_versions(
+        self, job_id: int, *, page: int | None = None, per_page: int | None = None
+    ) -> JsonObject:
+        """Versions of one job, the newest first: all of them, unless a `page` is asked for."""
+        return self._json(
+            "GET",
+            self._v1("training-jobs", job_id, "versions"),
+            query={"page": page, "per_page": per_page},
+        )
+
+    def get_version(self, job_id: int, version_id: int) -> JsonObject:
+        return self._json("GET", self._v1("training-jobs", job_id, "versions", version_id))
+
+    def stop_version(self, job_id: int, version_id: int) -> JsonObject:
+        """Ask for a stop. It has happened once the version's status says so."""
+        return self._json("POST", self._v1("training-jobs", job_id, "versions", version_id, "stop"))
+
+    def delete_job(self, job_id: int) -> JsonObject:
+        """Delete a job with all its versions; one that still runs is stopped first."""
+        return self._json("DELETE", self._v1("training-jobs", job_id))
+
+    def delete_version(self, job_id: int, version_id: int) -> JsonObject:
+        return self._json("DELETE", self._v1("training-jobs", job_id, "versions", version_id))
+
+    # Logs.
+
+    def list_log_files(self, job_id: int, version_id: int) -> list[str]:
+        """The names of a version's logs, one a task, whether or not anything is in them yet."""
+        path = self._v1("training-jobs", job_id, "versions", version_id, "log", "file-names")
+        return list(self._json("GET", path)["log_file_list"])
+
+    def read_log(
+        self, job_id: int, version_id: int, log_file: str, *, offset: int = 0
+    ) -> bytes | None:
+        """What a log holds from `offset` on, byte for byte.
+
+        Returns:
+            At most LOG_CHUNK_BYTES_MAX bytes; none at the end of what has been written. None while
+            there is no log: its task has not started.
+        """
+        path = self._v1("training-jobs", job_id, "versions", version_id, "log", "files", log_file)
+        try:
+            return self._send("GET", path, query={"offset": offset}).content
+        except ApiError as error:
+            if error.code == LOG_NOT_READY:
+                return None
+            raise
+
+    # What jobs run on.
+
+    def list_flavors(self) -> JsonObject:
+        return self._json("GET", self._v1("job", "resource-specs"), query={"job_type": "train"})
+
+    def list_engines(self) -> JsonObject:
+        return self._json("GET", self._v1("job", "ai-engines"), query={"job_type": "train"})
+
+    def list_pools(self) -> JsonObject:
+        return self._json("GET", self._v2("pools"))
+
+    def get_pool(self, pool_id: str) -> JsonObject:
+        return self._json("GET", self._v2("pools", pool_id))
+
+    def pool_statistics(self, pool_id: str) -> JsonObject:
+        """How many workloads of a pool stand in which state, by type. Exact."""
+        return self._json("GET", self._v2("statistics", "pools", pool_id, "workloads"))
+
+    def list_pool_workloads(
+        self,
+        pool_id: str,
+        *,
+        types: Sequence[str] = (),
+        status: str | None = None,
+        sort: str | None = None,
+        ascend: bool | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+    ) -> JsonObject:
+        return self._json(
+            "GET",
+            self._v2("pools", pool_id, "workloads"),
+            query={
+                "type": types,
+                "status": status,
+                "sort": sort,
+                "ascend": ascend,
+                "offset": offset,
+                "limit": limit,
+            },
+        )
+
+    # Objects.
+
+    def put_object(self, bucket: str, key: str, file: Path) -> None:
+        """Store a file. It is read twice: its hash is signed before the first byte is sent."""
+        with file.open("rb") as content:
+            digest = file_digest(content, "sha256").hexdigest()
+            content.seek(0)
+            self._send("PUT", _object_path(bucket, key), body=_FileBody(content, digest))
+
+    def get_object(self, bucket: str, key: str, file: Path) -> None:
+        """Write an object to a file, which is there once it is complete."""
+        part = file.with_name(f"{file.name}.part")
+        try:
+            with self._stream("GET", _object_path(bucket, key)) as response, part.open("wb") as out:
+                for chunk in response.iter_bytes(CHUNK_BYTES):
+                    out.write(chunk)
+            part.replace(file)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def list_objects(self, bucket: str, *, prefix: str = "") -> JsonObject:
+        return self._json("GET", f"/objects/{_segment(bucket)}", query={"prefix": prefix})
+
+    def delete_object(self, bucket: str, key: str) -> None:
+        self._send("DELETE", _object_path(bucket, key))
+
+    # One request.
+
+    def _v1(self, *segments: str | int) -> str:
+        return "/".join(("/v1", self.credentials.project_id, *map(_segment, segments)))
+
+    def _v2(self, *segments: str | int) -> str:
+        return "/".join(("/v2", self.credentials.project_id, *map(_segment, segments)))
+
+    def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> JsonObject:
+        content = b"" if body is None else msgspec.json.encode(body)
+        response = self._send(method, path, query=query, body=content)
+        try:
+            return msgspec.json.decode(response.content, type=JsonObject)
+        except msgspec.DecodeError as error:
+            raise ApiError(
+                status=response.status_code,
+                code="",
+                message=f"{self.credentials.url} answered something that is not of this API:"
+                f" {_excerpt(response.text)}",
+                request_id=_request_id(response),
+            ) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: "bytes | _FileBody" = b"",
+    ) -> httpx.Response:
+        with self._stream(method, path, query=query, body=body) as response:
+            response.read()
+            return response
+
+    @contextmanager
+    def _stream(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, QueryValue] | None = None,
+        body: "bytes | _FileBody" = b"",
+    ) -> Iterator[httpx.Response]:
+        request = self._signed_request(method, path, query or {}, body)
+        with self._told_in_our_words():
+            response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    response.read()
+                    raise _api_error(response)
+                yield response
+            finally:
+                response.close()
+
+    def _signed_request(
+        self, method: str, path: str, query: Mapping[str, QueryValue], body: "bytes | _FileBody"
+    ) -> httpx.Request:
+        headers = {
+            "user-agent": f"muster/{__version__}",
+            "x-project-id": self.credentials.project_id,
+        }
+        content: bytes | IO[bytes]
+        match body:
+            case _FileBody(content, digest):
+                headers["content-type"] = "application/octet-stream"
+                headers["x-sdk-content-sha256"] = digest
+            case content:
+                headers["content-type"] = "application/json"
+                digest = payload_hash(content)
+        text = canonical_query(_pairs(query))
+        request = self._http.build_request(
+            method, f"{path}?{text}" if text else path, headers=headers, content=content
+        )
+        # What httpx made of the URL is what goes out, so it is what is signed.
+        raw_path, _, raw_query = request.url.raw_path.decode("ascii").partition("?")
+        request.headers.update(
+            sign_headers(
+                self.credentials.access_key,
+                self.credentials.secret_key,
+                method=method,
+                raw_path=raw_path,
+                query=raw_query,
+                headers=headers | {"host": request.headers["host"]},
+                payload_hash=digest,
+                now=self._now(),
+            )
+        )
+        return request
+
+    @contextmanager
+    def _told_in_our_words(self) -> Iterator[None]:
+        url = self.credentials.url
+        try:
+            yield
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise ServerUnreachable(
+                f"No server answers at {url}. Start one with `muster serve`, or name another"
+                " with MUSTER_URL."
+            ) from error
+        except httpx.TimeoutException as error:
+            raise ServerUnreachable(
+                f"The server at {url} has not answered for {ANSWER_SECONDS_MAX:.0f} s. Try again;"
+                " its log may tell why."
+            ) from error
+        except httpx.HTTPError as error:
+            raise ServerUnreachable(
+                f"The server at {url} broke off: {error}. Try again; its log may tell why."
+            ) from error
+
+
+class _FileBody(NamedTuple):
+    content: IO[bytes]
+    sha256: str
+
+
+def _segment(value: str | int) -> str:
+    return quote(str(value), safe="~")
+
+
+def _object_path(bucket: str, key: str) -> str:
+    return f"/objects/{_segment(bucket)}/{quote(key, safe='/~')}"
+
+
+def _comma_list(values: Sequence[int]) -> str | None:
+    return ",".join(map(str, values)) or None
+
+
+def _pairs(query: Mapping[str, QueryValue]) -> Iterable[tuple[str, str]]:
+    for name, value in query.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            yield name, str(value).lower()
+        elif isinstance(value, str | int):
+            yield name, str(value)
+        else:
+            yield from ((name, str(item)) for item in value)
+
+
+class _Refusal(msgspec.Struct):
+    """Every shape in which the API says no, v1, v2 and Keystone, laid over one another."""
+
+    error_code: str = ""
+    error_message: str = ""
+    error_msg: str = ""
+    error: dict[str, Any] = {}
+
+
+def _api_error(response: httpx.Response) -> ApiError:
+    try:
+        refusal = msgspec.json.decode(response.content, type=_Refusal)
+    except msgspec.DecodeError:
+        refusal = _Refusal()
+    message = (
+        refusal.error_message
+        or refusal.error_msg
+        or str(refusal.error.get("message", ""))
+        or _excerpt(response.text)
+        or response.reason_phrase
+    )
+    return ApiError(
+        status=response.status_code,
+        code=refusal.error_code,
+        message=message,
+        request_id=_request_id(response),
+    )
+
+
+def _request_id(response: httpx.Response) -> str:
+    return str(response.headers.get("x-request-id", ""))
+
+
+def _excerpt(text: str) -> str:
+    return " ".join(text.split())[:ERROR_TEXT_MAX]
