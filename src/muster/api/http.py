@@ -37,6 +37,9 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 JSON_BODY_BYTES_MAX: Final = 1 << 20
 DISCARDED_BYTES_MAX: Final = 64 << 20  # read to its end, so that the refusal reaches the client
 
+PATHS_REMEMBERED_MAX: Final = 4096
+PATH_REMEMBERED_LENGTH_MAX: Final = 256
+
 JSON_TYPE: Final = (b"content-type", b"application/json")
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -65,7 +68,6 @@ class Request:
         "method",
         "params",
         "raw_path",
-        "raw_query",
         "scope",
     )
 
@@ -73,7 +75,6 @@ class Request:
         self.scope = scope
         self.method: str = scope["method"]
         self.raw_path: str = scope["raw_path"].decode("latin-1")
-        self.raw_query: str = scope["query_string"].decode("latin-1")
         self.params: list[str] = []  # path variables, in the order of the template
         self.id = f"{_PROCESS}{next(_REQUESTS):016x}"
         self._receive = receive
@@ -98,6 +99,11 @@ class Request:
     @caller.setter
     def caller(self, caller: Caller) -> None:
         self._caller = caller
+
+    @property
+    def raw_query(self) -> str:
+        query: bytes = self.scope["query_string"]
+        return query.decode("latin-1")
 
     @property
     def query(self) -> dict[str, list[str]]:
@@ -206,6 +212,7 @@ class Router:
 
     def __init__(self, routes: Iterable[Route]) -> None:
         self._root = _Branch()
+        self._found: dict[str, tuple[Mapping[str, Route], list[str]]] = {}
         for route in routes:
             branch = self._root
             for segment in route.path.strip("/").split("/"):
@@ -216,12 +223,19 @@ class Router:
     def find(self, raw_path: str) -> tuple[Mapping[str, Route], list[str]]:
         """(the routes of the path by method, its variables); no routes where there is no such path.
 
-        One trailing slash is ignored.
+        One trailing slash is ignored. What is asked for again and again is remembered.
         """
-        segments = raw_path.split("/")[1:]
-        if len(segments) > 1 and not segments[-1]:
-            segments.pop()
-        return _find(self._root, segments, 0, [])
+        found = self._found.get(raw_path)
+        if found is None:
+            segments = raw_path.split("/")[1:]
+            if len(segments) > 1 and not segments[-1]:
+                segments.pop()
+            found = _find(self._root, segments, 0, [])
+            if len(self._found) >= PATHS_REMEMBERED_MAX:
+                self._found.clear()
+            if found[0] and len(raw_path) <= PATH_REMEMBERED_LENGTH_MAX:
+                self._found[raw_path] = found
+        return found
 
 
 def _grow(branch: _Branch, segment: str) -> _Branch:
@@ -280,12 +294,15 @@ class App:
             return
         request = Request(scope, receive)
         reply = await self._answer(request)
-        # Sent as text: HTTP keeps the case of names, and some clients look for this one.
-        reply.headers.append((b"X-Request-Id", request.id.encode()))
-        if isinstance(reply.body, bytes):
-            await _send_whole(reply, reply.body, request, send)
-        else:
-            await _send_chunks(reply, reply.body, request, send)
+        headers, body = reply.headers, reply.body
+        headers.append((b"X-Request-Id", request.id.encode()))
+        if not isinstance(body, bytes):
+            await _send_chunks(reply, body, request, send)
+            return
+        headers.append((b"content-length", b"%d" % len(body)))
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        body = b"" if request.method == "HEAD" else body
+        await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, request: Request) -> Reply:
         routes, params = self._router.find(request.raw_path)
@@ -356,13 +373,6 @@ async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1003})
-
-
-async def _send_whole(reply: Reply, body: bytes, request: Request, send: Send) -> None:
-    headers = reply.headers
-    headers.append((b"content-length", b"%d" % len(body)))
-    await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if request.method == "HEAD" else body})
 
 
 async def _send_chunks(

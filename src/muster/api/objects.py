@@ -31,18 +31,24 @@ async def _project_id(services: Services, request: Request) -> str:
 
 async def _own_url(services: Services, request: Request) -> ObjectUrl:
     """The object that the path names, in a bucket of the caller's; else as if it were not there."""
-    bucket, key = request.params
-    url = parse_url(f"/{bucket}/{key}", field="path")
+    url = _url(request)
     project_id = await _project_id(services, request)
     if not await services.database.read(pools.may_use_bucket, project_id, url.bucket):
         raise ObjectUnknown(f"There is no object {url}.")
     return url
 
 
-async def put_object(services: Services, request: Request) -> Reply:
-    """Store the body; the first object makes the bucket. It appears whole, or not at all."""
+def _url(request: Request) -> ObjectUrl:
     bucket, key = request.params
     url = parse_url(f"/{bucket}/{key}", field="path")
+    if url.bucket != bucket:  # an encoded slash in the bucket's segment
+        raise ObjectUnknown(f"There is no bucket {bucket!r}.")
+    return url
+
+
+async def put_object(services: Services, request: Request) -> Reply:
+    """Store the body; the first object makes the bucket. It appears whole, or not at all."""
+    url = _url(request)
     if not url.key or url.key.endswith("/"):
         raise ObjectUnknown(f"'{url}' names a folder; an object needs a name after the last '/'.")
     project_id = await _project_id(services, request)
@@ -110,6 +116,8 @@ async def delete_object(services: Services, request: Request) -> Reply:
 async def list_objects(services: Services, request: Request) -> Reply:
     query = decode_query(request.query, ObjectsQuery)
     bucket = parse_url(f"/{request.params[0]}/", field="path").bucket
+    if bucket != request.params[0]:
+        raise ObjectUnknown(f"There is no bucket {request.params[0]!r}.")
     prefix = parse_url(f"/{bucket}/{query.prefix}", field="prefix").key
     project_id = await _project_id(services, request)
     is_own = await services.database.read(pools.may_use_bucket, project_id, bucket)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from operator import add
 from typing import Any, Final
 
 import msgspec
@@ -41,7 +42,8 @@ from muster.wire.pools import (
 
 _TYPES: Final = tuple(type_.value for type_ in WorkloadType)
 RESOURCE_NAMES: Final = ("cpu", "memory", "nvidia.com/gpu", "huawei.com/ascend-1980")
-_NONE: Final = (0,) * 13
+_NONE_COUNTED: Final = (0,) * 10
+_NOTHING_HELD: Final = (0, 0, 0, 0)
 _GONE_PHASES: Final = frozenset({PoolPhase.CREATION_FAILED, PoolPhase.DELETING})
 _PLACEMENTS = msgspec.json.Decoder(tuple[TaskPlacement, ...])
 
@@ -77,26 +79,27 @@ async def show_workload_statistics(services: Services, request: Request) -> Repl
     phase, cpu, memory, gpus, npus = rows[0][:5]
     if phase in _GONE_PHASES:
         raise QueryInvalid(f"Pool {pool_id} is {phase}; its workloads cannot be counted.")
-    by_type = {row[5]: row[6:] for row in rows}
-    numbers: list[float] = []
-    total = 0
-    held_cpu = held_memory = held_gpus = held_npus = 0
+    by_type = {row[5]: row for row in rows}
+    counts: list[int] = []  # for each type its total, then its nine states
+    held = _NOTHING_HELD
     for type_ in _TYPES:
-        counts = by_type.get(type_) or _NONE
-        states = counts[:9]
-        count = sum(states)
-        total += count
-        numbers.append(count)
-        numbers += states
-        held_cpu += counts[9]
-        held_memory += counts[10]
-        held_gpus += counts[11]
-        held_npus += counts[12]
+        row = by_type.get(type_)
+        if row is None:
+            counts += _NONE_COUNTED
+        else:
+            counts += row[6:16]
+            held = row[16:] if held is _NOTHING_HELD else tuple(map(add, held, row[16:]))
     body = _STATISTICS % (
-        total if services.counts_jobs_in_total else len(_TYPES),
-        *numbers,
-        *(held_cpu / 1000, cpu / 1000, held_memory / 1024, memory / 1024),
-        *(held_gpus, gpus, held_npus, npus),
+        sum(counts[::10]) if services.counts_jobs_in_total else len(_TYPES),
+        *counts,
+        held[0] / 1000,
+        cpu / 1000,
+        held[1] / 1024,
+        memory / 1024,
+        held[2],
+        gpus,
+        held[3],
+        npus,
     )
     return Reply(200, body)
 

@@ -61,7 +61,8 @@ async def find_log(
         raise LogUnknown(f"log_file is {name!r}; this version has {', '.join(names)}.")
     if workload.attempt_id is not None:
         path = log_file(jobs_folder / workload.attempt_id, names.index(name))
-        if path.is_file():
+        # A job owns this folder while it runs, and might put a link in the place of its log.
+        if path.is_file() and path.resolve().is_relative_to(jobs_folder.resolve()):
             return path
     raise LogNotReady(f"The log {name!r} is not there yet: the version is {workload.phase}.")
 

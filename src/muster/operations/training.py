@@ -91,9 +91,7 @@ async def submit_job(
     check_name("job_name", name)
     check_description("job_desc", description)
     project_id = caller.project_id
-    await training.database.read(jobs.check_workspace, project_id, workspace_id)
-    if await training.database.read(jobs.is_name_taken, project_id, workspace_id, name):
-        raise jobs.name_taken(name)
+    await training.database.read(_check_free_name, project_id, workspace_id, name)
     prepared = await _prepare(training, caller, name, config) if creates_version else None
 
     def insert(tx: Transaction) -> SubmittedVersion:
@@ -117,6 +115,13 @@ async def submit_job(
         return _insert_version(tx, job, prepared, pre_version_id=None, now_ms=now_ms)
 
     return await training.database.write(insert)
+
+
+def _check_free_name(connection: Connection, project_id: str, workspace_id: str, name: str) -> None:
+    """Before anything is copied; the transaction makes sure of it once more."""
+    jobs.check_workspace(connection, project_id, workspace_id)
+    if jobs.is_name_taken(connection, project_id, workspace_id, name):
+        raise jobs.name_taken(name)
 
 
 async def create_version(
@@ -181,17 +186,17 @@ async def _prepare(
             f"config.model_id is {config.model_id}; this server has no built-in algorithms."
         )
     _refuse_datasets(config)
-    pool = await training.database.read(_pool_for, caller.project_id, config.pool_id)
-    flavor = _flavor_for(training.catalogue, config, pool)
-    await training.database.read(_check_size, config, flavor, pool, training.catalogue)
-    engine, code, boot_file = None, None, None
+    urls = _Urls.of(config)
+    pool, flavor = await training.database.read(
+        _look_up, caller.project_id, config, urls, training.catalogue
+    )
+    engine = None
     if not config.user_image_url:
         engine_id = DEFAULT_ENGINE_ID if config.engine_id is None else config.engine_id
         engine = training.catalogue.engine(engine_id)
-    urls = _Urls.of(config)
-    await _check_readable(training, caller, urls)
-    if engine is not None:
-        code, boot_file = await asyncio.to_thread(_take_code, training.objects, urls)
+    code, boot_file = await asyncio.to_thread(
+        _take_inputs, training.objects, urls, has_code=engine is not None
+    )
     run = Run(
         job_name=job_name,
         interpreter=str(engine.interpreter) if engine else None,
@@ -228,6 +233,23 @@ def _refuse_datasets(config: TrainingConfig) -> None:
             f"config names the dataset {dataset or config.dataset_version_id!r}; this server keeps"
             " no datasets. Put the data into a bucket and name it as data_url."
         )
+
+
+def _look_up(
+    connection: Connection,
+    project_id: str,
+    config: TrainingConfig,
+    urls: "_Urls",
+    catalogue: Catalogue,
+) -> tuple[Pool, Flavor]:
+    """Everything about the config that the store knows better."""
+    pool = _pool_for(connection, project_id, config.pool_id)
+    flavor = _flavor_for(catalogue, config, pool)
+    _check_size(connection, config, flavor, pool, catalogue)
+    for field, url in urls.inputs:
+        if not pools.may_use_bucket(connection, project_id, url.bucket):
+            raise _bucket_unknown(field, url)
+    return pool, flavor
 
 
 def _pool_for(connection: Connection, project_id: str, pool_id: str | None) -> Pool:
@@ -296,6 +318,12 @@ class _Urls:
     train: ObjectUrl | None
     log: ObjectUrl | None
 
+    @property
+    def inputs(self) -> list[tuple[str, ObjectUrl]]:
+        """What must be there already, by field."""
+        fields = (("app_url", self.app), ("boot_file_url", self.boot), ("data_url", self.data))
+        return [(field, url) for field, url in fields if url is not None]
+
     @classmethod
     def of(cls, config: TrainingConfig) -> "_Urls":
         def parsed(field: str, text: str | None) -> ObjectUrl | None:
@@ -310,23 +338,26 @@ class _Urls:
         )
 
 
-async def _check_readable(training: Training, caller: Caller, urls: _Urls) -> None:
+def _bucket_unknown(field: str, url: ObjectUrl) -> StoragePathInvalid:
     """A bucket of another project is answered like one that is not there."""
-    for field, url in (
-        ("app_url", urls.app),
-        ("boot_file_url", urls.boot),
-        ("data_url", urls.data),
+    return StoragePathInvalid(
+        f"config.{field} is '{url}'; this project has no bucket {url.bucket!r}."
+    )
+
+
+def _take_inputs(
+    objects: FolderStore, urls: _Urls, *, has_code: bool
+) -> tuple[str | None, str | None]:
+    """Look at the inputs and keep the code: (digest of its snapshot, boot file relative to it)."""
+    for field, url in urls.inputs:
+        if not objects.has_bucket(url.bucket):
+            raise _bucket_unknown(field, url)
+    if (
+        urls.data is not None
+        and not objects.local_path(urls.data, field="config.data_url").exists()
     ):
-        if url is None:
-            continue
-        is_own = await training.database.read(pools.may_use_bucket, caller.project_id, url.bucket)
-        if not is_own or not training.objects.has_bucket(url.bucket):
-            raise StoragePathInvalid(
-                f"config.{field} is '{url}'; this project has no bucket {url.bucket!r}."
-            )
-        path = training.objects.local_path(url, field=f"config.{field}")
-        if field == "data_url" and not path.exists():
-            raise StoragePathInvalid(f"config.data_url is '{url}'; there is nothing there.")
+        raise StoragePathInvalid(f"config.data_url is '{urls.data}'; there is nothing there.")
+    return _take_code(objects, urls) if has_code else (None, None)
 
 
 def _take_code(objects: FolderStore, urls: _Urls) -> tuple[str, str]:

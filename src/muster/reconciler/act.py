@@ -7,7 +7,6 @@ pass observes, and records what it finds.
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -168,6 +167,8 @@ async def _collect(workload: Workload, platform: Platform) -> None:
     """Store what the tasks have written, before anybody is told that they have ended."""
     assert workload.attempt_id is not None
     run = await platform.database.read(workloads.get_run, workload.id)
+    if not run.train_url and not run.log_url:
+        return
     folder = platform.folder(workload.attempt_id)
     try:
         await asyncio.to_thread(_store_results, run, workload.task_count, folder, platform.objects)
@@ -184,9 +185,10 @@ def _store_results(run: Run, task_count: int, folder: Path, objects: FolderStore
     if run.log_url:
         url = parse_url(run.log_url, field="log_url")
         for index in range(task_count):
-            with suppress(FileNotFoundError):
+            source = log_file(folder, index)
+            if source.is_file() and not source.is_symlink():
                 key = f"{url.key.rstrip('/')}/{run.job_name}.{index}".lstrip("/")
-                objects.store_file(log_file(folder, index), ObjectUrl(url.bucket, key))
+                objects.store_file(source, ObjectUrl(url.bucket, key))
 
 
 async def _record_outcomes(

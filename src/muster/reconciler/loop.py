@@ -20,8 +20,9 @@ from muster.store.database import Connection
 log = structlog.get_logger()
 
 PASS_INTERVAL_SECONDS: Final = 1.0  # a missed wake-up costs this much at most
+GATHER_SECONDS: Final = 0.002  # what happens together is looked at together
 RETRY_SECONDS: Final = 1.0
-QUEUE_HEAD_MAX: Final = 64
+QUEUE_HEAD_MAX: Final = 16  # a pass that admits so many is followed by another at once
 ACTIONS_AT_ONCE: Final = 64
 
 
@@ -51,6 +52,7 @@ class Reconciler:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(PASS_INTERVAL_SECONDS):
                         await self._wake.wait()
+                        await asyncio.sleep(GATHER_SECONDS)
 
     def close(self) -> None:
         """Begin no further pass; `run` returns once what is under way is done."""

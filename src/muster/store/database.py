@@ -112,7 +112,11 @@ class Database:
     ) -> T:
         """Run a bounded index read inline: it sees the last commit."""
         try:
-            self._refresh_snapshot()
+            if (
+                self._queue.commit_count != self._seen_commit_count
+                or time.monotonic() > self._snapshot_until
+            ):
+                self._refresh_snapshot()
             return work(self._inline, *args, **kwargs)
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
@@ -124,13 +128,12 @@ class Database:
         third of what a short read costs. Commits of other processes (`muster user create`) do not
         count here; they are seen SNAPSHOT_SECONDS_MAX later.
         """
-        commit_count, now = self._queue.commit_count, time.monotonic()
-        if commit_count != self._seen_commit_count or now > self._snapshot_until:
-            if self._inline.in_transaction:
-                self._inline.execute("ROLLBACK")
-            self._inline.execute("BEGIN")
-            self._seen_commit_count = commit_count
-            self._snapshot_until = now + SNAPSHOT_SECONDS_MAX
+        if self._inline.in_transaction:
+            self._inline.execute("ROLLBACK")
+        # Before BEGIN: what is committed in between is looked for again, never missed.
+        self._seen_commit_count = self._queue.commit_count
+        self._inline.execute("BEGIN")
+        self._snapshot_until = time.monotonic() + SNAPSHOT_SECONDS_MAX
 
     def _after_commit(self, has_work: bool) -> None:
         """Runs in the event loop. A read transaction left open would keep the WAL growing."""

@@ -1,6 +1,7 @@
 """Pools, nodes, buckets, and the stable ids of flavors and AI engines."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -11,6 +12,9 @@ from muster.store.database import Connection, Transaction
 from muster.store.statements import load_statements
 
 SQL: Final = load_statements("pools")
+
+# Each project's own bucket, where the command line puts code: nobody else can take its name.
+_PROJECT_BUCKET: Final = re.compile(r"project-[0-9a-f]{32}")
 
 
 def find_pool(connection: Connection, project_id: str, pool_id: str) -> Pool | None:
@@ -111,6 +115,10 @@ def may_use_bucket(connection: Connection, project_id: str, bucket: str) -> bool
     return owner is not None and bool(owner[0] == project_id)
 
 
+def project_bucket(project_id: str) -> str:
+    return f"project-{project_id}"
+
+
 def claim_bucket(tx: Transaction, project_id: str, bucket: str, *, is_there: bool) -> bool:
     """Take a new bucket for the project; False when it is somebody else's.
 
@@ -123,6 +131,8 @@ def claim_bucket(tx: Transaction, project_id: str, bucket: str, *, is_there: boo
     owner = tx.execute(SQL["find_bucket_owner"], {"name": bucket}).fetchone()
     if owner is not None:
         return bool(owner[0] == project_id)
+    if _PROJECT_BUCKET.fullmatch(bucket) and bucket != project_bucket(project_id):
+        return False
     if is_there and not may_use_bucket(tx.connection, project_id, bucket):
         return False
     tx.execute(SQL["insert_bucket"], {"name": bucket, "project_id": project_id})

@@ -18,6 +18,7 @@ _WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _STEP: Final = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+|\.\.\.)\]")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
+_SECRET: Final = re.compile(r"\.password\b")  # values that no message repeats
 _SHOWN_LENGTH_MAX: Final = 100
 _UNKNOWN: Final = object()
 
@@ -108,7 +109,8 @@ def _explain(error: msgspec.ValidationError, given: object, type_: type[Any]) ->
     if missing := _MISSING.match(match["what"]):
         name = f"{field}.{missing[1]}" if field else missing[1]
         return f"{name} is missing; it must be {_expected_at(type_, f'{path}.{missing[1]}')}."
-    return _refusal(field or "The body", _value_at(given, path), _expected_at(type_, path))
+    value = _UNKNOWN if _SECRET.search(path) else _value_at(given, path)
+    return _refusal(field or "The body", value, _expected_at(type_, path))
 
 
 def _refusal(subject: str, value: object, expected: str) -> str:

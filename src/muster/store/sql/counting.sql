@@ -42,7 +42,10 @@ VALUES (?, ?, ?, ?)
 -- name: pool_statistics
 -- The statistics call: one statement, at most three tally rows, and the pool they belong to.
 SELECT p.phase, p.cpu_millis, p.memory_mib, p.gpu_count, p.npu_count,
-       t.type, t.queue, t.pending, t.abnormal, t.terminating, t.creating, t.running,
+       t.type,
+       t.queue + t.pending + t.abnormal + t.terminating + t.creating + t.running + t.completed
+           + t.terminated + t.failed,
+       t.queue, t.pending, t.abnormal, t.terminating, t.creating, t.running,
        t.completed, t.terminated, t.failed,
        t.held_cpu_millis, t.held_memory_mib, t.held_gpu_count, t.held_npu_count
   FROM pool AS p

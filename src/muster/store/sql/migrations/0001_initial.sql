@@ -235,6 +235,7 @@ CREATE TABLE job_config (
 
 -- ---------------------------------------------------------------- counts
 -- Written last in each transaction and in key order, in the same transaction as what they count.
+-- Without rowids a row is found in one step by its key.
 
 CREATE TABLE tally (
     project_id      TEXT NOT NULL,
@@ -254,7 +255,7 @@ CREATE TABLE tally (
     held_gpu_count  INTEGER NOT NULL DEFAULT 0 CHECK (held_gpu_count >= 0),
     held_npu_count  INTEGER NOT NULL DEFAULT 0 CHECK (held_npu_count >= 0),
     PRIMARY KEY (project_id, pool_id, type)
-);
+) WITHOUT ROWID;
 
 CREATE TABLE version_total (
     project_id   TEXT NOT NULL,
@@ -263,7 +264,7 @@ CREATE TABLE version_total (
     status       INTEGER NOT NULL,
     count        INTEGER NOT NULL CHECK (count >= 0),
     PRIMARY KEY (project_id, workspace_id, pool_id, status)
-);
+) WITHOUT ROWID;
 
 CREATE TABLE job_total (
     project_id   TEXT NOT NULL,
@@ -271,4 +272,4 @@ CREATE TABLE job_total (
     status       INTEGER NOT NULL,
     count        INTEGER NOT NULL CHECK (count >= 0),
     PRIMARY KEY (project_id, workspace_id, status)
-);
+) WITHOUT ROWID;

@@ -1,0 +1,146 @@
+"""The published description of the API: complete, and true."""
+
+import re
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tests.api.platform import Platform, Project
+
+
+@pytest.fixture(scope="module")
+def document(platform: Platform) -> dict[str, Any]:
+    reply = httpx.get(f"{platform.url}/openapi.json")
+    assert reply.status_code == 200
+    assert reply.headers["content-type"] == "application/json"
+    return dict(reply.json())
+
+
+def references(node: object) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"]} if "$ref" in node else set()
+        return own.union(*(references(child) for child in node.values()))
+    if isinstance(node, list):
+        return set().union(*(references(child) for child in node))
+    return set()
+
+
+def test_every_route_is_listed_and_nothing_else(
+    platform: Platform, document: dict[str, Any]
+) -> None:
+    listed = {
+        (method.upper(), path)
+        for path, operations in document["paths"].items()
+        for method in operations
+    }
+
+    served = {(r.method, r.path.replace("...}", "}")) for r in platform.server.app.routes}
+    assert listed == served - {("GET", "/openapi.json"), ("GET", "/docs")}
+
+
+def test_it_is_openapi_3_1_with_unique_operation_ids(document: dict[str, Any]) -> None:
+    assert document["openapi"].startswith("3.1")
+    assert set(document["info"]) >= {"title", "version"}
+    ids = [
+        operation["operationId"]
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    ]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_reference_leads_to_a_schema(document: dict[str, Any]) -> None:
+    for reference in references(document):
+        assert reference.removeprefix("#/components/schemas/") in document["components"]["schemas"]
+
+
+def test_path_variables_are_declared(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            declared = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
+            assert declared == re.findall(r"{(\w+)}", path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "schema"),
+    [
+        ("/training-jobs", "per_page", {"type": "integer", "minimum": 1, "maximum": 1000,
+                                        "default": 10}),
+        ("/training-jobs", "page", {"type": "integer", "minimum": 1, "maximum": 65535,
+                                    "default": 1}),
+        ("/training-jobs", "order", {"enum": ["asc", "desc"], "default": "asc"}),
+        ("/training-jobs/versions", "limit", {"type": "integer", "minimum": 0,
+                                              "maximum": 2**53, "default": 20}),
+        ("/training-jobs/versions", "order", {"enum": ["asc", "desc"], "default": "desc"}),
+        ("/training-jobs/{job_id}/versions", "page", {"type": "integer", "minimum": 0,
+                                                      "maximum": 65535, "default": 0}),
+        ("/built-in-algorithms", "per_page", {"type": "integer", "minimum": 1, "maximum": 100,
+                                              "default": 10}),
+    ],
+)  # fmt: skip
+def test_query_parameters_have_their_ranges_and_defaults(
+    document: dict[str, Any], path: str, name: str, schema: dict[str, Any]
+) -> None:
+    operation = document["paths"][f"/v1/{{project_id}}{path}"]["get"]
+
+    [parameter] = [p for p in operation["parameters"] if p["name"] == name]
+
+    assert (parameter["in"], parameter["required"]) == ("query", False)
+    assert parameter["schema"] == schema
+
+
+def test_a_needed_query_parameter_is_declared_as_such(document: dict[str, Any]) -> None:
+    path = "/v1/{project_id}/training-jobs/{job_id}/versions/{version_id}/aom-log"
+
+    needed = [p["name"] for p in document["paths"][path]["get"]["parameters"] if p["required"]]
+
+    assert needed == ["project_id", "job_id", "version_id", "log_file"]
+
+
+def test_every_body_is_declared(platform: Platform, document: dict[str, Any]) -> None:
+    for route in platform.server.app.routes:
+        if route.body is not None:
+            operation = document["paths"][route.path][route.method.lower()]
+            schema = operation["requestBody"]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": f"#/components/schemas/{route.body.__name__}"}
+
+
+def test_answers_are_what_their_schemas_say(platform: Platform, project: Project) -> None:
+    """Decoded strictly as the declared type and encoded again, an answer stays as it is."""
+    job = platform.submit("described")
+    platform.wait_for(job, 8)
+    project.post("/training-job-configs", config_name="described", **platform.code())
+    values = {
+        "{project_id}": project.id, "{job_id}": str(job["job_id"]),
+        "{version_id}": str(job["version_id"]), "{pool_name}": project.pool("public"),
+        "{config_name}": "described", "{bucket}": "bucket-default",
+    }  # fmt: skip
+    checked = 0
+    for route in platform.server.app.routes:
+        if route.method != "GET" or route.reply is None:
+            continue
+        path = re.sub(r"{\w+}", lambda match: values[match[0]], route.path)
+        headers = {"X-Subject-Token": project.http.headers["X-Auth-Token"]}
+        query = "?log_file=described.0" if path.endswith("aom-log") else ""
+        reply = project.http.get(path + query, headers=headers)
+        if query:
+            continue  # nothing has been written
+        assert reply.status_code == route.status, reply.text
+        typed = msgspec.json.decode(reply.content, type=route.reply)
+        assert msgspec.json.decode(msgspec.json.encode(typed)) == reply.json(), path
+        checked += 1
+    assert checked > 15
+
+
+def test_the_page_for_people_lists_every_path(platform: Platform) -> None:
+    reply = httpx.get(f"{platform.url}/docs")
+
+    assert reply.status_code == 200
+    assert reply.headers["content-type"].startswith("text/html")
+    for route in platform.server.app.routes:
+        if route.path not in ("/openapi.json", "/docs"):
+            assert f"<code>{route.path}</code>" in reply.text
+    assert "http://" not in reply.text
+    assert "https://" not in reply.text

@@ -1,0 +1,231 @@
+"""Rows to begin with: two projects, three pools, and jobs in any phase."""
+
+from dataclasses import replace
+from typing import Final
+
+from muster.domain.command import Run
+from muster.domain.phase import Event, Phase, Reason
+from muster.domain.placement import CardKind, TaskPlacement, place
+from muster.domain.pool import PUBLIC_PARTITION, Node, Pool, Scope, pool_over, public_pool
+from muster.domain.resources import Resources
+from muster.domain.workload import Workload, WorkloadType
+from muster.store import identity, jobs, pools, workloads
+from muster.store.counting import HELD, SQL, STATES
+from muster.store.database import Connection, Database, Transaction
+from muster.store.recount import differences
+
+ACCOUNT: Final = identity.Named("a" * 32, "default")
+PROJECT: Final = "1" * 32
+OTHER_PROJECT: Final = "2" * 32
+WORKSPACE: Final = "0"
+PUBLIC_POOL: Final = f"public-{PROJECT}"
+GPU_POOL: Final = f"gpus-{PROJECT}"
+
+ONE_CPU: Final = Resources(cpu_millis=1000, memory_mib=1024)
+TWO_GPUS: Final = Resources(cpu_millis=2000, memory_mib=2048, gpu_count=2)
+
+NODES: Final = (
+    Node(name="shared", partition=PUBLIC_PARTITION, cpu_millis=64_000, memory_mib=65_536),
+    *(
+        Node(
+            name=name,
+            partition=GPU_POOL,
+            cpu_millis=16_000,
+            memory_mib=65_536,
+            card_kind=CardKind.GPU,
+            cards=(0, 1, 2, 3),
+        )
+        for name in ("gpu-a", "gpu-b")
+    ),
+)
+
+# The ways from Creating to each phase, as the table of transitions has them.
+WAYS: Final[dict[Phase, tuple[Event, ...]]] = {
+    Phase.CREATING: (),
+    Phase.QUEUED: (Event.ENQUEUED,),
+    Phase.STARTING: (Event.ENQUEUED, Event.PLACED),
+    Phase.RUNNING: (Event.ENQUEUED, Event.PLACED, Event.STARTED),
+    Phase.TERMINATING: (Event.ENQUEUED, Event.STOP_ASKED),
+    Phase.TERMINATED: (Event.ENQUEUED, Event.STOP_ASKED, Event.STOPPED),
+    Phase.COMPLETED: (Event.ENQUEUED, Event.PLACED, Event.STARTED, Event.SUCCEEDED),
+    Phase.FAILED: (Event.ENQUEUED, Event.PLACED, Event.STARTED, Event.TASK_FAILED),
+    Phase.CREATE_FAILED: (Event.ENQUEUED, Event.REFUSED),
+    Phase.LOST: (Event.ENQUEUED, Event.PLACED, Event.STARTED, Event.VANISHED),
+}
+
+
+def set_up_store(tx: Transaction) -> None:
+    identity.insert_account(tx, ACCOUNT)
+    for project_id, name in ((PROJECT, "default"), (OTHER_PROJECT, "other")):
+        identity.insert_project(
+            tx,
+            identity.Project(project_id, name, ACCOUNT),
+            is_default=project_id == PROJECT,
+            now_ms=0,
+        )
+    pools.replace_inventory(tx, [*public_pools(), gpu_pool()], NODES)
+
+
+def public_pools() -> list[Pool]:
+    return [public_pool(project_id, NODES[:1], now_ms=0) for project_id in (PROJECT, OTHER_PROJECT)]
+
+
+def gpu_pool() -> Pool:
+    return pool_over(
+        NODES[1:],
+        project_id=PROJECT,
+        display_name="gpus",
+        partition=GPU_POOL,
+        scopes=(Scope.TRAIN,),
+        flavor_code="gpu.4",
+        now_ms=0,
+    )
+
+
+def add_job(
+    tx: Transaction,
+    name: str,
+    *,
+    project_id: str = PROJECT,
+    description: str = "",
+    engine_type: int = 100,
+    now_ms: int = 1_000,
+) -> jobs.Job:
+    job_id = jobs.insert_job(
+        tx,
+        project_id=project_id,
+        workspace_id=WORKSPACE,
+        name=name,
+        description=description,
+        creator_name="ann",
+        engine_type=engine_type,
+        now_ms=now_ms,
+    )
+    return jobs.get_job(tx.connection, project_id, job_id)
+
+
+def add_version(
+    tx: Transaction,
+    job: jobs.Job,
+    *,
+    pool_id: str = "",
+    task: Resources = ONE_CPU,
+    task_count: int = 1,
+    priority: int = 1,
+    now_ms: int = 1_000,
+) -> Workload:
+    """The next version of a job; `pool_id` "" is the public pool. Returns its workload."""
+    job = jobs.get_job(tx.connection, job.project_id, job.id)
+    workload_id, created_at_ms = workloads.insert_workload(
+        tx,
+        uid=f"{job.id:016x}{job.next_version_number:016x}",
+        project_id=job.project_id,
+        workspace_id=job.workspace_id,
+        pool_id=pool_id or f"public-{job.project_id}",
+        partition=pool_id or PUBLIC_PARTITION,
+        type_=WorkloadType.TRAIN,
+        name=job.name,
+        flavor_code="any",
+        task=task,
+        task_count=task_count,
+        priority=priority,
+        run=Run(job_name=job.name),
+        now_ms=now_ms,
+    )
+    jobs.insert_version(
+        tx,
+        job,
+        workload_id=workload_id,
+        pool_id=pool_id,
+        pre_version_id=job.latest_version_id,
+        flavor_code="any",
+        gpu_count=task.gpu_count * task_count,
+        npu_count=task.npu_count * task_count,
+        engine_type=100,
+        config="{}",
+        created_at_ms=created_at_ms,
+    )
+    return workloads.get_workload(tx.connection, workload_id)
+
+
+def add_workload(
+    tx: Transaction,
+    name: str = "digits",
+    *,
+    phase: Phase = Phase.CREATING,
+    pool_id: str = "",
+    task: Resources = ONE_CPU,
+    task_count: int = 1,
+    now_ms: int = 1_000,
+) -> Workload:
+    """A job with one version, brought to `phase` by legal moves."""
+    job = add_job(tx, name, now_ms=now_ms)
+    workload = add_version(
+        tx, job, pool_id=pool_id, task=task, task_count=task_count, now_ms=now_ms
+    )
+    return bring_to(tx, workload, phase, now_ms=now_ms)
+
+
+def bring_to(tx: Transaction, workload: Workload, phase: Phase, *, now_ms: int) -> Workload:
+    for event in WAYS[phase]:
+        workload = move(tx, workload, event, now_ms=now_ms)
+    return workload
+
+
+def move(
+    tx: Transaction,
+    workload: Workload,
+    event: Event,
+    *,
+    now_ms: int,
+    reason: Reason = Reason.NONE,
+    at_ms: int | None = None,
+) -> Workload:
+    """One event, and what the reconciler does to nodes and cards with it."""
+    if event is Event.PLACED:
+        workload = hold(tx, workload)
+    workload = workloads.move_workload(
+        tx, workload, event, now_ms=now_ms, actor="ann", reason=reason, at_ms=at_ms
+    )
+    ends_holding = (Event.SUCCEEDED, Event.TASK_FAILED, Event.REFUSED, Event.STOPPED)
+    return workloads.release_nodes(tx, workload) if event in ends_holding else workload
+
+
+def hold(tx: Transaction, workload: Workload) -> Workload:
+    placements = find_room(tx, workload)
+    assert placements is not None
+    return workloads.hold_nodes(tx, workload, placements, f"{workload.id:032x}")
+
+
+def find_room(tx: Transaction, workload: Workload) -> tuple[TaskPlacement, ...] | None:
+    """Cards of its partition that nobody holds. CPUs and memory do not run out here."""
+    held = set(tx.execute("SELECT node_name, card FROM card_hold").fetchall())
+    nodes = pools.list_partition_nodes(tx.connection, workload.partition)
+    free = [replace(n, cards=tuple(c for c in n.cards if (n.name, c) not in held)) for n in nodes]
+    return place(
+        replace(workload.task, cpu_millis=0, memory_mib=0),
+        workload.task_count,
+        (node.room for node in free),
+    )
+
+
+def find_differences(connection: Connection) -> list[str]:
+    """What a recount finds wrong: nothing, ever."""
+    return list(differences(connection))
+
+
+async def get_workload(database: Database, workload: Workload) -> Workload:
+    return await database.read(workloads.get_workload, workload.id)
+
+
+async def counts_of(database: Database, pool_id: str = PUBLIC_POOL) -> dict[str, int]:
+    """What the statistics of a pool's training workloads count, without the zeros."""
+
+    def read(connection: Connection) -> dict[str, int]:
+        for project_id, pool, _, *values in connection.execute(SQL["list_tallies"]):
+            if (project_id, pool) == (PROJECT, pool_id):
+                names = [*STATES, *HELD]
+                return {str(n): v for n, v in zip(names, values, strict=True) if v}
+        return {}
+
+    return await database.read(read)

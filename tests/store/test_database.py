@@ -1,0 +1,367 @@
+"""The embedded database: group commit, snapshots, and what goes wrong with disks and locks."""
+
+import asyncio
+import shutil
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from muster.domain.errors import NameTaken, StoreUnavailable
+from muster.domain.phase import Event
+from muster.store import database as database_module
+from muster.store import workloads
+from muster.store.database import (
+    Connection,
+    Database,
+    NewerDatabase,
+    NotADatabase,
+    Transaction,
+    open_snapshot,
+)
+from muster.store.statements import load_migrations
+from tests.store.rows import (
+    PROJECT,
+    add_job,
+    add_workload,
+    counts_of,
+    find_differences,
+    get_workload,
+    move,
+    set_up_store,
+)
+
+
+def count_jobs(connection: Connection) -> int:
+    [count] = connection.execute("SELECT count(*) FROM job").fetchone()
+    return int(count)
+
+
+def add_and_fail(tx: Transaction, name: str) -> None:
+    add_workload(tx, name)
+    raise ZeroDivisionError(name)
+
+
+@pytest.mark.asyncio
+async def test_one_failing_write_undoes_only_itself(database: Database) -> None:
+    results = await asyncio.gather(
+        database.write(add_workload, "one"),
+        database.write(add_and_fail, "two"),
+        database.write(add_job, "one"),
+        database.write(add_workload, "three"),
+        return_exceptions=True,
+    )
+
+    assert isinstance(results[1], ZeroDivisionError)
+    assert isinstance(results[2], NameTaken)
+    assert await database.read(count_jobs) == 2
+    assert await counts_of(database) == {"Creating": 2}
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_64_writers_at_once_are_all_counted(database: Database) -> None:
+    async def write_some(writer: int) -> None:
+        for index in range(5):
+            workload = await database.write(add_workload, f"job-{writer}-{index}")
+            await database.write(move, workload, Event.ENQUEUED, now_ms=2_000)
+
+    await asyncio.gather(*(write_some(writer) for writer in range(64)))
+
+    assert await database.read(count_jobs) == 320
+    assert await counts_of(database) == {"Queue": 320}
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_what_a_caller_asked_for_is_done_even_if_he_does_not_wait(
+    database: Database,
+) -> None:
+    may_go_on = threading.Event()
+    blocking = asyncio.create_task(database.write(lambda tx: may_go_on.wait()))
+    writing = asyncio.create_task(database.write(add_workload, "digits"))
+    await asyncio.sleep(0)
+
+    writing.cancel()
+    may_go_on.set()
+    await blocking
+    await database.write(lambda tx: None)
+
+    assert writing.cancelled()
+    assert await database.read(count_jobs) == 1
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_read_sees_every_write_that_was_acknowledged(database: Database) -> None:
+    for count in range(1, 20):
+        await database.write(add_job, f"job-{count}")
+
+        assert await database.read(count_jobs) == count
+        assert await database.scan(count_jobs) == count
+
+
+@pytest.mark.asyncio
+async def test_acknowledged_writes_are_there_after_reopening(
+    file: Path, database: Database
+) -> None:
+    await database.write(add_workload, "digits")
+    database.close()
+
+    reopened = Database(file)
+
+    with closing(reopened):
+        assert await reopened.read(count_jobs) == 1
+        assert await counts_of(reopened) == {"Creating": 1}
+
+
+@pytest.mark.asyncio
+async def test_acknowledged_writes_are_there_after_the_process_was_killed(
+    file: Path, database: Database, tmp_path: Path
+) -> None:
+    await database.write(add_workload, "digits")
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    for left in file.parent.glob("muster.db*"):  # as it lies on disk, nothing closed
+        shutil.copy(left, killed)
+
+    reopened = Database(killed / file.name)
+
+    with closing(reopened):
+        assert await reopened.read(count_jobs) == 1
+        assert await reopened.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_is_closed_takes_no_writes(file: Path) -> None:
+    database = Database(file)
+    database.close()
+
+    with pytest.raises(StoreUnavailable, match="shutting down"):
+        await database.write(set_up_store)
+
+
+@pytest.mark.asyncio
+async def test_closing_commits_what_was_handed_over(file: Path) -> None:
+    database = Database(file)
+    writing = [asyncio.create_task(database.write(set_up_store))]
+    writing += [asyncio.create_task(database.write(add_job, f"job-{i}")) for i in range(300)]  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+
+    database.close()
+
+    await asyncio.gather(*writing)
+    with open_snapshot(file) as connection:
+        assert count_jobs(connection) == 300
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks are given up at once."""
+    monkeypatch.setattr(database_module, "WRITER_BUSY_TIMEOUT_MS", 1)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.asyncio
+async def test_a_database_that_somebody_has_locked_works_again_afterwards(
+    file: Path, database: Database
+) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        results = await asyncio.gather(
+            *(database.write(add_job, name) for name in ("a", "b")), return_exceptions=True
+        )
+        seen = await database.read(count_jobs)
+        other.execute("ROLLBACK")
+
+    assert [type(result) for result in results] == [StoreUnavailable, StoreUnavailable]
+    assert seen == 0
+    await database.write(add_workload, "a")
+    assert await database.read(count_jobs) == 1
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_loses_nothing_that_was_acknowledged(database: Database) -> None:
+    def limit_pages(tx: Transaction, more: int) -> None:
+        [pages] = tx.execute("PRAGMA page_count").fetchone()
+        tx.execute(f"PRAGMA max_page_count = {pages + more}")
+
+    await database.write(limit_pages, 20)
+    acknowledged = 0
+    try:
+        while acknowledged < 10_000:
+            await database.write(add_workload, f"job-{acknowledged}")
+            acknowledged += 1
+    except StoreUnavailable as full:
+        refused = full
+    assert "full" in refused.message
+    assert await database.read(count_jobs) == acknowledged
+    assert await database.scan(find_differences) == []
+
+    await database.write(limit_pages, 1_000_000)
+
+    await database.write(add_workload, "one-more")
+    assert await database.read(count_jobs) == acknowledged + 1
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_full_disk_fails_every_write_of_its_group(database: Database) -> None:
+    def fill(tx: Transaction) -> None:
+        [pages] = tx.execute("PRAGMA page_count").fetchone()
+        tx.execute(f"PRAGMA max_page_count = {pages}")
+        tx.execute("CREATE TABLE ballast AS SELECT randomblob(10_000_000) AS bytes")
+
+    results = await asyncio.gather(
+        database.write(add_workload, "a"),
+        database.write(fill),
+        database.write(add_workload, "b"),
+        return_exceptions=True,
+    )
+
+    assert [type(result) for result in results] == [StoreUnavailable] * 3
+    assert await database.read(count_jobs) == 0
+    assert await database.scan(find_differences) == []
+
+
+def test_a_newer_database_is_refused_and_left_alone(file: Path) -> None:
+    Database(file).close()
+    newer = len(load_migrations()) + 1
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(f"PRAGMA user_version = {newer}")
+
+    with pytest.raises(NewerDatabase, match=f"schema {newer}; this muster knows up to"):
+        Database(file)
+
+    with closing(sqlite3.connect(file)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (newer,)
+
+
+def test_a_file_that_is_no_database_is_refused_in_one_line(file: Path) -> None:
+    file.write_text("These are my notes, please do not overwrite them.\n" * 100)
+
+    with pytest.raises(NotADatabase) as refused:
+        Database(file)
+
+    assert str(file) in refused.value.message
+    assert "\n" not in refused.value.message
+    assert file.read_text().startswith("These are my notes")
+
+
+@pytest.mark.asyncio
+async def test_a_damaged_database_is_called_so(file: Path, database: Database) -> None:
+    for index in range(50):
+        await database.write(add_workload, f"job-{index}")
+    database.close()
+    damage(file)
+
+    with (
+        pytest.raises(NotADatabase, match=r"muster\.db is damaged or is not a database"),
+        closing(Database(file)) as damaged,
+    ):
+        await damaged.read(count_jobs)
+
+
+def damage(file: Path) -> None:
+    """Overwrite all but the first page."""
+    content = file.read_bytes()
+    file.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+
+
+def test_a_database_in_a_folder_that_is_not_there_is_refused_in_one_line(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(StoreUnavailable, match="cannot be used at the moment") as refused:
+        Database(tmp_path / "nowhere" / "muster.db")
+
+    assert "\n" not in refused.value.message
+
+
+def test_a_snapshot_of_a_database_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(StoreUnavailable, match="There is no database"),
+        open_snapshot(tmp_path / "muster.db"),
+    ):
+        pass
+
+    assert not (tmp_path / "muster.db").exists()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_database_that_is_locked_at_the_start_is_refused_in_one_line(file: Path) -> None:
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA journal_mode = WAL")
+        other.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(StoreUnavailable, match="cannot be used at the moment"):
+            Database(file)
+
+
+def names_in_chunks(connection: Connection) -> Iterator[list[str]]:
+    cursor = connection.execute("SELECT name FROM job ORDER BY id")
+    while rows := cursor.fetchmany(2):
+        yield [row[0] for row in rows]
+
+
+@pytest.mark.asyncio
+async def test_a_stream_shows_one_moment_whatever_is_written_meanwhile(
+    database: Database,
+) -> None:
+    for name in "abcd":
+        await database.write(add_job, name)
+
+    chunks = []
+    async for chunk in database.stream(names_in_chunks):
+        chunks.append(chunk)
+        await database.write(add_job, f"meanwhile-{len(chunks)}")
+
+    assert chunks == [["a", "b"], ["c", "d"]]
+    assert await database.read(count_jobs) == 6
+
+
+@pytest.mark.asyncio
+async def test_streams_have_a_bound_and_one_that_is_left_makes_room(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "STREAMS_AT_ONCE", 1)
+    await database.write(add_job, "a")
+    first = database.stream(names_in_chunks)
+    assert await anext(first) == ["a"]
+
+    with pytest.raises(StoreUnavailable, match="long lists"):
+        await anext(database.stream(names_in_chunks))
+    await first.aclose()  # type: ignore[attr-defined]
+
+    assert [chunk async for chunk in database.stream(names_in_chunks)] == [["a"]]
+
+
+@pytest.mark.asyncio
+async def test_the_reconciler_is_woken_by_commits_that_leave_it_something(
+    database: Database,
+) -> None:
+    wakes: list[int] = []
+    database.on_work(lambda: wakes.append(1))
+
+    await database.write(add_job, "without-a-version")
+    with pytest.raises(ZeroDivisionError):
+        await database.write(add_and_fail, "undone")
+    assert wakes == []
+    workload = await database.write(add_workload, "digits")
+    assert len(wakes) == 1
+    await database.write(workloads.mark_deleted, workload)
+    assert len(wakes) == 2
+
+    assert (await get_workload(database, workload)).is_deleted
+
+
+@pytest.mark.asyncio
+async def test_a_write_returns_what_its_work_returns(database: Database) -> None:
+    def name_of_project(tx: Transaction) -> str:
+        [name] = tx.execute("SELECT name FROM project WHERE id = ?", (PROJECT,)).fetchone()
+        return str(name)
+
+    assert await database.write(name_of_project) == "default"

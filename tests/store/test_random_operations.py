@@ -1,0 +1,121 @@
+"""Users and reconciler at random: after each operation the counts are what a recount finds."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+import pytest
+
+from muster.domain.errors import JobUnknown
+from muster.domain.phase import TRANSITIONS, Event, Reason
+from muster.store import jobs, workloads
+from muster.store.database import Database, Transaction
+from tests.store.rows import (
+    GPU_POOL,
+    ONE_CPU,
+    PROJECT,
+    TWO_GPUS,
+    add_job,
+    add_version,
+    find_differences,
+    find_room,
+    move,
+)
+from tests.store.test_jobs import delete_job, delete_version
+
+OPERATIONS: Final = 120
+
+
+@dataclass(slots=True)
+class User:
+    """Does one thing after the other to random jobs, as the store's functions allow it."""
+
+    random: Random
+    now_ms: int = 1_000
+    job_ids: list[int] = field(default_factory=list)
+    workload_ids: list[int] = field(default_factory=list)
+
+    def act(self, tx: Transaction) -> None:
+        self.now_ms += self.random.randrange(3)
+        act = self.random.choices(
+            (self.submit, self.run_again, self.move_some, self.delete_some, self.purge),
+            (3, 3, 20, 2, 1),
+        )
+        act[0](tx)
+
+    def submit(self, tx: Transaction) -> None:
+        job = add_job(tx, f"job-{len(self.job_ids)}", now_ms=self.now_ms)
+        self.job_ids.append(job.id)
+        if self.random.random() < 0.8:
+            self.add_version(tx, job)
+
+    def run_again(self, tx: Transaction) -> None:
+        job = self.some_job(tx)
+        if job is not None:
+            self.add_version(tx, job)
+
+    def add_version(self, tx: Transaction, job: jobs.Job) -> None:
+        pool_id = self.random.choice(["", GPU_POOL])
+        workload = add_version(
+            tx,
+            job,
+            pool_id=pool_id,
+            task=TWO_GPUS if pool_id else ONE_CPU,
+            task_count=self.random.randrange(1, 3),
+            priority=self.random.randrange(1, 4),
+            now_ms=self.now_ms,
+        )
+        self.workload_ids.append(workload.id)
+
+    def move_some(self, tx: Transaction) -> None:
+        if not self.workload_ids:
+            return
+        workload_id = self.random.choice(self.workload_ids)
+        workload = workloads.get_workload(tx.connection, workload_id)
+        events = [event for phase, event in TRANSITIONS if phase is workload.phase]
+        if not events:
+            return
+        event = self.random.choice(events)
+        if event is Event.PLACED and find_room(tx, workload) is None:
+            return
+        if event is Event.FOUND and not workload.is_holding:
+            return
+        if event is Event.GIVEN_UP:
+            workload = workloads.release_nodes(tx, workload)
+        reason = self.random.choice([Reason.NONE, Reason.TASK_EXIT, Reason.CANCELED])
+        at_ms = self.random.choice([None, self.now_ms - 2])
+        move(tx, workload, event, now_ms=self.now_ms, reason=reason, at_ms=at_ms)
+
+    def delete_some(self, tx: Transaction) -> None:
+        job = self.some_job(tx)
+        if job is None:
+            return
+        if job.latest_version_id is None or self.random.random() < 0.5:
+            delete_job(tx, job)
+        else:
+            versions = jobs.list_job_versions(tx.connection, job.id, offset=0, limit=-1)
+            delete_version(tx, job, self.random.choice(versions).id)
+
+    def purge(self, tx: Transaction) -> None:
+        for workload_id, *_ in workloads.list_purgeable(tx.connection):
+            workloads.purge_workload(tx, workload_id)
+            self.workload_ids.remove(workload_id)
+
+    def some_job(self, tx: Transaction) -> jobs.Job | None:
+        if not self.job_ids:
+            return None
+        try:
+            return jobs.get_job(tx.connection, PROJECT, self.random.choice(self.job_ids))
+        except JobUnknown:
+            return None  # deleted before
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.asyncio
+async def test_the_counts_are_exact_after_every_operation(database: Database, seed: int) -> None:
+    user = User(Random(seed))  # noqa: S311 - to be repeated, not to be secret
+
+    for operation in range(OPERATIONS):
+        await database.write(user.act)
+
+        assert await database.read(find_differences) == [], f"operation {operation}"

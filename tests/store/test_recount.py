@@ -1,0 +1,47 @@
+"""A recount finds whatever is wrong: here the store is falsified by hand."""
+
+import pytest
+
+from muster.domain.phase import Phase
+from muster.store.database import Database, Transaction
+from tests.store.rows import GPU_POOL, TWO_GPUS, add_workload, find_differences
+
+
+@pytest.mark.parametrize(
+    ("falsify", "finding"),
+    [
+        ("UPDATE tally SET running = running + 1", "tally"),
+        ("UPDATE tally SET held_gpu_count = held_gpu_count + 1", "tally"),
+        ("DELETE FROM tally", "tally"),
+        ("INSERT INTO version_total VALUES ('x', '0', '', 7, 1)", "version_total"),
+        ("UPDATE version_total SET count = count + 1", "version_total"),
+        ("UPDATE job_total SET count = count + 1", "job_total"),
+        ("UPDATE version SET status = 10", "shows status 10"),
+        ("UPDATE version SET duration_ms = 7", "versions_beside_their_workload"),
+        ("UPDATE version SET started_at_ms = 7", "versions_beside_their_workload"),
+        ("UPDATE job SET status = 10", "jobs_beside_their_latest_version"),
+        ("UPDATE job SET version_count = 2", "jobs_beside_their_latest_version"),
+        ("UPDATE job SET latest_version_id = NULL", "jobs_beside_their_latest_version"),
+        ("UPDATE job SET duration_ms = 7", "jobs_beside_their_latest_version"),
+        ("UPDATE job SET started_at_ms = 7", "jobs_beside_their_latest_version"),
+        ("UPDATE workload SET is_holding = 0", "cards_held_by_nobody"),
+        ("DELETE FROM card_hold WHERE card = 0", "cards_held_and_cards_placed"),
+        (
+            "UPDATE workload SET phase = 'Completed', ended_at_ms = 9",
+            "workloads_that_hold_nodes_for_nothing",
+        ),
+    ],
+)
+@pytest.mark.asyncio
+async def test_a_recount_finds_what_is_wrong(
+    database: Database, falsify: str, finding: str
+) -> None:
+    await database.write(add_workload, phase=Phase.RUNNING, pool_id=GPU_POOL, task=TWO_GPUS)
+    assert await database.scan(find_differences) == []
+
+    def change(tx: Transaction) -> None:
+        tx.execute(falsify)
+
+    await database.write(change)
+
+    assert any(finding in line for line in await database.scan(find_differences))
