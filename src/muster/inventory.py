@@ -36,6 +36,7 @@ project = "default"
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,8 +171,12 @@ def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
     CPUs and memory are shared and may be promised several times over; cards never are.
 
     Raises:
-        InventoryInvalid: a pool names an unknown flavor, or there are not enough cards.
+        InventoryInvalid: a pool names an unknown flavor, there are not enough cards, or two things
+            have one name.
     """
+    _refuse_doubles("Node", (entry.name for entry in file.nodes))
+    _refuse_doubles("Flavor", (entry.code for entry in file.flavors))
+    _refuse_doubles("Pool", (f"{entry.name} of {entry.project}" for entry in file.pools))
     supply = _supply(file, machine)
     flavors = _flavors(file, machine, supply)
     by_code = {flavor.code: flavor for flavor in flavors}
@@ -186,6 +191,7 @@ def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
         pool_nodes[index] = _deal(pool, flavor, supply)
     public = tuple(_oversubscribed(node, file.machine.oversubscription) for node in supply)
     partitions = [public, *pool_nodes.values()]
+    _refuse_doubles("Node", (node.name for nodes in partitions for node in nodes))
     return Inventory(
         flavors=tuple(_with_most(flavor, partitions) for flavor in flavors),
         engines=_engines(file),
@@ -193,6 +199,15 @@ def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
         pools=tuple(file.pools),
         pool_nodes=pool_nodes,
     )
+
+
+def _refuse_doubles(kind: str, names: Iterable[str]) -> None:
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise InventoryInvalid(
+                f"{kind} {name!r} is there {times} times; each needs a name of its own. The nodes"
+                " of a pool are named POOL-1, POOL-2 and so on."
+            )
 
 
 def _supply(file: InventoryFile, machine: Machine) -> list[Node]:
@@ -204,13 +219,13 @@ def _supply(file: InventoryFile, machine: Machine) -> list[Node]:
                 partition=PUBLIC_PARTITION,
                 cpu_millis=entry.cpus * 1000,
                 memory_mib=entry.memory_gib * 1024,
-                card_kind=_kind(entry.gpus, entry.npus),
+                card_kind=_kind(f"Node {entry.name!r}", entry.gpus, entry.npus),
                 cards=tuple(range(entry.gpus or entry.npus)),
             )
             for entry in file.nodes
         ]
     declared = file.machine
-    kind = _kind(declared.gpus or 0, declared.npus or 0)
+    kind = _kind("The machine", declared.gpus or 0, declared.npus or 0)
     cards = tuple(range(declared.gpus or declared.npus or 0))
     if declared.gpus is None and declared.npus is None:
         kind, cards = machine.card_kind, tuple(card.index for card in machine.cards)
@@ -226,9 +241,9 @@ def _supply(file: InventoryFile, machine: Machine) -> list[Node]:
     ]
 
 
-def _kind(gpus: int, npus: int) -> CardKind | None:
+def _kind(owner: str, gpus: int, npus: int) -> CardKind | None:
     if gpus and npus:
-        raise InventoryInvalid(f"A node has either GPUs or NPUs; {gpus} and {npus} are declared.")
+        raise InventoryInvalid(f"{owner} has either GPUs or NPUs; {gpus} and {npus} are declared.")
     if gpus:
         return CardKind.GPU
     return CardKind.NPU if npus else None
@@ -266,7 +281,8 @@ def _card_flavors(
     if node.card_kind is None:
         return
     found = machine.cards[0].model if machine.cards else ""
-    model = file.machine.card_model or next((n.card_model for n in file.nodes if n.gpus), found)
+    declared = (entry.card_model for entry in file.nodes if entry.gpus or entry.npus)
+    model = file.machine.card_model or next(declared, found)
     count = 1
     while count <= total:
         yield _flavor(
@@ -283,7 +299,7 @@ def _card_flavors(
 def _flavor(
     code: str, cpus: float, memory_gib: float, *, gpus: int = 0, npus: int = 0, card_model: str = ""
 ) -> Flavor:
-    _kind(gpus, npus)
+    _kind(f"Flavor {code!r}", gpus, npus)
     return Flavor(
         spec_id=0,
         code=code,
@@ -347,7 +363,11 @@ def _with_most(flavor: Flavor, partitions: Sequence[Sequence[Node]]) -> Flavor:
 
 def _engines(file: InventoryFile) -> tuple[AiEngine, ...]:
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    entries = [EngineEntry(name="Python", version=version, interpreter=sys.executable)]
+    entries = [
+        EngineEntry(name="Python", version=version, interpreter=sys.executable),
+        *file.engines,
+    ]
+    _refuse_doubles("Engine", (f"{entry.name} {entry.version}" for entry in entries))
     return tuple(
         AiEngine(
             engine_id=0,
@@ -356,7 +376,7 @@ def _engines(file: InventoryFile) -> tuple[AiEngine, ...]:
             version=entry.version,
             interpreter=_interpreter(entry),
         )
-        for entry in [*entries, *file.engines]
+        for entry in entries
     )
 
 

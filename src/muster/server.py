@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -235,7 +236,8 @@ def bind(settings: Settings) -> socket.socket:
         CannotStart: the port is taken, or the address is not this machine's.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named as TCP: without that, plain asyncio does not switch Nagle's delay off.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((settings.host, settings.port))
@@ -250,8 +252,24 @@ def bind(settings: Settings) -> socket.socket:
     return listener
 
 
+def check_certificate(settings: Settings) -> None:
+    """Raise CannotStart unless the certificate and its key can be used together."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return
+    try:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # an SSLError is one, too
+        why = error.strerror or "they are not a PEM certificate and its key"
+        raise CannotStart(
+            f"--tls-cert {settings.tls_cert} with --tls-key {settings.tls_key} cannot be used:"
+            f" {why}."
+        ) from error
+
+
 async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> None:
     """Serve until SIGTERM or SIGINT. Running jobs go on, and are found again at the next start."""
+    check_certificate(settings)
     with locked_data_folder(settings.data), bind(settings) as listener:
         host, port = listener.getsockname()[:2]
         scheme = "https" if settings.tls_cert else "http"

@@ -80,16 +80,31 @@ def load_settings(data: Path, flags: dict[str, Any]) -> Settings:
     return _checked(_over(settings, given, where="the command line"))
 
 
+def _whole_number(value: Any) -> int:
+    if isinstance(value, bool | float):
+        raise TypeError("it must be a whole number")
+    return int(value)
+
+
+def _yes_or_no(value: Any) -> bool:
+    text = str(value).lower()
+    if text in ("1", "true", "yes"):
+        return True
+    if text in ("0", "false", "no"):
+        return False
+    raise ValueError("it must be true or false")
+
+
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "port": int,
+    "port": _whole_number,
     "inventory": Path,
     "tls_cert": Path,
     "tls_key": Path,
-    "job_quota": int,
-    "token_hours": int,
+    "job_quota": _whole_number,
+    "token_hours": _whole_number,
     "stop_grace_seconds": float,
-    "lost_timeout_seconds": int,
-    "allow_plain_http": lambda value: str(value).lower() in ("1", "true", "yes"),
+    "lost_timeout_seconds": _whole_number,
+    "allow_plain_http": _yes_or_no,
 }
 
 
@@ -105,11 +120,18 @@ def _over(settings: Settings, values: dict[str, Any], *, where: str) -> Settings
             )
         try:
             converted[key] = _CONVERSIONS.get(key, str)(value)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise SettingInvalid(f"{where} sets {name} to {value!r}: {error}.") from error
     return replace(settings, **converted)
 
 
+_BOUNDS = {
+    "port": (0, 65_535),
+    "job_quota": (0, 1_000_000_000),
+    "token_hours": (1, 8_760),
+    "stop_grace_seconds": (0, 3_600),
+    "lost_timeout_seconds": (0, 31_536_000),
+}
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -134,8 +156,10 @@ def _checked(settings: Settings) -> Settings:
         )
     if (settings.tls_cert is None) != (settings.tls_key is None):
         raise SettingInvalid("--tls-cert and --tls-key belong together; one of them is missing.")
-    if not 0 <= settings.port <= 65_535:
-        raise SettingInvalid(f"port is {settings.port}; it must be from 0 to 65535.")
+    for name, (least, most) in _BOUNDS.items():
+        value = getattr(settings, name)
+        if not least <= value <= most:
+            raise SettingInvalid(f"{name} is {value}; it must be from {least} to {most}.")
     is_open = settings.host not in _LOOPBACK and settings.tls_cert is None
     if is_open and not settings.allow_plain_http:
         raise SettingInvalid(

@@ -85,6 +85,10 @@ class Project:
     http: httpx.Client
 
     @property
+    def url(self) -> str:
+        return str(self.http.base_url).rstrip("/")
+
+    @property
     def v1(self) -> str:
         return f"/v1/{self.id}"
 

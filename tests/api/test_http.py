@@ -35,11 +35,12 @@ def anybody(platform: Platform) -> Iterator[httpx.Client]:
 
 def example(route: Route, project: Project) -> str:
     """A path of the route; nothing has these ids."""
-    values = {"project_id": project.id, "job_id": "999999", "version_id": "999999"}
-    path = route.path.replace("...}", "}")
-    for name in ("pool_name", "config_name", "log_file", "bucket", "key"):
-        values[name] = f"no-{name.replace('_', '-')}"
-    return path.format(**values)
+    known = {"project_id": project.id, "job_id": "999999", "version_id": "999999"}
+
+    def value(variable: re.Match[str]) -> str:
+        return known.get(variable[1], f"no-{variable[1].replace('_', '-')}")
+
+    return re.sub(r"{(\w+)(?:\.\.\.)?}", value, route.path)
 
 
 class TestEveryRoute:

@@ -274,9 +274,6 @@ class TestClimbing:
         assert (platform.data / "secret.key").read_bytes() == secret
         assert not (platform.data / "new").exists()
 
-    @pytest.mark.xfail(
-        reason="FolderStore.local_path does not expect a link to itself", strict=False
-    )
     def test_a_link_to_itself_is_no_object(
         self, project: Project, bucket: str, folder: Path
     ) -> None:
@@ -286,7 +283,6 @@ class TestClimbing:
         finally:
             (folder / "things/loop").unlink()
 
-    @pytest.mark.xfail(reason="FolderStore does not look at the length of a name", strict=False)
     def test_a_name_too_long_for_the_disk_is_refused(self, project: Project, bucket: str) -> None:
         for method in ("GET", "PUT", "DELETE"):
             reply = project.http.request(method, f"{bucket}/{'x' * 300}")

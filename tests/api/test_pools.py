@@ -177,7 +177,7 @@ class TestWorkloads:
             "kind": "Workload",
             "type": "train",
             "namespace": project.pool("small"),
-            "name": f"modelarts-job-{item['jobUUID']}",
+            "name": f"modelarts-job-{item['uid']}",
             "jobName": "runs",
             "uid": item["uid"],
             "jobUUID": item["jobUUID"],

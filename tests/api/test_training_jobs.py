@@ -152,7 +152,7 @@ class TestCreate:
             ({"worker_server_num": "x"}, "0104", "must be a whole number"),
             ({"worker_server_num": 1.5}, "0104", "config.worker_server_num is 1.5"),
             ({"worker_server_num": 10**30}, "0104", "config.worker_server_num is 1000"),
-            ({"worker_server_num": INT64_MAX}, "0104", "must be from 1 to 1000"),
+            ({"worker_server_num": INT64_MAX}, "2793", "must be from 1 to 1000"),
             ({"worker_server_num": 999}, "2793", "can hold at most"),
             ({"spec_id": 999}, "2781", "spec_id is 999; there are 1 ("),
             ({"spec_id": 0}, "2781", "spec_id is 0"),

@@ -39,3 +39,18 @@ def test_whatever_a_user_writes_is_one_whole_argument(
     argv = command_line(run, data=None, output=OUTPUT)
 
     assert argv[2:] == tuple(f"--{label}={value}" for label, value in parameters)
+
+
+def test_named_channels_stand_between_the_paths_and_the_parameters() -> None:
+    run = replace(RUN, train_url="/out/", parameters=(("rate", "1"),))
+
+    argv = command_line(
+        run, data=None, output=OUTPUT, channels={"left": DATA, "model": OUTPUT / "model"}
+    )
+
+    assert argv[2:] == (
+        f"--train_url={OUTPUT}",
+        f"--left={DATA}",
+        f"--model={OUTPUT / 'model'}",
+        "--rate=1",
+    )

@@ -14,10 +14,10 @@ import msgspec
 import pytest
 
 from muster.client.client import Client
-from muster.wire.credentials import Credentials
 from muster.client.errors import ApiError
 from muster.demo.server import OwnServer
 from muster.demo.tour import stop_everything
+from muster.wire.credentials import Credentials
 
 MUSTER = [sys.executable, "-c", "from muster.cli.main import main; main(prog_name='muster')"]
 WAIT_SECONDS = 30.0

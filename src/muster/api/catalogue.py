@@ -10,7 +10,7 @@ from muster.api.services import Services
 from muster.api.training import amount, config_fields, engine_fields, flavor_fields
 from muster.domain.catalogue import Catalogue
 from muster.domain.errors import JobUnknown
-from muster.domain.training import TrainingConfig, check_description, check_name
+from muster.domain.training import TrainingConfig, V1Config, check_description, check_name
 from muster.store import jobs, listing, pools
 from muster.store.database import Connection
 from muster.store.jobs import JobConfig
@@ -97,7 +97,7 @@ async def create_config(services: Services, request: Request) -> Reply:
     return json_reply(Done())
 
 
-def _stored(config: TrainingConfig) -> str:
+def _stored(config: V1Config) -> str:
     return msgspec.json.encode(config.over(TrainingConfig())).decode()
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from operator import add
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
@@ -242,7 +243,7 @@ def _workload_view(row: Sequence[Any], position: int, now_ms: int) -> WorkloadVi
         name=f"modelarts-job-{uid}",
         jobName=name,
         uid=uid,
-        jobUUID=uid,
+        jobUUID=str(UUID(uid)),  # as the v2 API writes it
         flavor=flavor_code,
         status=view_of(Phase(phase), Reason(reason)).statistics,
         resourceRequirement=_requirement(task * task_count),

@@ -4,7 +4,17 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from muster.api import catalogue, health, identity, logs, objects, openapi, pools, training
+from muster.api import (
+    catalogue,
+    health,
+    identity,
+    logs,
+    objects,
+    openapi,
+    pools,
+    training,
+    training_v2,
+)
 from muster.api.errors import Envelope
 from muster.api.http import Login, Reply, Request, Route
 from muster.api.services import Services
@@ -12,12 +22,15 @@ from muster.wire import identity as identity_shapes
 from muster.wire import objects as object_shapes
 from muster.wire import pools as pool_shapes
 from muster.wire import training as shapes
+from muster.wire import training_v2 as v2_shapes
 
 _Handler = Callable[[Services, Request], Awaitable[Reply]]
 
 _V1 = "/v1/{project_id}"
 _JOB = f"{_V1}/training-jobs/{{job_id}}"
 _VERSION = f"{_JOB}/versions/{{version_id}}"
+_TRAINING = "/v2/{project_id}/training-jobs"
+_TRAINING_JOB = f"{_TRAINING}/{{training_job_id}}"
 _POOL = "/v2/{project_id}/pools/{pool_name}"
 
 
@@ -40,6 +53,7 @@ def build_routes(services: Services) -> tuple[Route, ...]:
     resource = partial(_in_envelope, route, Envelope.RESOURCE)
     keystone = partial(_in_envelope, route, Envelope.KEYSTONE)
     own = partial(_in_envelope, route, Envelope.MODERN)
+    v2 = own
 
     table = [
         # ---- the heart
@@ -129,6 +143,70 @@ def build_routes(services: Services) -> tuple[Route, ...]:
         v1(
             "GET", f"{_V1}/built-in-algorithms", catalogue.list_algorithms,
             "List built-in algorithms", query=shapes.AlgorithmsQuery, reply=shapes.AlgorithmList,
+        ),
+        # ---- v2 training jobs: the same jobs, each version one
+        v2(
+            "POST", _TRAINING, training_v2.create_job, "Submit a training job",
+            body=v2_shapes.TrainingJobRequest, reply=v2_shapes.TrainingJobView, status=201,
+        ),
+        v2(
+            "POST", "/v2/{project_id}/training-job-searches", training_v2.search_jobs,
+            "Search training jobs",
+            body=v2_shapes.TrainingJobSearch, query=v2_shapes.SearchQuery,
+            reply=v2_shapes.TrainingJobList,
+        ),
+        v2(
+            "GET", _TRAINING_JOB, training_v2.show_job, "Show a training job",
+            reply=v2_shapes.TrainingJobView,
+        ),
+        v2(
+            "PUT", _TRAINING_JOB, training_v2.describe_job, "Change the description of a job",
+            body=v2_shapes.TrainingJobChange,
+        ),
+        v2(
+            "DELETE", _TRAINING_JOB, training_v2.delete_job,
+            "Delete a training job; one that is live is stopped", status=202,
+        ),
+        v2(
+            "POST", f"{_TRAINING_JOB}/actions", training_v2.act_on_job, "Stop a training job",
+            body=v2_shapes.TrainingJobAction, reply=v2_shapes.TrainingJobView, status=202,
+        ),
+        v2(
+            "GET", f"{_TRAINING_JOB}/tasks/{{task_id}}/logs/preview", training_v2.preview_log,
+            "Show the end of a log; 204 while there is none", reply=v2_shapes.LogPreview,
+        ),
+        v2(
+            "GET", f"{_TRAINING_JOB}/events", training_v2.list_events,
+            "List what happened to a job",
+            query=v2_shapes.EventsQuery, reply=v2_shapes.TrainingEventList,
+        ),
+        v2(
+            "GET", f"{_TRAINING_JOB}/tasks", training_v2.list_tasks,
+            "List the nodes that its tasks were put on",
+            query=v2_shapes.TasksQuery, reply=list[v2_shapes.TaskPlace],
+        ),
+        v2(
+            "GET", f"{_TRAINING_JOB}/stages", training_v2.list_stages,
+            "List the stages that a job went through", reply=v2_shapes.TrainingStageList,
+        ),
+        v2(
+            "GET", "/v2/{project_id}/training-job-flavors", training_v2.list_flavors,
+            "List flavors by their codes",
+            query=v2_shapes.TrainingFlavorsQuery, reply=v2_shapes.TrainingFlavorList,
+        ),
+        v2(
+            "GET", "/v2/{project_id}/training-job-engines", training_v2.list_engines,
+            "List AI engines by their names", reply=v2_shapes.TrainingEngineList,
+        ),
+        v2(
+            "GET", "/v2/{project_id}/training-quotas", training_v2.show_quotas,
+            "Show how many live jobs a project may have",
+            query=v2_shapes.TrainingQuotasQuery, reply=v2_shapes.TrainingQuotaList,
+        ),
+        v2(
+            "GET", "/v2/{project_id}/training-job-names", training_v2.check_name,
+            "Whether a job name is taken",
+            query=v2_shapes.TrainingNameQuery, reply=v2_shapes.TrainingNameCheck,
         ),
         # ---- pools
         resource(

@@ -394,8 +394,9 @@ def config_fields(config: TrainingConfig) -> dict[str, Any]:
         "app_url": config.app_url or None,
         "boot_file_url": config.boot_file_url or None,
         "parameter": [ParameterView(p.label, p.value) for p in config.parameter or ()],
-        "data_url": config.data_url or None,
-        "train_url": config.train_url or None,
+        # A job made with named channels (v2) shows the first of each here.
+        "data_url": config.data_url or next((c.url for c in config.inputs or ()), None),
+        "train_url": config.train_url or next((c.url for c in config.outputs or ()), None),
         "log_url": config.log_url or None,
         "data_source": [msgspec.to_builtins(source) for source in config.data_source or ()],
         "user_image_url": config.user_image_url or None,

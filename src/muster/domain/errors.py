@@ -7,6 +7,9 @@
     │   ├── FlavorUnknown  EngineUnknown  AlgorithmUnknown  DatasetUnknown  TooManyWorkers  TooLarge
     │   ├── CodeFolderInvalid  BootFileInvalid  StoragePathInvalid  CodeTooManyFiles  CodeTooLarge
     │   ├── PoolNotForTraining  PoolNotRunning
+    │   ├── TrainingJobUnknown  TrainingNameTaken  TrainingQuotaExceeded  ParameterInvalid
+    │   ├── Unsupported  CommandInvalid  ActionUnknown
+    │   ├── SearchKeyUnknown  SearchOperatorUnknown  SearchValueInvalid  SortUnknown
     │   └── LogUnknown  LogNotReady
     ├── Unauthenticated         who is calling is not known
     │   ├── TokenMissing  TokenExpired  TokenInvalid  TokenWithoutProject
@@ -138,6 +141,58 @@ class LogNotReady(InvalidRequest):
 
 class LogUnknown(InvalidRequest):
     code = "ModelArts.2820"
+
+
+class ParameterInvalid(InvalidRequest):
+    """What InvalidRequest is to the v2 training API."""
+
+    code = "ModelArts.2788"
+
+
+class TrainingJobUnknown(InvalidRequest):
+    """What JobUnknown is to the v2 training API: the same code, and 400 there."""
+
+    code = "ModelArts.2775"
+
+
+class TrainingNameTaken(NameTaken):
+    code = "ModelArts.2751"
+
+
+class TrainingQuotaExceeded(QuotaExceeded):
+    code = "ModelArts.2815"
+
+
+class Unsupported(InvalidRequest):
+    """It makes sense, and this server cannot do it."""
+
+    code = "ModelArts.2858"
+
+
+class CommandInvalid(InvalidRequest):
+    """A start command and an image need each other."""
+
+    code = "ModelArts.2806"
+
+
+class ActionUnknown(InvalidRequest):
+    code = "ModelArts.2812"
+
+
+class SearchKeyUnknown(InvalidRequest):
+    code = "ModelArts.2807"
+
+
+class SearchOperatorUnknown(InvalidRequest):
+    code = "ModelArts.2808"
+
+
+class SearchValueInvalid(InvalidRequest):
+    code = "ModelArts.2809"
+
+
+class SortUnknown(InvalidRequest):
+    code = "ModelArts.2790"
 
 
 class Unauthenticated(MusterError):

@@ -1,6 +1,7 @@
 """Where things lie inside the folder of one attempt. Both engines and the platform read it so.
 
 FOLDER/output/              what the tasks write under train_url; shared by all of them
+FOLDER/outputs/NAME/        what they write to the output NAME (v2); likewise
 FOLDER/logs/task-0.log      standard output and error of task 0, byte for byte
 FOLDER/task-0/code/         the working directory of task 0: its own copy of the code
 FOLDER/task-0/...           what the engine keeps about task 0
@@ -11,6 +12,10 @@ from pathlib import Path
 
 def output_folder(folder: Path) -> Path:
     return folder / "output"
+
+
+def channel_folder(folder: Path, name: str) -> Path:
+    return folder / "outputs" / name
 
 
 def log_file(folder: Path, task_index: int) -> Path:

@@ -1,10 +1,12 @@
 """What a training job version is asked to be, and the rules for it that need no look-up."""
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any, Final
 
-from muster.domain.errors import InvalidRequest
+from muster.domain.errors import InvalidRequest, TooManyWorkers
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DESCRIPTION_LENGTH_MAX: Final = 256
@@ -13,6 +15,13 @@ PARAMETERS_MAX: Final = 500
 LABEL_PATTERN: Final = re.compile(r"[^\s=\0-][^\s=\0]{0,127}")
 VALUE_LENGTH_MAX: Final = 16_384
 URL_LENGTH_MAX: Final = 1_100
+CHANNELS_MAX: Final = 100
+CHANNEL_NAME_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+ENVIRONMENTS_MAX: Final = 100
+ANNOTATIONS_MAX: Final = 100
+ANNOTATION_LENGTH_MAX: Final = 4_096
+VARIABLE_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,8191}")
+VARIABLE_LENGTH_MAX: Final = 4_096
 DEFAULT_ENGINE_ID: Final = 1
 DEFAULT_WORKSPACE_ID: Final = "0"
 
@@ -41,8 +50,25 @@ class DataSource:
     dataset_version: str | None = None
 
 
+class Access(StrEnum):
+    """How a program learns where a channel lies. The values are public (v2)."""
+
+    PARAMETER = "parameter"  # the argument `--NAME=FOLDER`
+    ENVIRONMENT = "env"  # the variable NAME
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
+class Channel:
+    """A named input or output: what the v2 API has beside `data_url` and `train_url`."""
+
+    name: str
+    url: str
+    access: Access = Access.PARAMETER
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class V1Config:
     """The `config` of a training job version, as the v1 API spells it. Absent is None."""
 
     worker_server_num: int | None = None
@@ -65,7 +91,8 @@ class TrainingConfig:
 
     def over(self, base: "TrainingConfig") -> "TrainingConfig":
         """This config where it says something, else `base`."""
-        own = {field.name: getattr(self, field.name) for field in fields(TrainingConfig)}
+        names = [field.name for field in fields(TrainingConfig)]
+        own = {name: getattr(self, name, None) for name in names}
         return TrainingConfig(
             **{name: getattr(base, name) if value is None else value for name, value in own.items()}
         )
@@ -76,6 +103,17 @@ class TrainingConfig:
         if self.data_source:
             return self.data_source[0].data_url
         return self.data_url or None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig(V1Config):
+    """All that a version may be asked to be; the fields here are what only the v2 API can say."""
+
+    inputs: tuple[Channel, ...] | None = None
+    outputs: tuple[Channel, ...] | None = None
+    environments: dict[str, str] | None = None
+    priority: int | None = None
+    annotations: dict[str, str] | None = None
 
 
 def check_name(field: str, name: str) -> None:
@@ -102,6 +140,9 @@ def check_config(config: TrainingConfig) -> None:
     _check_what_to_run(config)
     _check_one_data_source(config)
     _check_parameters(config.parameter or ())
+    _check_channels(config)
+    _check_environments(config.environments or {})
+    _check_annotations(config.annotations or {})
     if config.spec_id is None and not config.pool_id:
         raise InvalidRequest(
             "Neither config.spec_id nor config.pool_id is given; at least one is needed: spec_id"
@@ -114,10 +155,11 @@ def check_config(config: TrainingConfig) -> None:
 def _check_workers(count: int | None) -> None:
     if count is None:
         raise InvalidRequest("config.worker_server_num is missing; it must be 1 or more.")
-    if not 1 <= count <= WORKERS_MAX:
-        raise InvalidRequest(
-            f"config.worker_server_num is {count}; it must be from 1 to {WORKERS_MAX}."
-        )
+    allowed = f"config.worker_server_num is {count}; it must be from 1 to {WORKERS_MAX}"
+    if count < 1:
+        raise InvalidRequest(f"{allowed}.")
+    if count > WORKERS_MAX:
+        raise TooManyWorkers(f"{allowed}.")
 
 
 def _check_what_to_run(config: TrainingConfig) -> None:
@@ -175,6 +217,69 @@ def _check_parameters(parameters: tuple[Parameter, ...]) -> None:
         if "\0" in parameter.text:
             raise InvalidRequest(f"config.parameter[{index}].value holds a zero byte.")
         _check_length(f"config.parameter[{index}].value", parameter.text, VALUE_LENGTH_MAX)
+
+
+def _check_channels(config: TrainingConfig) -> None:
+    inputs, outputs = config.inputs or (), config.outputs or ()
+    taken = {
+        name for name in ("data_url", "train_url") if getattr(config, name)
+    }  # their arguments have these names
+    for field, channels in (("inputs", inputs), ("outputs", outputs)):
+        if len(channels) > CHANNELS_MAX:
+            raise InvalidRequest(
+                f"config.{field} has {len(channels)} entries; at most {CHANNELS_MAX} are allowed."
+            )
+        for index, channel in enumerate(channels):
+            where = f"config.{field}[{index}]"
+            _check_channel_name(where, channel, taken)
+            taken.add(channel.name)
+            check_description(f"{where}.description", channel.description)
+            _check_length(f"{where}.remote.obs.obs_url", channel.url, URL_LENGTH_MAX)
+
+
+def _check_channel_name(where: str, channel: Channel, taken: Iterable[str]) -> None:
+    if not CHANNEL_NAME_PATTERN.fullmatch(channel.name):
+        raise InvalidRequest(
+            f"{where}.name is {_shown(channel.name)}; it must be 1 to 64 letters, digits, '_' and"
+            " '-', and begin with a letter or '_'."
+        )
+    if channel.access is Access.ENVIRONMENT and not VARIABLE_PATTERN.fullmatch(channel.name):
+        raise InvalidRequest(
+            f"{where}.name is {_shown(channel.name)}; with access_method 'env' it must be the name"
+            " of a variable: letters, digits and '_'."
+        )
+    if channel.name in taken:
+        raise InvalidRequest(
+            f"{where}.name is {_shown(channel.name)}; another input or output has that name."
+        )
+
+
+def _check_environments(environments: Mapping[str, str]) -> None:
+    if len(environments) > ENVIRONMENTS_MAX:
+        raise InvalidRequest(
+            f"config.environments has {len(environments)} entries;"
+            f" at most {ENVIRONMENTS_MAX} are allowed."
+        )
+    for name, value in environments.items():
+        if not VARIABLE_PATTERN.fullmatch(name):
+            raise InvalidRequest(
+                f"config.environments has the name {_shown(name)}; it must be letters, digits and"
+                " '_', and not begin with a digit."
+            )
+        if "\0" in value:
+            raise InvalidRequest(f"config.environments.{name} holds a zero byte.")
+        _check_length(f"config.environments.{name}", value, VARIABLE_LENGTH_MAX)
+
+
+def _check_annotations(annotations: Mapping[str, str]) -> None:
+    if len(annotations) > ANNOTATIONS_MAX:
+        raise InvalidRequest(
+            f"metadata.annotations has {len(annotations)} entries;"
+            f" at most {ANNOTATIONS_MAX} are allowed."
+        )
+    for name, value in annotations.items():
+        _check_length("metadata.annotations, a name,", name, ANNOTATION_LENGTH_MAX)
+        _check_length(f"metadata.annotations.{_shown(name)}", value, ANNOTATION_LENGTH_MAX)
 
 
 def _check_length(field: str, text: str, most: int) -> None:

@@ -24,7 +24,13 @@ from typing import Final, TypeVar
 import msgspec
 
 from muster.domain.errors import EngineUnavailable
-from muster.domain.jobfolder import code_folder, log_file, output_folder, task_folder
+from muster.domain.jobfolder import (
+    channel_folder,
+    code_folder,
+    log_file,
+    output_folder,
+    task_folder,
+)
 from muster.engines import environment, processes, shim
 from muster.engines.engine import Launch, Observation, TaskObservation, TaskState
 from muster.engines.processes import ProcessIdentity
@@ -139,6 +145,8 @@ def prepare(launch: Launch, jobs_folder: Path, *, master_port: int) -> None:
     """Lay out the job folder. May be done again until the first task is claimed."""
     mark_live(jobs_folder, launch.attempt_id)
     output_folder(launch.folder).mkdir(parents=True, exist_ok=True)
+    for name in launch.output_names:
+        channel_folder(launch.folder, name).mkdir(parents=True, exist_ok=True)
     log_file(launch.folder, 0).parent.mkdir(exist_ok=True)
     addresses = [ADDRESS] * len(launch.tasks)
     if environment.has_npus(launch):

@@ -28,6 +28,7 @@ class Launch:
     code: Path | None  # a folder to copy into each task's working directory; None: starts empty
     folder: Path  # the attempt's own job folder; see `domain/jobfolder.py`; made by the engine
     tasks: tuple[TaskPlacement, ...]
+    output_names: tuple[str, ...] = ()  # each has a folder of its own, see `channel_folder`
 
 
 class TaskState(StrEnum):

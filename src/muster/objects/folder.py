@@ -26,6 +26,7 @@ from muster.domain.errors import (
 
 BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 KEY_LENGTH_MAX: Final = 1024
+KEY_PART_LENGTH_MAX: Final = 255  # as file systems have it
 LIST_MAX: Final = 1000
 CODE_FILES_MAX: Final = 10_000
 CODE_BYTES_MAX: Final = 1 << 30
@@ -60,7 +61,7 @@ def parse_url(text: str, *, field: str) -> ObjectUrl:
     Raises:
         StoragePathInvalid: it is none of these, or climbs out of its bucket.
     """
-    path = re.sub(r"^(obs|s3)://", "/", text.strip())
+    path = re.sub(r"^(obs|s3)://", "/", text)
     bucket, _, key = path.removeprefix("/").partition("/")
     if not path.startswith("/") or not BUCKET_NAME.fullmatch(bucket):
         raise StoragePathInvalid(
@@ -77,10 +78,14 @@ def _checked_key(key: str, text: str, field: str) -> str:
             f"{field} is {text!r}; a path may not contain '.', '..', '\\' or a zero byte as a part:"
             " it must stay inside its bucket."
         )
-    if len(key.encode()) > KEY_LENGTH_MAX:
-        raise StoragePathInvalid(
-            f"{field} is {len(key.encode())} bytes long; at most {KEY_LENGTH_MAX} are allowed."
-        )
+    for what, most, length in (
+        ("is", KEY_LENGTH_MAX, len(key.encode())),
+        ("has a part that is", KEY_PART_LENGTH_MAX, max(len(part.encode()) for part in parts)),
+    ):
+        if length > most:
+            raise StoragePathInvalid(
+                f"{field} {what} {length} bytes long; at most {most} are allowed."
+            )
     return "/".join(part for part in parts if part) + ("/" if key.endswith("/") else "")
 
 
@@ -107,7 +112,7 @@ class FolderStore:
         bucket = self._root / url.bucket
         path = bucket / url.key
         # To resolve a path asks the system about each part of it: only where there is a link.
-        if self._has_link(url) and not path.resolve().is_relative_to(bucket.resolve()):
+        if self._has_link(url) and not _leads_into(path, bucket):
             raise StoragePathInvalid(f"{field} is '{url}'; a link in it leads out of its bucket.")
         return path
 
@@ -138,7 +143,9 @@ class FolderStore:
                 f"key is {url.key!r}; a folder of that name exists."
             ) from error
         except OSError as error:
-            raise StoreUnavailable(f"The object store cannot be written: {error}.") from error
+            raise StoreUnavailable(
+                f"The object store cannot be written: {error.strerror}."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -242,7 +249,9 @@ class FolderStore:
                     if not (self._snapshots / name).is_dir():
                         raise
         except OSError as error:
-            raise StoreUnavailable(f"The code cannot be copied at the moment: {error}.") from error
+            raise StoreUnavailable(
+                f"The code cannot be copied at the moment: {error.strerror}."
+            ) from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return name
@@ -265,6 +274,13 @@ class FolderStore:
         """Copy one file to the URL."""
         with source.open("rb") as file, self.writing(url) as target:
             shutil.copyfileobj(file, target, COPY_CHUNK_BYTES)
+
+
+def _leads_into(path: Path, bucket: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(bucket.resolve())
+    except (OSError, RuntimeError):  # links that lead to each other
+        return False
 
 
 def _object_unknown(url: ObjectUrl) -> ObjectUnknown:

@@ -61,10 +61,14 @@ async def find_log(
         raise LogUnknown(f"log_file is {name!r}; this version has {', '.join(names)}.")
     if workload.attempt_id is not None:
         path = log_file(jobs_folder / workload.attempt_id, names.index(name))
-        # A job owns this folder while it runs, and might put a link in the place of its log.
-        if path.is_file() and path.resolve().is_relative_to(jobs_folder.resolve()):
+        if _is_log(path, jobs_folder):
             return path
     raise LogNotReady(f"The log {name!r} is not there yet: the version is {workload.phase}.")
+
+
+def _is_log(path: Path, jobs_folder: Path) -> bool:
+    """A job owns its folder while it runs, and might put a link in the place of its log."""
+    return path.is_file() and path.resolve().is_relative_to(jobs_folder.resolve())
 
 
 def _find_workload(
@@ -80,6 +84,14 @@ def read_bytes(path: Path, offset: int) -> bytes:
     with path.open("rb") as file:
         file.seek(offset)
         return file.read(BYTES_MAX)
+
+
+def read_tail(path: Path, bytes_max: int) -> tuple[bytes, int]:
+    """(the last bytes, how many there are in all), exactly as written."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        file.seek(max(0, size - bytes_max))
+        return file.read(bytes_max), size
 
 
 def parse_cursor(text: str) -> int | None:

@@ -12,6 +12,7 @@ from muster.domain.errors import (
     AlgorithmUnknown,
     BootFileInvalid,
     BootFileOutside,
+    Conflict,
     DatasetUnknown,
     InvalidRequest,
     NotStoppable,
@@ -209,6 +210,9 @@ async def _prepare(
         user_image_url=config.user_image_url or None,
         user_command=config.user_command or None,
         has_volumes=bool(config.volumes),
+        inputs=config.inputs or (),
+        outputs=config.outputs or (),
+        environments=config.environments or {},
     )
     return _Prepared(
         config=config,
@@ -216,11 +220,7 @@ async def _prepare(
         engine=engine,
         pool=pool,
         run=run,
-        claims=tuple(
-            (url.bucket, training.objects.has_bucket(url.bucket))
-            for url in (urls.train, urls.log)
-            if url
-        ),
+        claims=tuple((url.bucket, training.objects.has_bucket(url.bucket)) for url in urls.results),
     )
 
 
@@ -317,12 +317,19 @@ class _Urls:
     data: ObjectUrl | None
     train: ObjectUrl | None
     log: ObjectUrl | None
+    channels_in: tuple[tuple[str, ObjectUrl], ...] = ()
+    channels_out: tuple[ObjectUrl, ...] = ()
 
     @property
     def inputs(self) -> list[tuple[str, ObjectUrl]]:
         """What must be there already, by field."""
         fields = (("app_url", self.app), ("boot_file_url", self.boot), ("data_url", self.data))
-        return [(field, url) for field, url in fields if url is not None]
+        return [*((field, url) for field, url in fields if url is not None), *self.channels_in]
+
+    @property
+    def results(self) -> list[ObjectUrl]:
+        """Where results go."""
+        return [url for url in (self.train, self.log, *self.channels_out) if url]
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "_Urls":
@@ -335,6 +342,14 @@ class _Urls:
             data=parsed("data_url", config.input_url),
             train=parsed("train_url", config.train_url),
             log=parsed("log_url", config.log_url),
+            channels_in=tuple(
+                (f"inputs[{index}]", parse_url(channel.url, field=f"config.inputs[{index}]"))
+                for index, channel in enumerate(config.inputs or ())
+            ),
+            channels_out=tuple(
+                parse_url(channel.url, field=f"config.outputs[{index}]")
+                for index, channel in enumerate(config.outputs or ())
+            ),
         )
 
 
@@ -352,11 +367,10 @@ def _take_inputs(
     for field, url in urls.inputs:
         if not objects.has_bucket(url.bucket):
             raise _bucket_unknown(field, url)
-    if (
-        urls.data is not None
-        and not objects.local_path(urls.data, field="config.data_url").exists()
-    ):
-        raise StoragePathInvalid(f"config.data_url is '{urls.data}'; there is nothing there.")
+    data = [("data_url", urls.data)] if urls.data is not None else []
+    for field, url in (*data, *urls.channels_in):
+        if not objects.local_path(url, field=f"config.{field}").exists():
+            raise StoragePathInvalid(f"config.{field} is '{url}'; there is nothing there.")
     return _take_code(objects, urls) if has_code else (None, None)
 
 
@@ -388,7 +402,7 @@ def _insert_version(
     for bucket, is_there in prepared.claims:
         if not pools.claim_bucket(tx, job.project_id, bucket, is_there=is_there):
             raise StoragePathInvalid(
-                f"config.train_url or config.log_url names the bucket {bucket!r};"
+                f"A place for results is in the bucket {bucket!r};"
                 " this project has no such bucket, and the name is taken."
             )
     config, flavor, pool = prepared.config, prepared.flavor, prepared.pool
@@ -406,7 +420,7 @@ def _insert_version(
         flavor_code=flavor.code,
         task=flavor.task,
         task_count=workers,
-        priority=PRIORITY_MIN,
+        priority=config.priority or PRIORITY_MIN,
         run=prepared.run,
         now_ms=now_ms,
     )
@@ -441,6 +455,28 @@ async def describe_job(
     await training.database.write(jobs.describe_job, caller.project_id, job_id, description)
 
 
+async def prioritise_version(
+    training: Training, caller: Caller, *, job_id: int, version_id: int, priority: int
+) -> None:
+    """Give a version that waits another priority.
+
+    Raises:
+        Conflict: it waits no more.
+    """
+
+    def prioritise(tx: Transaction) -> None:
+        version = jobs.get_version(tx.connection, caller.project_id, job_id, version_id)
+        workload = workloads.get_workload(tx.connection, version.workload_id)
+        if workload.phase not in (Phase.CREATING, Phase.QUEUED):
+            raise Conflict(
+                f"Version {version.name} of job {job_id} is {workload.phase}; only the priority of"
+                " one that waits in the queue can be changed."
+            )
+        workloads.set_priority(tx, workload, priority)
+
+    await training.database.write(prioritise)
+
+
 async def stop_version(
     training: Training, caller: Caller, *, job_id: int, version_id: int, now_ms: int
 ) -> None:
@@ -471,14 +507,26 @@ async def stop_version(
 
 
 async def delete_version(
-    training: Training, caller: Caller, *, job_id: int, version_id: int, now_ms: int
+    training: Training,
+    caller: Caller,
+    *,
+    job_id: int,
+    version_id: int,
+    now_ms: int,
+    takes_empty_job: bool = False,
 ) -> None:
-    """Take a version away at once; one that is live is stopped, and its rows go when it is."""
+    """Take a version away at once; one that is live is stopped, and its rows go when it is.
+
+    `takes_empty_job`: the job goes with the last of its versions, and its name is free again.
+    """
 
     def delete(tx: Transaction) -> None:
         job = jobs.get_job(tx.connection, caller.project_id, job_id)
         version = jobs.get_version(tx.connection, caller.project_id, job_id, version_id)
-        jobs.hide_version(tx, job, version_id)
+        if takes_empty_job and job.version_count == 1:
+            jobs.hide_job(tx, job)
+        else:
+            jobs.hide_version(tx, job, version_id)
         _doom(tx, caller, version.workload_id, now_ms)
 
     await training.database.write(delete)

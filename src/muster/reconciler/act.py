@@ -21,8 +21,9 @@ from muster.domain.errors import (
     StaleWrite,
     StoreUnavailable,
 )
-from muster.domain.jobfolder import log_file, output_folder
+from muster.domain.jobfolder import channel_folder, log_file, output_folder
 from muster.domain.phase import FINISHED, Event, Phase, Reason
+from muster.domain.training import Access
 from muster.domain.workload import Workload
 from muster.engines.engine import Engine, EngineRef
 from muster.engines.engine import Launch as EngineLaunch
@@ -121,14 +122,41 @@ async def _prepare_launch(workload: Workload, run: Run, platform: Platform) -> E
     if run.data_url:
         url = parse_url(run.data_url, field="data_url")
         data = platform.objects.local_path(url, field="data_url")
+    paths = _channel_paths(run, folder, platform.objects)
     return EngineLaunch(
         attempt_id=workload.attempt_id,
-        argv=command_line(run, data=data, output=output_folder(folder)),
-        environment={},
+        argv=command_line(
+            run,
+            data=data,
+            output=output_folder(folder),
+            channels={
+                channel.name: paths[channel.name]
+                for channel in (*run.inputs, *run.outputs)
+                if channel.access is Access.PARAMETER
+            },
+        ),
+        environment={
+            **run.environments,
+            **{
+                channel.name: str(paths[channel.name])
+                for channel in (*run.inputs, *run.outputs)
+                if channel.access is Access.ENVIRONMENT
+            },
+        },
         code=platform.objects.snapshot_folder(run.code),
         folder=folder,
         tasks=workload.placements,
+        output_names=tuple(channel.name for channel in run.outputs),
     )
+
+
+def _channel_paths(run: Run, folder: Path, objects: FolderStore) -> dict[str, Path]:
+    """Where each named input and output lies, by name."""
+    paths = {}
+    for channel in run.inputs:
+        field = f"inputs.{channel.name}"
+        paths[channel.name] = objects.local_path(parse_url(channel.url, field=field), field=field)
+    return paths | {channel.name: channel_folder(folder, channel.name) for channel in run.outputs}
 
 
 async def _stop(workload: Workload, platform: Platform) -> None:
@@ -167,28 +195,54 @@ async def _collect(workload: Workload, platform: Platform) -> None:
     """Store what the tasks have written, before anybody is told that they have ended."""
     assert workload.attempt_id is not None
     run = await platform.database.read(workloads.get_run, workload.id)
-    if not run.train_url and not run.log_url:
+    if not run.train_url and not run.log_url and not run.outputs:
         return
     folder = platform.folder(workload.attempt_id)
     try:
-        await asyncio.to_thread(_store_results, run, workload.task_count, folder, platform.objects)
+        problems = await asyncio.to_thread(
+            _store_results, run, workload.task_count, folder, platform.objects
+        )
     except OSError as error:
-        raise StoreUnavailable(f"Results cannot be stored at the moment: {error}.") from error
-    except InvalidRequest as error:
-        # The bucket has changed since the submit: nobody could store it there, now or later.
-        log.warning("results_not_stored", workload_id=workload.id, why=error.message)
+        raise StoreUnavailable(
+            f"Results cannot be stored at the moment: {error.strerror}."
+        ) from error
+    for problem in problems:
+        log.warning("results_not_stored", workload_id=workload.id, why=problem)
 
 
-def _store_results(run: Run, task_count: int, folder: Path, objects: FolderStore) -> None:
-    if run.train_url:
-        objects.store_folder(output_folder(folder), parse_url(run.train_url, field="train_url"))
+def _store_results(run: Run, task_count: int, folder: Path, objects: FolderStore) -> Sequence[str]:
+    """Store all that has a place to go; return why some of it has none any more.
+
+    A bucket may have changed since the submit: what cannot go there goes nowhere, now or later, and
+    must not keep the rest from being stored.
+    """
+    folders = [(run.train_url, "train_url", output_folder(folder))] if run.train_url else []
+    folders += [
+        (channel.url, f"outputs.{channel.name}", channel_folder(folder, channel.name))
+        for channel in run.outputs
+    ]
+    problems = []
+    for text, field_name, source in folders:
+        try:
+            objects.store_folder(source, parse_url(text, field=field_name))
+        except InvalidRequest as error:
+            problems.append(error.message)
     if run.log_url:
-        url = parse_url(run.log_url, field="log_url")
-        for index in range(task_count):
-            source = log_file(folder, index)
-            if source.is_file() and not source.is_symlink():
-                key = f"{url.key.rstrip('/')}/{run.job_name}.{index}".lstrip("/")
-                objects.store_file(source, ObjectUrl(url.bucket, key))
+        try:
+            _store_logs(run, task_count, folder, objects, parse_url(run.log_url, field="log_url"))
+        except InvalidRequest as error:
+            problems.append(error.message)
+    return problems
+
+
+def _store_logs(
+    run: Run, task_count: int, folder: Path, objects: FolderStore, url: ObjectUrl
+) -> None:
+    for index in range(task_count):
+        source = log_file(folder, index)
+        if source.is_file() and not source.is_symlink():
+            key = f"{url.key.rstrip('/')}/{run.job_name}.{index}".lstrip("/")
+            objects.store_file(source, ObjectUrl(url.bucket, key))
 
 
 async def _record_outcomes(

@@ -5,9 +5,10 @@ its own index; every value is bound, and no user text ever becomes SQL text. Tot
 text are read from the roll-ups and cost the same at any size.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from muster.store.database import Connection
 
@@ -192,3 +193,184 @@ def page_of_configs(
         {**values, "limit": limit, "offset": offset},
     ).fetchall()
     return total, rows
+
+
+# ------------------------------------------------------------------ v2 training jobs
+
+# A version after the first needs a name of its own where each version is a job.
+_TRAINING_NAME = (
+    "CASE WHEN version.number = 1 THEN version.job_name"
+    " ELSE version.job_name || printf('-V%04d', version.number) END"
+)
+
+TRAINING_SORT_KEYS: Final[Mapping[str, str]] = {
+    "create_time": "version.id",
+    "name": "version.job_name",
+    "phase": "version.status",
+    "duration": _DURATION.format(table="version"),
+}
+
+# What a search may look at. Each reads one row by its key, so that a count needs no join.
+_SEARCHED: Final[Mapping[str, str]] = {
+    "name": _TRAINING_NAME,
+    "id": "(SELECT w.uid FROM workload AS w WHERE w.id = version.workload_id)",
+    "pool_id": "(SELECT w.pool_id FROM workload AS w WHERE w.id = version.workload_id)",
+    "user_id": (
+        "(SELECT m.id FROM job AS j JOIN project AS p ON p.id = j.project_id"
+        " JOIN member AS m ON m.account_id = p.account_id AND m.name = j.creator_name"
+        " WHERE j.id = version.job_id)"
+    ),
+}
+
+_OPERATORS: Final[Mapping[str, str]] = {
+    "in": "coalesce({subject}, '') IN (SELECT value FROM json_each(:{name}))",
+    "not": "coalesce({subject}, '') NOT IN (SELECT value FROM json_each(:{name}))",
+    "like": (
+        "EXISTS (SELECT 1 FROM json_each(:{name}) AS part"
+        " WHERE instr(lower({subject}), lower(part.value)) > 0)"
+    ),
+}
+
+_TRAINING_COLUMNS = (
+    f"{_TRAINING_NAME}, version.job_name, version.id, version.job_id, version.workspace_id,"
+    f" version.description, version.created_at_ms, version.started_at_ms, version.ended_at_ms,"
+    f" {_DURATION.format(table='version')}, version.pool_id, version.flavor_code, version.config,"
+    " job.creator_name, workload.uid, workload.phase, workload.reason, workload.message,"
+    " workload.task_count, workload.priority, workload.id"
+)
+_TRAINING_TABLES = (
+    "version JOIN job ON job.id = version.job_id JOIN workload ON workload.id = version.workload_id"
+)
+
+
+class TrainingRow(NamedTuple):
+    """A v2 training job: one version, with what its job and its workload know of it."""
+
+    name: str
+    job_name: str
+    version_id: int
+    job_id: int
+    workspace_id: str
+    description: str
+    created_at_ms: int
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    duration_ms: int | None
+    pool_id: str  # '' is the public pool
+    flavor_code: str
+    config: str  # JSON, as `domain.training.TrainingConfig`
+    creator_name: str
+    uid: str
+    phase: str
+    reason: str
+    message: str
+    task_count: int
+    priority: int
+    workload_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchTerm:
+    key: str  # of _SEARCHED
+    operator: str  # of _OPERATORS
+    values: tuple[str, ...]  # any of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSearch:
+    """What a search of v2 training jobs is for. Every condition must hold."""
+
+    project_id: str
+    workspace_id: str
+    sort_key: str  # of TRAINING_SORT_KEYS
+    is_descending: bool
+    offset: int
+    limit: int
+    now_ms: int
+    statuses: tuple[int, ...] | None = None  # None: all
+    created_from_ms: int | None = None
+    created_to_ms: int | None = None
+    terms: tuple[SearchTerm, ...] = ()
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it is a bounded index read; anything else belongs into a thread."""
+        return (
+            self.sort_key == "create_time"
+            and not self.is_narrowed
+            and (self.statuses is None or len(self.statuses) == 1)  # more of them are sorted
+            and self.offset + self.limit <= _QUICK_OFFSET_MAX
+        )
+
+    @property
+    def is_narrowed(self) -> bool:
+        """By more than the counters know of."""
+        times = (self.created_from_ms, self.created_to_ms)
+        return bool(self.terms) or any(time is not None for time in times)
+
+
+def page_of_training_jobs(
+    connection: Connection, search: TrainingSearch
+) -> tuple[int, list[TrainingRow]]:
+    """(how many match, the rows of the page)."""
+    where, values = _where_training(search)
+    direction = "DESC" if search.is_descending else "ASC"
+    key = TRAINING_SORT_KEYS[search.sort_key]
+    order = f"{key} {direction}" if key == "version.id" else f"{key} {direction}, version.id"
+    rows = connection.execute(
+        f"SELECT {_TRAINING_COLUMNS} FROM {_TRAINING_TABLES}"  # noqa: S608 - constant fragments
+        f" WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset",
+        values | {"now_ms": search.now_ms, "limit": search.limit, "offset": search.offset},
+    )
+    page = [TrainingRow(*row) for row in rows]
+    return _count_training(connection, search, where, values), page
+
+
+def _count_training(
+    connection: Connection, search: TrainingSearch, where: str, values: dict[str, Any]
+) -> int:
+    if search.is_narrowed:
+        sql = f"SELECT count(*) FROM version WHERE {where}"  # noqa: S608 - constant fragments
+    else:
+        where, values = _where_training_total("version_total", search)
+        sql = f"SELECT coalesce(sum(count), 0) FROM version_total WHERE {where}"  # noqa: S608
+    [count] = connection.execute(sql, values).fetchone()
+    return int(count)
+
+
+def _where_training(search: TrainingSearch) -> tuple[str, dict[str, Any]]:
+    where, values = _where_training_total("version", search)
+    where += " AND version.is_deleted = 0"
+    if search.created_from_ms is not None:
+        where += " AND version.created_at_ms >= :created_from_ms"
+        values["created_from_ms"] = search.created_from_ms
+    if search.created_to_ms is not None:
+        where += " AND version.created_at_ms <= :created_to_ms"
+        values["created_to_ms"] = search.created_to_ms
+    for index, term in enumerate(search.terms):
+        name = f"term_{index}"
+        condition = _OPERATORS[term.operator].format(subject=_SEARCHED[term.key], name=name)
+        where += f" AND {condition}"
+        values[name] = json.dumps(term.values)
+    return where, values
+
+
+def _where_training_total(table: str, search: TrainingSearch) -> tuple[str, dict[str, Any]]:
+    where = f"{table}.project_id = :project_id AND {table}.workspace_id = :workspace_id"
+    values: dict[str, Any] = {"project_id": search.project_id, "workspace_id": search.workspace_id}
+    if search.statuses is not None:
+        where += f" AND {table}.status IN ({_placeholders(search.statuses, values)})"
+    return where, values
+
+
+def find_training_job(
+    connection: Connection, *, project_id: str, uid: str, now_ms: int
+) -> TrainingRow | None:
+    """One that is not deleted, by the id of its workload."""
+    row = connection.execute(
+        f"SELECT {_TRAINING_COLUMNS} FROM {_TRAINING_TABLES}"  # noqa: S608 - constant fragments
+        " WHERE workload.uid = :uid AND version.project_id = :project_id"
+        " AND version.is_deleted = 0",
+        {"uid": uid, "project_id": project_id, "now_ms": now_ms},
+    ).fetchone()
+    return None if row is None else TrainingRow(*row)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from sqlite3 import IntegrityError
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ SQL: Final = load_statements("workloads")
 
 ACTIVE_MAX: Final = 100_000  # what the nodes hold at once, and what waits to be looked at
 PURGE_BATCH: Final = 200
+EVENTS_MAX: Final = 10_000  # of one workload
 
 _PLACEMENTS = msgspec.json.Decoder(tuple[TaskPlacement, ...])
 _RUN = msgspec.json.Decoder(Run)
@@ -278,6 +279,13 @@ def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Work
     return replace(workload, engine_ref=engine_ref, revision=workload.revision + 1)
 
 
+def set_priority(tx: Transaction, workload: Workload, priority: int) -> Workload:
+    """Move it within its queue."""
+    _guarded(tx, "set_priority", workload, priority=priority)
+    tx.has_work = True
+    return replace(workload, priority=priority, revision=workload.revision + 1)
+
+
 def mark_deleted(tx: Transaction, workload: Workload) -> Workload:
     """Take it out of every count at once; its processes and rows go when they can."""
     changed = tx.execute(SQL["mark_deleted"], {"workload_id": workload.id})
@@ -372,3 +380,33 @@ def queue_positions(connection: Connection, partition: str) -> dict[int, int]:
     """The place of each queued workload in its partition's queue; 1 is next."""
     rows = connection.execute(SQL["queue_order"], {"partition": partition})
     return {workload_id: place for place, (workload_id,) in enumerate(rows, start=1)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadEvent:
+    """What happened to a workload, as it was recorded."""
+
+    at_ms: int
+    event: Event
+    phase_before: Phase
+    phase_after: Phase
+    reason: Reason
+    message: str
+    actor: str
+
+
+def list_events(connection: Connection, workload_id: int) -> list[WorkloadEvent]:
+    """First to last."""
+    rows = connection.execute(SQL["list_events"], {"workload_id": workload_id, "limit": EVENTS_MAX})
+    return [
+        WorkloadEvent(
+            at_ms=row[0],
+            event=Event(row[1]),
+            phase_before=Phase(row[2]),
+            phase_after=Phase(row[3]),
+            reason=Reason(row[4]),
+            message=row[5],
+            actor=row[6],
+        )
+        for row in rows
+    ]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from muster.domain.training import Parameter, Scalar, TrainingConfig
+from muster.domain.training import Parameter, Scalar, V1Config
 
 # ------------------------------------------------------------------ requests
 
@@ -24,7 +24,7 @@ class GivenParameter(Parameter):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GivenConfig(TrainingConfig):
+class GivenConfig(V1Config):
     """A config as it comes in: the same fields, each number within what the store can keep."""
 
     worker_server_num: Integer | None = None

@@ -90,6 +90,12 @@ UPDATE workload
  WHERE id = :workload_id
    AND revision = :revision
 
+-- name: set_priority
+UPDATE workload
+   SET priority = :priority, revision = revision + 1
+ WHERE id = :workload_id
+   AND revision = :revision
+
 -- name: mark_deleted
 UPDATE workload
    SET is_deleted = 1, revision = revision + 1
@@ -184,3 +190,11 @@ SELECT id
  WHERE partition = :partition
    AND phase = 'Queued'
  ORDER BY priority DESC, id
+
+-- name: list_events
+-- Everything that happened to one workload, first to last: it moves a bounded number of times.
+SELECT at_ms, event, phase_before, phase_after, reason, message, actor
+  FROM event
+ WHERE workload_id = :workload_id
+ ORDER BY seq
+ LIMIT :limit

@@ -1,0 +1,306 @@
+"""How a server starts, how it refuses to, and TLS."""
+
+import os
+import re
+import signal
+import socket
+import sqlite3
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from muster.settings import SettingInvalid, load_settings
+from tests.end_to_end.server import (
+    ServerProcess,
+    connect,
+    run_muster,
+    running_server,
+)
+
+pytestmark = pytest.mark.timeout(60)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One that runs while others are refused."""
+    server = ServerProcess(tmp_path_factory.mktemp("running"))
+    try:
+        server.wait_until_ready()
+        yield server
+        server.stop()
+    finally:
+        server.kill()
+
+
+def refused(data: Path, *arguments: object) -> str:
+    """The one line with which a server says that it cannot start."""
+    done = run_muster("serve", "--data", data, "--port", "0", *arguments, timeout=30)
+    assert done.returncode not in (0, None)
+    assert done.stdout == ""
+    [line] = done.stderr.splitlines()
+    assert "Traceback" not in line
+    return line
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+
+        line = refused(tmp_path / "data", "--port", port)
+
+    assert line.startswith(f"muster cannot start: muster cannot listen on 127.0.0.1 port {port}")
+    assert "--port" in line
+
+
+def test_a_second_server_on_one_folder_is_refused(server: ServerProcess) -> None:
+    line = refused(server.data)
+
+    assert f"process {server.pid}" in line
+    assert str(server.data) in line
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    line = refused(tmp_path / "file" / "data")
+
+    assert f"{tmp_path}/file/data" in line
+    assert "--data" in line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_write_permission_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o500)
+
+    assert str(tmp_path / "data") in refused(tmp_path / "data")
+
+
+def test_a_newer_database_is_not_touched(tmp_path: Path) -> None:
+    with running_server(tmp_path) as remote:
+        database = remote.data / "muster.db"
+    connection = sqlite3.connect(database)
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    connection.execute(f"PRAGMA user_version = {version + 1}")
+    connection.close()
+
+    line = refused(tmp_path / "data")
+
+    assert "newer" in line
+
+
+def test_a_database_that_is_none_is_told(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/muster.db").write_bytes(b"no database at all " * 1000)
+
+    assert "muster.db" in refused(tmp_path / "data")
+    assert (tmp_path / "data/muster.db").read_bytes() == b"no database at all " * 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "65536"], "port is 65536; it must be from 0 to 65535"),
+        (["--inventory", "nowhere.toml"], "nowhere.toml"),
+        (["--tls-cert", "nowhere.pem", "--tls-key", "nowhere.key"], "nowhere.pem"),
+        (["--host", "0.0.0.0"], "host is '0.0.0.0'"),  # noqa: S104 - it is refused
+        (["--host", "no.such.host.invalid", "--allow-plain-http"], "no.such.host.invalid"),
+        (["--log-level", "loud"], "loud"),
+    ],
+)
+def test_a_setting_that_makes_no_sense_is_told_in_one_line(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    assert says in refused(tmp_path / "data", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"port": -1}, "port is -1; it must be from 0 to 65535"),
+        ({"engine": "mainframe"}, "engine is 'mainframe'"),
+        ({"database": "mysql://x/y"}, "database is 'mysql://x/y'"),
+        ({"objects": "ftp://x/y"}, "objects is 'ftp://x/y'"),
+        ({"tls_cert": "cert.pem"}, "--tls-cert and --tls-key belong together"),
+        ({"host": "::"}, "--allow-plain-http"),
+        ({"host": "192.0.2.1"}, "--tls-cert"),
+        ({"statistics_total": "both"}, "it must be 'entries' or 'jobs'"),
+    ],
+)
+def test_each_setting_says_what_it_may_be(
+    tmp_path: Path, flags: dict[str, object], says: str
+) -> None:
+    with pytest.raises(SettingInvalid, match=re.escape(says)):
+        load_settings(tmp_path, flags)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--port", "http"], "--port"),
+        (["--nonsense"], "--nonsense"),
+        (["extra"], "extra"),
+    ],
+)
+def test_a_flag_that_cannot_be_read_is_told_as_every_command_does(
+    tmp_path: Path, arguments: list[str], says: str
+) -> None:
+    done = run_muster("serve", "--data", tmp_path / "data", *arguments, timeout=30)
+
+    assert done.returncode == 2
+    assert says in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("port = ", "muster.toml is not valid TOML"),
+        ("colour = 1", "there is no such setting"),
+        ('port = "x"', "sets port to 'x'"),
+    ],
+)
+def test_a_settings_file_that_makes_no_sense_is_told(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "muster.toml").write_text(text)
+
+    with pytest.raises(SettingInvalid, match=says):
+        load_settings(tmp_path, {})
+
+
+def test_an_inventory_that_makes_no_sense_is_told(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.toml"
+    inventory.write_text("[[pools]]\nname = 'pool'\nflavor = 'none'\ncount = 1\n")
+
+    assert "flavor 'none'" in refused(tmp_path / "data", "--inventory", inventory)
+
+
+def test_a_flag_wins_over_a_variable_and_that_over_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "muster.toml").write_text("port = 1\njob_quota = 3\n")
+    monkeypatch.setenv("MUSTER_PORT", "2")
+
+    assert load_settings(tmp_path, {"port": None}).port == 2
+    assert load_settings(tmp_path, {"port": 4}).port == 4
+    assert load_settings(tmp_path, {}).job_quota == 3
+
+
+def test_what_the_first_start_makes_is_for_its_owner_only(server: ServerProcess) -> None:
+    credentials = server.credentials()
+
+    assert server.data.stat().st_mode & 0o077 == 0
+    for name in ("credentials.json", "secret.key"):
+        assert (server.data / name).stat().st_mode & 0o777 == 0o600
+    assert credentials.project_name == "default"
+    assert credentials.secret_key not in server.log
+    assert credentials.password not in server.log
+
+
+def test_it_ends_in_time_with_requests_and_streams_open(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    try:
+        url = server.wait_until_ready()
+        remote = connect(server, url)
+        host, port = remote.project.http.base_url.host, remote.project.http.base_url.port
+        with (
+            socket.create_connection((host, port or 80)) as idle,
+            socket.create_connection((host, port or 80)) as half,
+        ):
+            half.sendall(b"POST /v3/auth/tokens HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            remote.project.get("/training-jobs")
+            idle.sendall(b"")
+            began = time.monotonic()
+
+            server.stop()
+
+        assert time.monotonic() - began < 10
+        with pytest.raises(httpx.TransportError):
+            remote.project.http.get("/healthz")
+        remote.project.http.close()
+    finally:
+        server.kill()
+
+
+def test_an_interrupt_ends_it_too(tmp_path: Path) -> None:
+    server = ServerProcess(tmp_path)
+    try:
+        server.wait_until_ready()
+        os.kill(server.pid, signal.SIGINT)
+        server.wait_for_end()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A self-made certificate for this machine, and its key."""
+    folder = tmp_path_factory.mktemp("certificate")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    names = [x509.DNSName("localhost"), x509.IPAddress(ip_address("127.0.0.1"))]
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    cert_file.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    key_file.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    return cert_file, key_file
+
+
+def test_tls_is_served_with_a_self_made_certificate(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+    server = ServerProcess(tmp_path, "--tls-cert", cert, "--tls-key", key)
+    try:
+        url = server.wait_until_ready()
+        assert url.startswith("https://127.0.0.1:")
+        assert server.credentials().url == url
+        trusting = ssl.create_default_context(cafile=str(cert))
+
+        remote = connect(server, url, verify=trusting)
+
+        catalog = remote.project.http.get("/v3/auth/catalog").json()["catalog"]
+        urls = {service["type"]: service["endpoints"][0]["url"] for service in catalog}
+        assert urls["modelartsv1"] == f"{url}/v1/{remote.project.id}"
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/healthz")  # nobody else trusts it
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"{url.replace('https', 'http')}/healthz")
+        remote.project.http.close()
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_a_certificate_that_does_not_fit_its_key_is_told(
+    tmp_path: Path, certificate: tuple[Path, Path]
+) -> None:
+    cert, _ = certificate
+
+    line = refused(tmp_path / "data", "--tls-cert", cert, "--tls-key", cert)
+
+    assert str(cert) in line

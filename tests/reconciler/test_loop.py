@@ -1,0 +1,532 @@
+"""Read, plan, act, record: on a real store, with a fake engine that outlives its servers."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from muster.domain.errors import EngineUnavailable, StoreUnavailable
+from muster.domain.jobfolder import log_file, output_folder
+from muster.domain.phase import Event, Phase, Reason
+from muster.operations.training import SubmittedVersion
+from muster.store import workloads
+from muster.store.database import Database, Transaction
+from tests.engines.fake import TERMINATED, Crash, Fault
+from tests.reconciler.site import (
+    GPU_FLAVOR,
+    GPUS_FLAVOR,
+    LOST_TIMEOUT_MS,
+    Site,
+    status_of,
+)
+
+
+async def phase_of(site: Site, version: SubmittedVersion) -> Phase:
+    return (await site.workload(version)).phase
+
+
+async def run_one(site: Site, name: str = "digits", **config: Any) -> tuple[SubmittedVersion, str]:
+    """A job that runs, and its attempt."""
+    version = await site.submit(name, **config)
+    await site.settle()
+    assert await phase_of(site, version) is Phase.RUNNING
+    return version, await site.attempt(version)
+
+
+def once(method: str, fault: Fault) -> Callable[[str], Fault]:
+    """The fault for the first call of a method; none afterwards."""
+    left = [fault]
+
+    def choose(called: str) -> Fault:
+        return left.pop() if called == method and left else Fault.NONE
+
+    return choose
+
+
+async def until(is_so: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not is_so():  # noqa: ASYNC110 - whatever it is, nobody tells when
+            await asyncio.sleep(0)
+
+
+async def until_phase(site: Site, version: SubmittedVersion, phase: Phase) -> None:
+    async with asyncio.timeout(30):
+        while await phase_of(site, version) is not phase:  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0)
+
+
+@pytest.mark.asyncio
+async def test_a_submitted_job_gets_its_cards_and_runs(site: Site) -> None:
+    version = await site.submit("digits", flavor=GPUS_FLAVOR, workers=2)
+
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert workload.phase is Phase.RUNNING
+    assert site.engine.running() == {workload.attempt_id}
+    assert len(site.engine.cards_in_use()) == 4
+    assert await site.database.read(status_of, version) == 8
+
+
+@pytest.mark.asyncio
+async def test_a_second_pass_has_nothing_to_do(site: Site) -> None:
+    await run_one(site)
+    before = await site.row_counts()
+
+    async with asyncio.TaskGroup() as actions:
+        planned = await site.reconciler.pass_once(actions)
+
+    assert planned == []
+    assert await site.row_counts() == before
+
+
+@pytest.mark.asyncio
+async def test_the_engine_gets_the_command_and_the_code_of_the_version(site: Site) -> None:
+    _, attempt = await run_one(site, train_url="/results/digits/", data_url="/code/", parameter=())
+
+    launch = site.engine.started[attempt]
+    folder = site.folder / "jobs" / attempt
+    assert launch.folder == folder
+    assert launch.argv == (
+        "/usr/bin/python3",
+        "train.py",
+        f"--data_url={site.folder / 'objects' / 'code'}",
+        f"--train_url={output_folder(folder)}",
+    )
+    assert launch.code is not None
+    assert (launch.code / "train.py").read_text() == "print('training')\n"
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_has_ended_gives_its_nodes_back(site: Site) -> None:
+    version, attempt = await run_one(site, flavor=GPUS_FLAVOR)
+    site.engine.advance(5_000)
+    site.engine.finish(attempt, 0, 0)
+
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert (workload.phase, workload.is_holding) == (Phase.COMPLETED, False)
+    assert (workload.ended_at_ms or 0) - (workload.started_at_ms or 0) == 5_000
+    assert (await site.row_counts())["card_hold"] == 0
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_waits_starts_when_there_is_room(site: Site) -> None:
+    _, attempt = await run_one(site, "first", flavor=GPUS_FLAVOR, workers=2)
+    waiting = await site.submit("second", flavor=GPU_FLAVOR)
+    await site.settle()
+    assert await phase_of(site, waiting) is Phase.QUEUED
+
+    site.engine.finish(attempt, 0, 0)
+    site.engine.finish(attempt, 1, 0)
+    await site.settle()
+
+    assert await phase_of(site, waiting) is Phase.RUNNING
+
+
+@pytest.mark.asyncio
+async def test_results_and_logs_are_stored_before_anybody_is_told_the_end(site: Site) -> None:
+    version, attempt = await run_one(site, train_url="/results/digits/", log_url="/results/logs/")
+    folder = site.folder / "jobs" / attempt
+    for path, text in (
+        (output_folder(folder) / "model" / "weights", "weights"),
+        (log_file(folder, 0), "training\n"),
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    site.engine.finish(attempt, 0, 3)
+
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.FAILED
+    results = site.folder / "objects" / "results"
+    assert (results / "digits" / "model" / "weights").read_text() == "weights"
+    assert (results / "logs" / "digits.0").read_text() == "training\n"
+
+
+@pytest.mark.asyncio
+async def test_a_job_ends_though_its_results_can_never_be_stored(site: Site) -> None:
+    version, attempt = await run_one(site, train_url="/results/digits/")
+    results = output_folder(site.folder / "jobs" / attempt) / "weights"
+    results.parent.mkdir(parents=True)
+    results.write_text("weights")
+    (site.folder / "objects" / "results").mkdir()
+    (site.folder / "objects" / "results" / "digits").write_text("an object, not a folder")
+    site.engine.finish(attempt, 0, 0)
+
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.COMPLETED
+
+
+@pytest.mark.asyncio
+async def test_a_task_that_fails_ends_the_others_and_the_job(site: Site) -> None:
+    version, attempt = await run_one(site, workers=3)
+
+    site.engine.finish(attempt, 1, 3)
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert (workload.phase, workload.reason) == (Phase.FAILED, Reason.TASK_EXIT)
+    assert workload.message == "Task 1 ended with exit code 3."
+    assert site.engine.running() == set()
+
+
+@pytest.mark.asyncio
+async def test_a_stopped_job_ends_and_gives_its_nodes_back(site: Site) -> None:
+    version, _ = await run_one(site, flavor=GPUS_FLAVOR)
+
+    await site.stop(version)
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert (workload.phase, workload.reason) == (Phase.TERMINATED, Reason.STOPPED_BY_USER)
+    assert not workload.is_holding
+    assert site.engine.running() == set()
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_is_stopped_in_the_queue_never_runs(site: Site) -> None:
+    await run_one(site, "first", workers=4)
+    version = await site.submit("second")
+    await site.settle()
+
+    await site.stop(version)
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert (workload.phase, workload.started_at_ms) == (Phase.TERMINATED, None)
+    assert len(site.engine.started) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_stop_that_came_too_late_leaves_the_job_completed(site: Site) -> None:
+    version, attempt = await run_one(site)
+    site.engine.finish(attempt, 0, 0)
+
+    await site.stop(version)
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.COMPLETED
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_run_here_says_why_and_gives_its_nodes_back(site: Site) -> None:
+    image = await site.submit("image", user_image_url="registry/image:1")
+    volumes = await site.submit("volumes", volumes=({"nfs": {}},))
+    await site.settle()
+
+    for version, why in ((image, "runs no images yet"), (volumes, "cannot mount any")):
+        workload = await site.workload(version)
+        assert (workload.phase, workload.reason) == (Phase.CREATE_FAILED, Reason.ENGINE_REFUSED)
+        assert why in workload.message
+        assert not workload.is_holding
+
+
+# ---------------------------------------------------------------- crashes, lost and late answers
+
+
+async def crash_in(site: Site, method: str) -> None:
+    """Run passes until the server dies right after the engine has done `method`."""
+    site.engine.choose_fault = once(method, Fault.CRASH)
+    with pytest.raises(BaseExceptionGroup) as died:
+        await site.settle()
+    assert died.group_contains(Crash)
+    site.restart()
+
+
+@pytest.mark.asyncio
+async def test_a_crash_after_the_start_does_not_start_it_again(site: Site) -> None:
+    version = await site.submit("digits", flavor=GPU_FLAVOR)
+    await crash_in(site, "start")
+    assert (await site.workload(version)).engine_ref is None
+
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.RUNNING
+    assert set(site.engine.start_counts.values()) == {1}
+
+
+@pytest.mark.asyncio
+async def test_what_was_started_before_a_crash_is_found_by_a_stop(site: Site) -> None:
+    version = await site.submit("digits", flavor=GPU_FLAVOR)
+    await crash_in(site, "start")
+
+    await site.stop(version)
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.TERMINATED
+    assert site.engine.running() == set()
+    assert len(site.engine.started) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_crash_after_a_stop_still_ends_the_job(site: Site) -> None:
+    site.engine.ends_at_once = False
+    version, attempt = await run_one(site)
+    await site.stop(version)
+    await crash_in(site, "stop")
+
+    await site.settle()
+    site.engine.finish(attempt, 0, TERMINATED)
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.TERMINATED
+
+
+@pytest.mark.asyncio
+async def test_a_start_whose_answer_is_lost_is_made_once(site: Site) -> None:
+    version = await site.submit("digits")
+    site.engine.choose_fault = once("start", Fault.ANSWER_LOST)
+
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.RUNNING
+    assert set(site.engine.start_counts.values()) == {1}
+
+
+@pytest.mark.asyncio
+async def test_a_stop_overtakes_a_start_whose_answer_is_late(site: Site) -> None:
+    version = await site.submit("digits", flavor=GPUS_FLAVOR)
+    site.engine.choose_fault = once("start", Fault.ANSWER_LATE)
+    async with asyncio.TaskGroup() as actions:
+        await site.reconciler.pass_once(actions)  # admits
+        await site.reconciler.pass_once(actions)  # launches; the answer does not come
+        await until(lambda: bool(site.engine.started))
+        await site.stop(version)
+        assert await site.reconciler.pass_once(actions) == []  # an action is under way
+        site.engine.release_answers()
+
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.TERMINATED
+    assert site.engine.running() == set()
+    assert (await site.row_counts())["card_hold"] == 0
+
+
+@pytest.mark.asyncio
+async def test_an_engine_that_gives_no_answer_changes_nothing(site: Site) -> None:
+    version, _ = await run_one(site)
+    queued = await site.submit("queued")
+    site.engine.is_unavailable = True
+
+    with pytest.raises(BaseExceptionGroup) as failed:
+        await site.settle()
+    assert failed.group_contains(EngineUnavailable)
+    assert await phase_of(site, version) is Phase.RUNNING
+    assert await phase_of(site, queued) is Phase.CREATING
+
+    site.engine.is_unavailable = False
+    await site.settle()
+    assert await phase_of(site, queued) is Phase.RUNNING
+
+
+# ---------------------------------------------------------------- lost, and not to be stopped
+
+
+@pytest.mark.asyncio
+async def test_a_lost_job_frees_its_nodes_at_once_and_is_given_up_later(site: Site) -> None:
+    version, attempt = await run_one(site, flavor=GPUS_FLAVOR)
+
+    site.engine.lose(attempt)
+    await site.settle()
+    workload = await site.workload(version)
+    assert (workload.phase, workload.is_holding) == (Phase.LOST, False)
+
+    site.engine.advance(LOST_TIMEOUT_MS + 1)
+    await site.settle()
+    workload = await site.workload(version)
+    assert (workload.phase, workload.reason) == (Phase.FAILED, Reason.LOST)
+    assert "left neither a process nor a result" in workload.message
+
+
+@pytest.mark.asyncio
+async def test_a_lost_job_that_runs_after_all_is_found(site: Site) -> None:
+    version, _ = await run_one(site)
+    started_at_ms = (await site.workload(version)).started_at_ms
+
+    def lose(tx: Transaction) -> None:
+        workload = workloads.get_workload(tx.connection, 1)
+        workloads.move_workload(tx, workload, Event.VANISHED, now_ms=9_000, actor="muster")
+
+    await site.database.write(lose)
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert (workload.phase, workload.started_at_ms) == (Phase.RUNNING, started_at_ms)
+
+
+@pytest.mark.asyncio
+async def test_what_cannot_be_stopped_keeps_its_nodes_until_it_has_ended(site: Site) -> None:
+    site.engine.ends_at_once = False
+    version, attempt = await run_one(site, flavor=GPUS_FLAVOR)
+    await site.stop(version)
+    await site.settle()
+    assert await phase_of(site, version) is Phase.TERMINATING
+
+    site.clock_ahead_ms += 600_001
+    await site.settle()
+    workload = await site.workload(version)
+    assert (workload.phase, workload.reason) == (Phase.STOP_FAILED, Reason.PROCESSES_LEFT)
+    assert workload.is_holding
+
+    site.engine.finish(attempt, 0, TERMINATED)
+    await site.settle()
+    workload = await site.workload(version)
+    assert (workload.phase, workload.is_holding) == (Phase.STOP_FAILED, False)
+
+
+@pytest.mark.asyncio
+async def test_the_time_a_server_was_down_does_not_count_as_time_to_stop(site: Site) -> None:
+    site.engine.ends_at_once = False
+    version, attempt = await run_one(site)
+    await site.stop(version)
+    site.clock_ahead_ms += 10_000_000
+    site.restart()
+
+    await site.settle()
+    assert await phase_of(site, version) is Phase.TERMINATING
+
+    site.engine.finish(attempt, 0, TERMINATED)
+    await site.settle()
+    assert await phase_of(site, version) is Phase.TERMINATED
+
+
+# ---------------------------------------------------------------- deleted
+
+
+@pytest.mark.asyncio
+async def test_a_deleted_job_is_ended_and_leaves_no_trace(site: Site) -> None:
+    version, attempt = await run_one(site, flavor=GPUS_FLAVOR)
+
+    await site.delete(version)
+    await site.settle()
+    await site.settle()
+
+    assert site.engine.running() == set()
+    assert not await site.engine.find(attempt, site.folder)
+    assert (await site.row_counts()).total() == 0
+
+
+@pytest.mark.asyncio
+async def test_a_deleted_job_is_dropped_once_the_engine_answers_again(site: Site) -> None:
+    version, attempt = await run_one(site)
+    site.engine.finish(attempt, 0, 0)
+    await site.settle()
+    site.engine.choose_fault = once("forget", Fault.NO_ANSWER)
+
+    await site.delete(version)
+    await site.settle()
+    assert (await site.row_counts())["workload"] == 1
+    await site.settle()
+
+    assert (await site.row_counts()).total() == 0
+
+
+# ---------------------------------------------------------------- a store that fails
+
+
+@pytest.mark.asyncio
+async def test_a_stop_survives_a_store_that_fails_right_after_the_engine_was_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise nobody would ever observe that it has ended."""
+    version = await site.submit("digits")
+    await crash_in(site, "start")
+    await site.stop(version)
+    fail_writes_once(monkeypatch, site.database)
+
+    for _ in range(3):
+        await site.settle()
+
+    assert await phase_of(site, version) is Phase.TERMINATED
+
+
+def fail_writes_once(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
+    write = Database.write
+    failures = [StoreUnavailable("The disk is full.")]
+
+    async def failing(self: Database, *args: Any, **kwargs: Any) -> Any:
+        if failures:
+            raise failures.pop()
+        return await write(self, *args, **kwargs)
+
+    monkeypatch.setattr(Database, "write", failing)
+
+
+@pytest.mark.asyncio
+async def test_a_pass_that_cannot_write_ends_only_when_all_its_writes_have(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that came later would take room that the next pass gives away as well."""
+    versions = [await site.submit(name) for name in ("a", "b", "c")]
+    fail_writes_once(monkeypatch, site.database)
+
+    async with asyncio.TaskGroup() as actions:
+        with pytest.raises(StoreUnavailable):
+            await site.reconciler.pass_once(actions)
+        phases = [await phase_of(site, version) for version in versions]
+
+    assert phases == [Phase.CREATING, Phase.STARTING, Phase.STARTING]
+
+
+# ---------------------------------------------------------------- the loop itself
+
+
+@pytest.mark.asyncio
+async def test_the_loop_is_woken_by_a_submit_and_by_the_engine(site: Site) -> None:
+    await site.engine.open(site.reconciler.wake)
+    site.database.on_work(site.reconciler.wake)
+    running = asyncio.create_task(site.reconciler.run())
+
+    version = await site.submit("digits")
+    await until(lambda: bool(site.engine.started))
+    attempt = await site.attempt(version)
+    site.engine.finish(attempt, 0, 0)
+    await until_phase(site, version, Phase.COMPLETED)
+    site.reconciler.close()
+    await running
+
+    assert (await site.row_counts())["card_hold"] == 0
+
+
+@pytest.mark.asyncio
+async def test_the_loop_goes_on_after_a_pass_that_failed(site: Site) -> None:
+    _, attempt = await run_one(site)
+    site.engine.is_unavailable = True
+    site.database.on_work(site.reconciler.wake)
+    pending = await site.submit("pending")
+    running = asyncio.create_task(site.reconciler.run())
+    await until(lambda: site.reconciler.is_failing)
+
+    site.engine.is_unavailable = False
+    site.reconciler.wake()
+    await until(lambda: site.engine.running() > {attempt})
+    site.reconciler.close()
+    await running
+
+    assert not site.reconciler.is_failing
+    assert await phase_of(site, pending) is not Phase.CREATING
+
+
+@pytest.mark.asyncio
+async def test_one_workload_that_breaks_everything_does_not_hold_up_the_others(
+    site: Site,
+) -> None:
+    broken = await site.submit("broken")
+    good = await site.submit("good")
+    await site.database.write(
+        lambda tx: tx.execute("UPDATE workload SET run = '{' WHERE id = 1") and None
+    )
+
+    with capture_logs() as logged:
+        for _ in range(4):
+            async with asyncio.TaskGroup() as actions:
+                await site.reconciler.pass_once(actions)
+
+    assert await phase_of(site, good) is Phase.RUNNING
+    assert await phase_of(site, broken) is Phase.STARTING
+    assert [line["event"] for line in logged if line["log_level"] == "error"]
