@@ -177,7 +177,7 @@ class TestWorkloads:
             "kind": "Workload",
             "type": "train",
             "namespace": project.pool("small"),
-            "name": f"modelarts-job-{item['uid']}",
+            "name": f"modelarts-job-{item['jobUUID']}",
             "jobName": "runs",
             "uid": item["uid"],
             "jobUUID": item["jobUUID"],

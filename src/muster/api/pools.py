@@ -235,15 +235,16 @@ def _workload_view(row: Sequence[Any], position: int, now_ms: int) -> WorkloadVi
         cpu_millis=cpu_millis, memory_mib=memory_mib, gpu_count=gpu_count, npu_count=npu_count
     )
     over_at_ms = ended_at_ms or now_ms
+    job_uuid = str(UUID(uid))  # as the v2 API writes it
     placed = _PLACEMENTS.decode(placements) if is_holding else ()
     hosts = sorted({placement.node_name for placement in placed})
     return WorkloadView(
         type=type_,
         namespace=pool_id,
-        name=f"modelarts-job-{uid}",
+        name=f"modelarts-job-{job_uuid}",
         jobName=name,
-        uid=uid,
-        jobUUID=str(UUID(uid)),  # as the v2 API writes it
+        uid=job_uuid,
+        jobUUID=job_uuid,
         flavor=flavor_code,
         status=view_of(Phase(phase), Reason(reason)).statistics,
         resourceRequirement=_requirement(task * task_count),
