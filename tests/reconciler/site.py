@@ -166,11 +166,11 @@ def config_of(flavor: Flavor, workers: int, **config: Any) -> TrainingConfig:
 
 
 @contextmanager
-def open_site(folder: Path, make_database: Callable[[Path], Database] = Database) -> Iterator[Site]:
+def open_site(folder: Path, database: Database) -> Iterator[Site]:
+    """Closes the database at the end."""
     code = folder / "objects" / "code" / "digits"
     code.mkdir(parents=True)
     (code / "train.py").write_text("print('training')\n")
-    database = make_database(folder / "muster.db")
     try:
         objects = FolderStore(folder / "objects", folder / "snapshots")
         engine = FakeEngine()

@@ -186,6 +186,7 @@ async def test_a_stopped_job_ends_and_gives_its_nodes_back(site: Site) -> None:
     assert (workload.phase, workload.reason) == (Phase.TERMINATED, Reason.STOPPED_BY_USER)
     assert not workload.is_holding
     assert site.engine.running() == set()
+    assert site.reconciler.platform.stopping == {}
 
 
 @pytest.mark.asyncio

@@ -107,13 +107,13 @@ def nodes_of(draw: st.DrawFn, partition: str) -> tuple[Node, ...]:
         return Node(
             name=f"{partition}-{index}",
             partition=partition,
-            cpu_millis=draw(st.integers(0, 8)),
-            memory_mib=draw(st.integers(0, 8)),
+            cpu_millis=draw(st.integers(1, 8)),
+            memory_mib=draw(st.integers(1, 8)),
             card_kind=CardKind.GPU if cards else None,
             cards=tuple(range(cards)),
         )
 
-    return tuple(node(index) for index in range(draw(st.integers(0, 3))))
+    return tuple(node(index) for index in range(draw(st.sampled_from([2, 3, 1, 0]))))
 
 
 @st.composite
@@ -146,7 +146,7 @@ def whole_worlds(draw: st.DrawFn) -> tuple[World, list[Workload]]:
     """A world as it can come about, and every workload in it: a long queue is not read whole."""
     nodes = {partition: draw(nodes_of(partition)) for partition in PARTITIONS}
     workloads: list[Workload] = []
-    for workload_id in range(1, draw(st.integers(0, 9)) + 1):
+    for workload_id in range(1, draw(st.sampled_from([6, 9, 3, 0])) + 1):
         partition = draw(st.sampled_from(PARTITIONS))
         workload = make_workload(
             draw(st.sampled_from(WAITING)),
@@ -154,17 +154,17 @@ def whole_worlds(draw: st.DrawFn) -> tuple[World, list[Workload]]:
             partition=partition,
             task=Resources(
                 cpu_millis=draw(st.integers(0, 3)),
-                memory_mib=draw(st.integers(0, 3)),
-                gpu_count=draw(st.integers(0, 2)),
+                memory_mib=draw(st.integers(0, 2)),
+                gpu_count=draw(st.sampled_from([0, 0, 1, 2])),
             ),
-            task_count=draw(st.integers(1, 3)),
+            task_count=draw(st.sampled_from([1, 1, 2, 3])),
             priority=draw(st.integers(1, 3)),
             phase_since_ms=draw(st.sampled_from([NOW_MS, LONG_AGO_MS])),
         )
         placements = place(
             workload.task, workload.task_count, rooms_left(nodes[partition], workloads)
         )
-        if placements is not None and draw(st.booleans()):
+        if placements is not None and draw(st.sampled_from([True, True, False])):
             phase = draw(st.sampled_from(HOLDING))
             may_lack_reference = phase in (Phase.STARTING, Phase.TERMINATING)
             workload = replace(
@@ -183,7 +183,8 @@ def whole_worlds(draw: st.DrawFn) -> tuple[World, list[Workload]]:
     }
     attempts = [w.attempt_id for w in workloads if w.attempt_id is not None]
     told = draw(st.sets(st.sampled_from(attempts))) if attempts else set()
-    busy = draw(st.sets(st.integers(1, len(workloads)), max_size=2)) if workloads else set()
+    some = st.sets(st.integers(1, len(workloads)), max_size=2) if workloads else st.just(set())
+    busy: set[int] = draw(some) if draw(st.integers(0, 3)) == 3 else set()
     world = World(
         now_ms=NOW_MS,
         queue_limit=draw(st.integers(1, 5)),
