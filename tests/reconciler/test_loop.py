@@ -309,6 +309,33 @@ async def test_a_stop_overtakes_a_start_whose_answer_is_late(site: Site) -> None
 
 
 @pytest.mark.asyncio
+async def test_what_ended_while_the_engine_was_asked_is_left_to_the_next_pass(site: Site) -> None:
+    """Its row was read before, and is an old one."""
+    await run_one(site)
+    version = await site.submit("second")
+
+    def end_the_start_meanwhile(_method: str) -> Fault:
+        site.engine.release_answers()
+        site.engine.choose_fault = lambda _method: Fault.NONE
+        return Fault.ANSWER_LATE
+
+    async with asyncio.TaskGroup() as actions:
+        await site.reconciler.pass_once(actions)  # admits
+        site.engine.choose_fault = once("start", Fault.ANSWER_LATE)
+        await site.reconciler.pass_once(actions)  # launches; the answer does not come
+        await until(lambda: len(site.engine.started) == 2)
+        site.engine.choose_fault = end_the_start_meanwhile
+        passing = actions.create_task(site.reconciler.pass_once(actions))
+        await until(lambda: not site.reconciler._busy)
+        site.engine.release_answers()
+        planned = await passing
+
+    assert planned == []
+    await site.settle()
+    assert await phase_of(site, version) is Phase.RUNNING
+
+
+@pytest.mark.asyncio
 async def test_an_engine_that_gives_no_answer_changes_nothing(site: Site) -> None:
     version, _ = await run_one(site)
     queued = await site.submit("queued")

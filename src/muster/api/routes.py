@@ -4,20 +4,15 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from muster.api import (
-    catalogue,
-    health,
-    identity,
-    logs,
-    objects,
-    openapi,
-    pools,
-    training,
-    training_v2,
-)
+from muster.api import catalogue, health, identity, logs, objects, openapi, pools, training
 from muster.api.errors import Envelope
 from muster.api.http import Login, Reply, Request, Route
 from muster.api.services import Services
+from muster.api.training_v2 import choices as v2_choices
+from muster.api.training_v2 import jobs as v2_jobs
+from muster.api.training_v2 import logs as v2_logs
+from muster.api.training_v2 import search as v2_search
+from muster.api.training_v2 import timeline as v2_timeline
 from muster.wire import identity as identity_shapes
 from muster.wire import objects as object_shapes
 from muster.wire import pools as pool_shapes
@@ -146,65 +141,65 @@ def build_routes(services: Services) -> tuple[Route, ...]:
         ),
         # ---- v2 training jobs: the same jobs, each version one
         v2(
-            "POST", _TRAINING, training_v2.create_job, "Submit a training job",
+            "POST", _TRAINING, v2_jobs.create_job, "Submit a training job",
             body=v2_shapes.TrainingJobRequest, reply=v2_shapes.TrainingJobView, status=201,
         ),
         v2(
-            "POST", "/v2/{project_id}/training-job-searches", training_v2.search_jobs,
+            "POST", "/v2/{project_id}/training-job-searches", v2_search.search_jobs,
             "Search training jobs",
             body=v2_shapes.TrainingJobSearch, query=v2_shapes.SearchQuery,
             reply=v2_shapes.TrainingJobList,
         ),
         v2(
-            "GET", _TRAINING_JOB, training_v2.show_job, "Show a training job",
+            "GET", _TRAINING_JOB, v2_jobs.show_job, "Show a training job",
             reply=v2_shapes.TrainingJobView,
         ),
         v2(
-            "PUT", _TRAINING_JOB, training_v2.describe_job, "Change the description of a job",
+            "PUT", _TRAINING_JOB, v2_jobs.describe_job, "Change the description of a job",
             body=v2_shapes.TrainingJobChange,
         ),
         v2(
-            "DELETE", _TRAINING_JOB, training_v2.delete_job,
+            "DELETE", _TRAINING_JOB, v2_jobs.delete_job,
             "Delete a training job; one that is live is stopped", status=202,
         ),
         v2(
-            "POST", f"{_TRAINING_JOB}/actions", training_v2.act_on_job, "Stop a training job",
+            "POST", f"{_TRAINING_JOB}/actions", v2_jobs.act_on_job, "Stop a training job",
             body=v2_shapes.TrainingJobAction, reply=v2_shapes.TrainingJobView, status=202,
         ),
         v2(
-            "GET", f"{_TRAINING_JOB}/tasks/{{task_id}}/logs/preview", training_v2.preview_log,
+            "GET", f"{_TRAINING_JOB}/tasks/{{task_id}}/logs/preview", v2_logs.preview_log,
             "Show the end of a log; 204 while there is none", reply=v2_shapes.LogPreview,
         ),
         v2(
-            "GET", f"{_TRAINING_JOB}/events", training_v2.list_events,
+            "GET", f"{_TRAINING_JOB}/events", v2_timeline.list_events,
             "List what happened to a job",
             query=v2_shapes.EventsQuery, reply=v2_shapes.TrainingEventList,
         ),
         v2(
-            "GET", f"{_TRAINING_JOB}/tasks", training_v2.list_tasks,
+            "GET", f"{_TRAINING_JOB}/tasks", v2_timeline.list_tasks,
             "List the nodes that its tasks were put on",
             query=v2_shapes.TasksQuery, reply=list[v2_shapes.TaskPlace],
         ),
         v2(
-            "GET", f"{_TRAINING_JOB}/stages", training_v2.list_stages,
+            "GET", f"{_TRAINING_JOB}/stages", v2_timeline.list_stages,
             "List the stages that a job went through", reply=v2_shapes.TrainingStageList,
         ),
         v2(
-            "GET", "/v2/{project_id}/training-job-flavors", training_v2.list_flavors,
+            "GET", "/v2/{project_id}/training-job-flavors", v2_choices.list_flavors,
             "List flavors by their codes",
             query=v2_shapes.TrainingFlavorsQuery, reply=v2_shapes.TrainingFlavorList,
         ),
         v2(
-            "GET", "/v2/{project_id}/training-job-engines", training_v2.list_engines,
+            "GET", "/v2/{project_id}/training-job-engines", v2_choices.list_engines,
             "List AI engines by their names", reply=v2_shapes.TrainingEngineList,
         ),
         v2(
-            "GET", "/v2/{project_id}/training-quotas", training_v2.show_quotas,
+            "GET", "/v2/{project_id}/training-quotas", v2_choices.show_quotas,
             "Show how many live jobs a project may have",
             query=v2_shapes.TrainingQuotasQuery, reply=v2_shapes.TrainingQuotaList,
         ),
         v2(
-            "GET", "/v2/{project_id}/training-job-names", training_v2.check_name,
+            "GET", "/v2/{project_id}/training-job-names", v2_choices.check_name,
             "Whether a job name is taken",
             query=v2_shapes.TrainingNameQuery, reply=v2_shapes.TrainingNameCheck,
         ),

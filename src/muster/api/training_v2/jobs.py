@@ -1,0 +1,110 @@
+"""One training job: create, show, describe, delete, act."""
+
+import msgspec
+
+from muster.api.http import Reply, Request, json_reply
+from muster.api.services import Services
+from muster.api.training_v2.lookup import find_row
+from muster.api.training_v2.submission import config_of, priority_of
+from muster.api.training_v2.unsupported import refuse, unsupported_fields
+from muster.api.training_v2.views import job_view
+from muster.api.training_v2.words import in_v2_words, shown
+from muster.domain import errors
+from muster.domain.training import DEFAULT_WORKSPACE_ID, check_description
+from muster.operations import training as operations
+from muster.wire import training_v2 as shapes
+from muster.wire.decode import decode_body
+
+
+@in_v2_words
+async def create_job(services: Services, request: Request) -> Reply:
+    body = decode_body(await request.body(), shapes.TrainingJobRequest)
+    refuse(unsupported_fields(body))
+    submitted = await operations.submit_job(
+        services.training,
+        request.caller,
+        name=body.metadata.name,
+        description=body.metadata.description or "",
+        workspace_id=body.metadata.workspace_id or DEFAULT_WORKSPACE_ID,
+        config=config_of(body, services.catalogue, request.caller.project_id),
+        creates_version=True,
+        now_ms=services.clock_ms(),
+    )
+    assert submitted.workload_uid is not None
+    return json_reply(await _show(services, request, submitted.workload_uid), 201)
+
+
+async def _show(
+    services: Services, request: Request, uid: str | None = None
+) -> shapes.TrainingJobView:
+    return job_view(await find_row(services, request, uid), services.catalogue)
+
+
+@in_v2_words
+async def show_job(services: Services, request: Request) -> Reply:
+    return json_reply(await _show(services, request))
+
+
+@in_v2_words
+async def describe_job(services: Services, request: Request) -> Reply:
+    """Change the description, and the priority of a job that waits. What is absent stays."""
+    body = decode_body(await request.body(), shapes.TrainingJobChange)
+    row = await find_row(services, request)
+    policy = body.spec.schedule_policy if body.spec else None
+    refuse(
+        (
+            ("metadata", body.metadata),
+            ("endpoints", body.endpoints),
+            ("spec.notification", body.spec.notification if body.spec else None),
+            ("spec.schedule_policy.preemptible", policy.preemptible if policy else None),
+        )
+    )
+    description = body.description
+    if isinstance(description, str):
+        check_description("metadata.description", description)
+    priority = priority_of(policy, row.pool_id, request.caller.project_id)
+    if priority is not None:
+        await operations.prioritise_version(
+            services.training,
+            request.caller,
+            job_id=row.job_id,
+            version_id=row.version_id,
+            priority=priority,
+        )
+    if description is not msgspec.UNSET:
+        await operations.describe_job(
+            services.training, request.caller, job_id=row.job_id, description=description or ""
+        )
+    return json_reply(None)
+
+
+@in_v2_words
+async def delete_job(services: Services, request: Request) -> Reply:
+    row = await find_row(services, request)
+    await operations.delete_version(
+        services.training,
+        request.caller,
+        job_id=row.job_id,
+        version_id=row.version_id,
+        now_ms=services.clock_ms(),
+        takes_empty_job=True,
+    )
+    return Reply(202, b"", [])
+
+
+@in_v2_words
+async def act_on_job(services: Services, request: Request) -> Reply:
+    body = decode_body(await request.body(), shapes.TrainingJobAction)
+    if body.action_type != "terminate":
+        raise errors.ActionUnknown(
+            f"action_type is {shown(body.action_type)}; it must be 'terminate'."
+        )
+    row = await find_row(services, request)
+    await operations.stop_version(
+        services.training,
+        request.caller,
+        job_id=row.job_id,
+        version_id=row.version_id,
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(await _show(services, request, row.uid), 202)

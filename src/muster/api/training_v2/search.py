@@ -1,0 +1,226 @@
+"""The search for training jobs, and its filters."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from muster.api.http import Reply, Request, json_reply
+from muster.api.services import Services
+from muster.api.training_v2.times import TIME_MS_MAX
+from muster.api.training_v2.views import job_view
+from muster.api.training_v2.words import in_v2_words, shown
+from muster.domain import errors
+from muster.domain.phase import Phase, Reason, view_of
+from muster.domain.training import DEFAULT_WORKSPACE_ID
+from muster.store import jobs, listing
+from muster.store.database import Connection
+from muster.store.listing import SearchTerm, TrainingRow, TrainingSearch
+from muster.wire import training_v2 as shapes
+from muster.wire.decode import decode_body, decode_query
+
+PAGE_SIZE: Final = 50
+FILTERS_MAX: Final = 20
+FILTER_VALUES_MAX: Final = 1_000
+
+
+@in_v2_words
+async def search_jobs(services: Services, request: Request) -> Reply:
+    body = decode_body(await request.body() or b"{}", shapes.TrainingJobSearch)
+    query = decode_query(request.query, shapes.SearchQuery)
+    page = _first(body.offset, query.offset, 0)
+    limit = _first(body.limit, query.limit, PAGE_SIZE)
+    wanted = _search(
+        body,
+        page=page,
+        limit=limit,
+        project_id=request.caller.project_id,
+        now_ms=services.clock_ms(),
+    )
+    read = services.database.read if wanted.is_quick else services.database.scan
+    total, rows = await read(_page, wanted)
+    return json_reply(
+        shapes.TrainingJobList(
+            total=total,
+            count=len(rows),
+            limit=limit,
+            offset=page,
+            sort_by=body.sort_by or _DEFAULT_SORT_KEY,
+            order=body.order or "desc",
+            group_by=body.group_by or "",
+            workspace_id=wanted.workspace_id,
+            train_type=body.train_type or "job",
+            items=[job_view(row, services.catalogue) for row in rows],
+        )
+    )
+
+
+_DEFAULT_SORT_KEY: Final = "create_time"
+
+
+def _first(*values: int | None) -> int:
+    return next(value for value in values if value is not None)
+
+
+def _page(connection: Connection, search: TrainingSearch) -> tuple[int, list[TrainingRow]]:
+    jobs.check_workspace(connection, search.project_id, search.workspace_id)
+    return listing.page_of_training_jobs(connection, search)
+
+
+def _search(
+    body: shapes.TrainingJobSearch, *, page: int, limit: int, project_id: str, now_ms: int
+) -> TrainingSearch:
+    if body.tags:
+        raise errors.Unsupported("tags: this server keeps no tags of jobs.")
+    if body.host_ips:
+        raise errors.Unsupported(
+            "host_ips: jobs are found by node in GET .../pools/POOL/workloads?hostip=NODE."
+        )
+    sort_key = body.sort_by or _DEFAULT_SORT_KEY
+    if sort_key not in listing.TRAINING_SORT_KEYS:
+        raise errors.SortUnknown(
+            f"sort_by is {sort_key!r}; it must be one of"
+            f" {', '.join(sorted(listing.TRAINING_SORT_KEYS))}."
+        )
+    filters = _Filters(body.filters or (), has_none=body.train_type == "ftjob")
+    return TrainingSearch(
+        project_id=project_id,
+        workspace_id=body.workspace_id or DEFAULT_WORKSPACE_ID,
+        sort_key=sort_key,
+        is_descending=body.order != "asc",
+        offset=page * limit,
+        limit=limit,
+        now_ms=now_ms,
+        statuses=filters.statuses,
+        created_from_ms=filters.created_from_ms,
+        created_to_ms=filters.created_to_ms,
+        terms=tuple(filters.terms),
+    )
+
+
+_LISTED: Final = ("in", "not")
+_TEXT: Final = ("like", *_LISTED)
+_FILTER_OPERATORS: Final[Mapping[str, Sequence[str]]] = {
+    "name": _TEXT,
+    "id": _TEXT,
+    "pool_id": _TEXT,
+    "user_id": _LISTED,
+    "phase": _LISTED,
+    "create_time": ("between",),
+    "kind": _LISTED,
+    "algorithm_name": _TEXT,
+    "runtime_type": _LISTED,
+}
+
+# The same for every job of this server: such a filter holds for all of them, or for none.
+_CONSTANTS: Final[Mapping[str, str]] = {"kind": "job", "algorithm_name": "", "runtime_type": ""}
+
+
+def _statuses_by_phase() -> Mapping[str, frozenset[int]]:
+    views = [view_of(phase, reason) for phase in Phase for reason in Reason]
+    return {
+        name: frozenset(view.v1_status for view in views if view.v2_phase == name)
+        for name in dict.fromkeys(view.v2_phase for view in views)
+    }
+
+
+_STATUSES: Final = _statuses_by_phase()
+
+
+class _Filters:
+    """The filters of a search, read one after the other; all of them must hold."""
+
+    def __init__(self, filters: Sequence[shapes.SearchFilter], *, has_none: bool) -> None:
+        self.statuses: tuple[int, ...] | None = () if has_none else None
+        self.created_from_ms: int | None = None
+        self.created_to_ms: int | None = None
+        self.terms: list[SearchTerm] = []
+        if len(filters) > FILTERS_MAX:
+            raise errors.SearchValueInvalid(
+                f"filters has {len(filters)} entries; at most {FILTERS_MAX} are allowed."
+            )
+        for given in filters:
+            self._add(given)
+
+    def _add(self, given: shapes.SearchFilter) -> None:
+        operators = _FILTER_OPERATORS.get(given.key)
+        if operators is None:
+            raise errors.SearchKeyUnknown(
+                f"filters has the key {shown(given.key)}; there are {', '.join(_FILTER_OPERATORS)}."
+            )
+        if given.operator not in operators:
+            raise errors.SearchOperatorUnknown(
+                f"filters has the operator {shown(given.operator)} for {given.key}; it must be"
+                f" {' or '.join(operators)}."
+            )
+        values = _filter_values(given)
+        if not any(values):
+            return  # nothing is asked for
+        match given.key:
+            case "create_time":
+                self._add_times(values)
+            case "phase":
+                self._add_phases(given.operator, values)
+            case key if key in _CONSTANTS:
+                if not _holds(_CONSTANTS[key], given.operator, values):
+                    self.statuses = ()
+            case key:
+                if key == "id":
+                    values = [value.replace("-", "").lower() for value in values]
+                self.terms.append(
+                    SearchTerm(key=key, operator=given.operator, values=tuple(values))
+                )
+
+    def _add_times(self, values: Sequence[str]) -> None:
+        if len(values) != 2:
+            raise errors.SearchValueInvalid(
+                f"filters has {len(values)} values for create_time; it must be [from, to], either"
+                ' of them "" for an open end.'
+            )
+        start, end = (_time_ms(value) if value else None for value in values)
+        self.created_from_ms = _most(max, self.created_from_ms, start)
+        self.created_to_ms = _most(min, self.created_to_ms, end)
+
+    def _add_phases(self, operator: str, values: Sequence[str]) -> None:
+        for value in values:
+            if value not in _STATUSES:
+                raise errors.SearchValueInvalid(
+                    f"filters has the phase {shown(value)}; there are {', '.join(_STATUSES)}."
+                )
+        is_in = operator == "in"
+        wanted = {s for phase in _STATUSES if (phase in values) == is_in for s in _STATUSES[phase]}
+        if self.statuses is not None:
+            wanted &= set(self.statuses)
+        self.statuses = tuple(sorted(wanted))
+
+
+def _filter_values(given: shapes.SearchFilter) -> list[str]:
+    value = given.value
+    if value is None:
+        return []
+    values = [str(item) for item in (value if isinstance(value, list) else [value])]
+    if len(values) > FILTER_VALUES_MAX:
+        raise errors.SearchValueInvalid(
+            f"filters has {len(values)} values for {given.key}; at most {FILTER_VALUES_MAX} are"
+            " allowed."
+        )
+    # "" is an open end of a time, and nothing at all anywhere else.
+    return values if given.key == "create_time" else [text for text in values if text]
+
+
+def _holds(constant: str, operator: str, values: Sequence[str]) -> bool:
+    if operator == "like":
+        return any(value.lower() in constant for value in values)
+    return (constant in values) == (operator == "in")
+
+
+def _time_ms(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 15 or int(text) > TIME_MS_MAX:
+        raise errors.SearchValueInvalid(
+            f"filters has the create_time {text[:100]!r}; it must be epoch milliseconds."
+        )
+    return int(text)
+
+
+def _most(choose: Callable[[int, int], int], one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return choose(one, other)

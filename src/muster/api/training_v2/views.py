@@ -1,0 +1,165 @@
+"""A training job, its engine and its flavor, as they are shown."""
+
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from muster.domain.catalogue import Catalogue
+from muster.domain.flavor import AiEngine, Flavor
+from muster.domain.phase import Phase, Reason, view_of
+from muster.domain.placement import CardKind
+from muster.domain.training import DEFAULT_ENGINE_ID, Channel, TrainingConfig
+from muster.store.listing import TrainingRow
+from muster.wire import training_v2 as shapes
+
+
+def job_view(row: TrainingRow, catalogue: Catalogue) -> shapes.TrainingJobView:
+    config = _CONFIG.decode(row.config)
+    return shapes.TrainingJobView(
+        metadata=shapes.TrainingMetadata(
+            id=str(uuid.UUID(row.uid)),
+            name=row.name,
+            workspace_id=row.workspace_id,
+            description=row.description,
+            create_time=row.created_at_ms,
+            user_name=row.creator_name,
+            annotations=config.annotations or {},
+            job_id=row.job_id,
+            version_id=row.version_id,
+        ),
+        status=_status(row),
+        algorithm=_algorithm_view(config, catalogue),
+        spec=_spec_view(row, config, catalogue),
+    )
+
+
+def flavor_detail(flavor: Flavor) -> shapes.TrainingFlavorDetail:
+    task = flavor.task
+    cores, rest = divmod(task.cpu_millis, 1000)
+    is_whole_gib = task.memory_mib % 1024 == 0
+    return shapes.TrainingFlavorDetail(
+        flavor_type=flavor_type(flavor),
+        billing=shapes.FlavorBilling(code=flavor.code, unit_num=1),
+        flavor_info=shapes.FlavorInfo(
+            max_num=flavor.task_count_max,
+            cpu=shapes.Cpu(core_num=None if rest else cores),
+            gpu=shapes.Gpu(unit_num=task.gpu_count, product_name=flavor.card_model)
+            if task.gpu_count
+            else None,
+            npu=shapes.Npu(unit_num=str(task.npu_count), product_name=flavor.card_model)
+            if task.npu_count
+            else None,
+            memory=shapes.Memory(size=task.memory_mib // 1024, unit="GB")
+            if is_whole_gib
+            else shapes.Memory(size=task.memory_mib, unit="MB"),
+        ),
+    )
+
+
+def flavor_type(flavor: Flavor) -> str:
+    if flavor.card_kind is None:
+        return "CPU"
+    return "GPU" if flavor.card_kind is CardKind.GPU else "Ascend"
+
+
+def engine_id_of(engine: AiEngine) -> str:
+    """Text, where v1 has a number."""
+    return re.sub(r"\s+", "-", f"{engine.name}-{engine.version}")
+
+
+def task_id_of(index: int) -> str:
+    return f"worker-{index}"
+
+
+_CONFIG: Final = msgspec.json.Decoder(TrainingConfig)
+
+
+def _status(row: TrainingRow) -> shapes.TrainingStatus:
+    view = view_of(Phase(row.phase), Reason(row.reason))
+    tasks = [task_id_of(index) for index in range(row.task_count)]
+    records = []
+    if row.started_at_ms is not None:
+        records.append(
+            shapes.RunningRecord(
+                start_at=row.started_at_ms // 1000,
+                end_at=None if row.ended_at_ms is None else row.ended_at_ms // 1000,
+                start_type="init_or_rescheduled",
+                end_reason=None if row.ended_at_ms is None else row.message or view.v2_phase,
+            )
+        )
+    # Only the end of a completed job tells the exit codes of all its tasks.
+    is_completed = row.phase == Phase.COMPLETED
+    return shapes.TrainingStatus(
+        phase=view.v2_phase,
+        secondary_phase=view.v2_secondary_phase,
+        duration=max(0, row.duration_ms or 0),
+        start_time=row.started_at_ms or 0,
+        tasks=tasks,
+        task_statuses=[
+            shapes.TaskStatus(task=task, exit_code=0, message="") for task in tasks if is_completed
+        ],
+        running_records=records,
+        message=row.message,
+    )
+
+
+def _algorithm_view(config: TrainingConfig, catalogue: Catalogue) -> shapes.TrainingAlgorithm:
+    v1_inputs = [("data_url", config.input_url)] if config.input_url else []
+    v1_outputs = [("train_url", config.train_url)] if config.train_url else []
+    return shapes.TrainingAlgorithm(
+        code_dir=config.app_url or None,
+        boot_file=config.boot_file_url or None,
+        command=config.user_command or None,
+        engine=_engine_view(config, catalogue),
+        parameters=[
+            shapes.TrainingParameter(name=p.label, value=p.text) for p in config.parameter or ()
+        ],
+        inputs=_channel_views(v1_inputs, config.inputs or ()),
+        outputs=_channel_views(v1_outputs, config.outputs or ()),
+        environments=[{name: value} for name, value in (config.environments or {}).items()],
+    )
+
+
+def _engine_view(config: TrainingConfig, catalogue: Catalogue) -> shapes.TrainingEngine:
+    if config.user_image_url:
+        return shapes.TrainingEngine(image_url=config.user_image_url)
+    engine = catalogue.find_engine(config.engine_id or DEFAULT_ENGINE_ID)
+    if engine is None:
+        return shapes.TrainingEngine()  # the inventory has dropped it since
+    return shapes.TrainingEngine(
+        engine_id=engine_id_of(engine), engine_name=engine.name, engine_version=engine.version
+    )
+
+
+def _channel_views(
+    v1: Sequence[tuple[str, str]], named: Sequence[Channel]
+) -> list[shapes.TrainingChannel]:
+    return [
+        shapes.TrainingChannel(
+            name=channel.name,
+            description=channel.description,
+            access_method=channel.access,
+            remote=shapes.TrainingRemote(obs=shapes.ObsPlace(obs_url=channel.url)),
+        )
+        for channel in (*(Channel(name=name, url=url) for name, url in v1), *named)
+    ]
+
+
+def _spec_view(
+    row: TrainingRow, config: TrainingConfig, catalogue: Catalogue
+) -> shapes.TrainingSpec:
+    flavor = catalogue.find_flavor(row.flavor_code)
+    return shapes.TrainingSpec(
+        resource=shapes.TrainingResource(
+            flavor_id=row.flavor_code,
+            flavor_name=row.flavor_code,
+            node_count=row.task_count,
+            pool_id=row.pool_id or None,
+            flavor_detail=flavor_detail(flavor) if flavor else None,
+        ),
+        log_export_path=shapes.TrainingLogPath(obs_url=config.log_url) if config.log_url else None,
+        schedule_policy=shapes.TrainingSchedulePolicy(priority=row.priority),
+    )
