@@ -1,6 +1,7 @@
 """Training jobs and their versions over HTTP: create, show, run again, describe, stop, delete."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -468,7 +469,7 @@ class TestDescribe:
         ],
     )
     def test_anything_else_is_refused(self, platform: Platform, body: Any, says: str) -> None:
-        job = {"job_id": platform.project.get(JOBS, per_page=1)["jobs"][0]["job_id"]}
+        job = platform.submit(f"refused-{uuid4().hex}")
 
         message = refusals.v1(put(platform.project, path_of(job), body), 400, "ModelArts.0104")
 
