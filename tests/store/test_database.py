@@ -365,3 +365,24 @@ async def test_a_write_returns_what_its_work_returns(database: Database) -> None
         return str(name)
 
     assert await database.write(name_of_project) == "default"
+
+
+@pytest.mark.asyncio
+async def test_a_shared_answer_is_never_older_than_the_last_acknowledged_write(
+    database: Database,
+) -> None:
+    asked = 0
+
+    def count_and_tell(connection: Connection) -> int:
+        nonlocal asked
+        asked += 1
+        return count_jobs(connection)
+
+    for written in range(1, 20):
+        await database.write(add_workload, f"job-{written}")
+
+        answers = [await database.read_shared(count_and_tell) for _ in range(3)]
+
+        assert answers == [written] * 3
+
+    assert asked < 3 * 19, "what nobody has changed is not asked for again"

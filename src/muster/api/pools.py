@@ -74,7 +74,16 @@ _STATISTICS: Final = _json_template(
 async def show_workload_statistics(services: Services, request: Request) -> Reply:
     """The heart: one indexed statement, whatever the number of jobs."""
     project_id, pool_id = request.params
-    rows = await services.database.read(_read_statistics, pool_id, project_id)
+    body = await services.database.read_shared(
+        _statistics, pool_id, project_id, services.counts_jobs_in_total
+    )
+    return Reply(200, body)
+
+
+def _statistics(
+    connection: Connection, pool_id: str, project_id: str, counts_jobs_in_total: bool
+) -> bytes:
+    rows = _read_statistics(connection, pool_id, project_id)
     if not rows:
         raise _pool_unknown(pool_id)
     phase, cpu, memory, gpus, npus = rows[0][:5]
@@ -90,8 +99,8 @@ async def show_workload_statistics(services: Services, request: Request) -> Repl
         else:
             counts += row[6:16]
             held = row[16:] if held is _NOTHING_HELD else tuple(map(add, held, row[16:]))
-    body = _STATISTICS % (
-        sum(counts[::10]) if services.counts_jobs_in_total else len(_TYPES),
+    return _STATISTICS % (
+        sum(counts[::10]) if counts_jobs_in_total else len(_TYPES),
         *counts,
         held[0] / 1000,
         cpu / 1000,
@@ -102,7 +111,6 @@ async def show_workload_statistics(services: Services, request: Request) -> Repl
         held[3],
         npus,
     )
-    return Reply(200, body)
 
 
 def _read_statistics(

@@ -9,7 +9,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ WRITER_BUSY_TIMEOUT_MS: Final = 2_000
 READER_BUSY_TIMEOUT_MS: Final = 250
 SCANS_AT_ONCE: Final = 2  # more would only take the CPU from the calls that are quick
 SNAPSHOT_SECONDS_MAX: Final = 0.25
+SHARED_ANSWERS_MAX: Final = 10_000
 STREAMS_AT_ONCE: Final = 64  # each holds a connection open for as long as its reader takes
 
 _END: Any = object()
@@ -86,6 +87,7 @@ class Database:
             raise
         self._seen_commit_count = 0
         self._snapshot_until = 0.0
+        self._shared: dict[Hashable, Any] = {}  # answers of the present snapshot
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
         self._streams = 0
         self._on_work: Callable[[], None] = lambda: None
@@ -112,14 +114,33 @@ class Database:
     ) -> T:
         """Run a bounded index read inline: it sees the last commit."""
         try:
-            if (
-                self._queue.commit_count != self._seen_commit_count
-                or time.monotonic() > self._snapshot_until
-            ):
+            if self._is_snapshot_stale():
                 self._refresh_snapshot()
             return work(self._inline, *args, **kwargs)
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
+
+    async def read_shared(self, work: Callable[..., T], *args: Hashable) -> T:
+        """As `read`, but run once a snapshot: until something is committed, the answer is the same.
+
+        For what many ask for at once. `work` depends on the database and `args` alone.
+        """
+        if self._is_snapshot_stale():
+            self._shared.clear()
+        key = (work, args)
+        if key not in self._shared:
+            answer = await self.read(work, *args)
+            if len(self._shared) >= SHARED_ANSWERS_MAX:
+                self._shared.clear()
+            self._shared[key] = answer
+        shared: T = self._shared[key]
+        return shared
+
+    def _is_snapshot_stale(self) -> bool:
+        return (
+            self._queue.commit_count != self._seen_commit_count
+            or time.monotonic() > self._snapshot_until
+        )
 
     def _refresh_snapshot(self) -> None:
         """Let inline reads see what has been committed since the last of them.
@@ -128,6 +149,7 @@ class Database:
         third of what a short read costs. Commits of other processes (`muster user create`) do not
         count here; they are seen SNAPSHOT_SECONDS_MAX later.
         """
+        self._shared.clear()
         if self._inline.in_transaction:
             self._inline.execute("ROLLBACK")
         # Before BEGIN: what is committed in between is looked for again, never missed.
