@@ -1,7 +1,8 @@
 """Who is calling: a Keystone token, or an AK/SK signature. Held against the project of the path.
 
 What the store says is remembered for REMEMBER_SECONDS, so that the quick calls do not ask it each
-time; a key or user that is disabled elsewhere is refused that much later at most.
+time; a key or user that is disabled elsewhere is refused that much later at most. What is not known
+yet is looked for anew: a key that the command line has just made works at once.
 """
 
 import time
@@ -106,7 +107,7 @@ class Authenticator:
         request.caller = caller
 
     async def _read_token(self, token: bytes) -> _Known:
-        stored = await self._identity.database.read(
+        stored = await self._identity.database.read_fresh(
             identity.find_token, token_digest(token.decode("latin-1"))
         )
         if stored is None:
@@ -142,7 +143,7 @@ class Authenticator:
         known = self._keys.get(access_key)
         if known is not None and known.fresh_until >= time.monotonic():
             return known
-        stored = await self._identity.database.read(identity.find_access_key, access_key)
+        stored = await self._identity.database.read_fresh(identity.find_access_key, access_key)
         if stored is None:
             self._keys.pop(access_key, None)
             raise SignatureWrong(f"The access key {access_key!r} is not known, or is disabled.")
@@ -170,7 +171,7 @@ class Authenticator:
         if project_id not in key.roles:
             if len(key.roles) > REMEMBERED_MAX:
                 key.roles.clear()
-            key.roles[project_id] = await self._identity.database.read(
+            key.roles[project_id] = await self._identity.database.read_fresh(
                 identity.find_role, key.member.id, project_id
             )
         return key.roles[project_id]

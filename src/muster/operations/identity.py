@@ -179,7 +179,9 @@ async def member_by_password(
     Raises:
         Unauthenticated: no word on which of the two it was.
     """
-    member = await ident.database.read(identity.find_member, id_=id_, name=name, account=account)
+    member = await ident.database.read_fresh(
+        identity.find_member, id_=id_, name=name, account=account
+    )
     async with ident._passwords:
         is_right = await asyncio.to_thread(_verify, member, password)
     if member is None or not is_right:
@@ -202,10 +204,10 @@ def _verify(member: Member | None, password: str) -> bool:
 
 async def member_by_token(ident: Identity, value: str, *, now_ms: int) -> Member:
     """The user that an unexpired token was issued to."""
-    token = await ident.database.read(identity.find_token, token_digest(value))
+    token = await ident.database.read_fresh(identity.find_token, token_digest(value))
     if token is None or token.expires_at_ms <= now_ms:
         raise Unauthenticated("The token is not known or has expired.")
-    member = await ident.database.read(identity.find_member, id_=token.member.id)
+    member = await ident.database.read_fresh(identity.find_member, id_=token.member.id)
     if member is None:
         raise Unauthenticated("The token is not known or has expired.")
     return member
@@ -235,7 +237,7 @@ async def issue_token(
     Raises:
         Unauthenticated: the user is not in that project; no word on whether there is one.
     """
-    projects = await ident.database.read(identity.list_projects_of, member.id)
+    projects = await ident.database.read_fresh(identity.list_projects_of, member.id)
     chosen: Project | None = None
     if not is_unscoped:
         matching = [
@@ -248,7 +250,7 @@ async def issue_token(
         chosen = matching[0]
     role = None
     if chosen is not None:
-        role = await ident.database.read(identity.find_role, member.id, chosen.id)
+        role = await ident.database.read_fresh(identity.find_role, member.id, chosen.id)
     value = secrets.token_urlsafe(48)
     token = StoredToken(
         Named(member.id, member.name),

@@ -120,6 +120,13 @@ class Database:
         except sqlite3.DatabaseError as error:
             raise _translated(error, self._path) from error
 
+    async def read_fresh(
+        self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `read`, but it sees what another process has committed just now, too."""
+        self._snapshot_until = 0.0
+        return await self.read(work, *args, **kwargs)
+
     async def read_shared(self, work: Callable[..., T], *args: Hashable) -> T:
         """As `read`, but run once a snapshot: until something is committed, the answer is the same.
 
@@ -147,7 +154,7 @@ class Database:
 
         While nothing is, they share one read transaction: taking and giving back its lock is a
         third of what a short read costs. Commits of other processes (`muster user create`) do not
-        count here; they are seen SNAPSHOT_SECONDS_MAX later.
+        count here; they are seen SNAPSHOT_SECONDS_MAX later, or by `read_fresh`.
         """
         self._shared.clear()
         if self._inline.in_transaction:
