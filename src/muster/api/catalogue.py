@@ -12,7 +12,7 @@ from muster.domain.catalogue import Catalogue
 from muster.domain.errors import JobUnknown
 from muster.domain.training import TrainingConfig, V1Config, check_description, check_name
 from muster.store import jobs, listing, pools
-from muster.store.database import Connection
+from muster.store.database import Connection, Transaction
 from muster.store.jobs import JobConfig
 from muster.wire.decode import decode_body, decode_query
 from muster.wire.training import (
@@ -180,7 +180,7 @@ async def update_config(services: Services, request: Request) -> Reply:
     check_description("config_desc", body.config_desc or "")
     project_id, name = request.caller.project_id, request.params[1]
 
-    def update(tx: Any) -> None:
+    def update(tx: Transaction) -> None:
         stored = jobs.get_config(tx.connection, project_id, name)
         config = body.over(_CONFIG.decode(stored.config))
         description = stored.description if body.config_desc is None else body.config_desc

@@ -33,7 +33,7 @@ def build_routes(services: Services) -> tuple[Route, ...]:
     """The table, each handler with the services it works with."""
 
     def route(
-        method: str, path: str, handler: _Handler, summary: str, envelope: Envelope, **more: Any
+        method: str, path: str, handler: _Handler, summary: str, *, envelope: Envelope, **more: Any
     ) -> Route:
         return Route(
             method=method,
@@ -44,10 +44,10 @@ def build_routes(services: Services) -> tuple[Route, ...]:
             **more,
         )
 
-    v1 = partial(_in_envelope, route, Envelope.V1)
-    resource = partial(_in_envelope, route, Envelope.RESOURCE)
-    keystone = partial(_in_envelope, route, Envelope.KEYSTONE)
-    own = partial(_in_envelope, route, Envelope.MODERN)
+    v1 = partial(route, envelope=Envelope.V1)
+    resource = partial(route, envelope=Envelope.RESOURCE)
+    keystone = partial(route, envelope=Envelope.KEYSTONE)
+    own = partial(route, envelope=Envelope.MODERN)
     v2 = own
 
     table = [
@@ -290,15 +290,3 @@ def build_routes(services: Services) -> tuple[Route, ...]:
         own("GET", "/docs", openapi.show_docs(table), "This API, for people", login=Login.NONE),
     ]  # fmt: skip
     return tuple(table)
-
-
-def _in_envelope(
-    route: Callable[..., Route],
-    envelope: Envelope,
-    method: str,
-    path: str,
-    handler: _Handler,
-    summary: str,
-    **more: Any,
-) -> Route:
-    return route(method, path, handler, summary, envelope, **more)

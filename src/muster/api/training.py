@@ -15,7 +15,6 @@ from muster.domain.training import (
     DEFAULT_ENGINE_ID,
     DEFAULT_WORKSPACE_ID,
     TrainingConfig,
-    check_description,
 )
 from muster.operations import training as operations
 from muster.operations.training import SubmittedVersion, config_of
@@ -106,8 +105,7 @@ async def list_jobs(services: Services, request: Request) -> Reply:
 def _page_of_jobs(
     connection: Connection, query: ListQuery
 ) -> tuple[int, list[tuple[Any, ...]], int]:
-    if query.workspace_id != DEFAULT_WORKSPACE_ID:
-        jobs.check_workspace(connection, query.project_id, query.workspace_id)
+    _check_list_workspace(connection, query)
     total, rows = listing.page_of_jobs(connection, query)
     return total, rows, jobs.count_live_jobs(connection, query.project_id)
 
@@ -258,7 +256,6 @@ async def delete_job(services: Services, request: Request) -> Reply:
 async def create_version(services: Services, request: Request) -> Reply:
     job_id = id_of("job_id", request.params[1])
     submission = decode_body(await request.body(), VersionSubmission)
-    check_description("job_desc", submission.job_desc or "")
     submitted = await operations.create_version(
         services.training,
         request.caller,
@@ -274,14 +271,9 @@ async def create_version(services: Services, request: Request) -> Reply:
 async def list_job_versions(services: Services, request: Request) -> Reply:
     job_id = id_of("job_id", request.params[1])
     query = decode_query(request.query, JobVersionsQuery, body=await request.body())
-    offset, limit = (
-        (0, -1)
-        if query.page == 0
-        else (
-            (query.page - 1) * query.per_page,
-            query.per_page,
-        )
-    )
+    offset, limit = 0, -1  # page 0: all of them
+    if query.page:
+        offset, limit = (query.page - 1) * query.per_page, query.per_page
 
     def read(connection: Connection) -> tuple[jobs.Job, list[JobVersion]]:
         job = jobs.get_job(connection, request.caller.project_id, job_id)

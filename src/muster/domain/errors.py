@@ -12,7 +12,7 @@
     │   ├── SearchKeyUnknown  SearchOperatorUnknown  SearchValueInvalid  SortUnknown
     │   └── LogUnknown  LogNotReady
     ├── Unauthenticated         who is calling is not known
-    │   ├── TokenMissing  TokenExpired  TokenInvalid  TokenWithoutProject
+    │   ├── TokenExpired  TokenInvalid  TokenWithoutProject
     │   └── SignatureMalformed  SignatureStale
     ├── Forbidden               known, and may not
     │   └── SignatureWrong  ProjectMismatch
@@ -197,10 +197,6 @@ class SortUnknown(InvalidRequest):
 
 class Unauthenticated(MusterError):
     code = "ModelArts.0205"
-
-
-class TokenMissing(Unauthenticated):
-    code = "ModelArts.0201"
 
 
 class TokenExpired(Unauthenticated):

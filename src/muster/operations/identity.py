@@ -13,7 +13,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from muster.domain.errors import InvalidRequest, NotFound, Unauthenticated
 from muster.domain.pool import PUBLIC_PARTITION, public_pool
-from muster.operations.caller import Caller
 from muster.store import identity, pools
 from muster.store.database import Database, Transaction
 from muster.store.identity import Member, Named, Project, StoredToken
@@ -267,7 +266,3 @@ async def issue_token(
 
 def token_digest(value: str) -> bytes:
     return sha256(value.encode()).digest()
-
-
-def caller_of(member: Named, project_id: str, role: str) -> Caller:
-    return Caller(member.id, member.name, project_id, role)

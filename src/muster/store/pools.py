@@ -86,10 +86,6 @@ def list_nodes(connection: Connection) -> list[Node]:
     return [_node(row) for row in connection.execute(SQL["list_nodes"])]
 
 
-def list_project_ids(connection: Connection) -> list[str]:
-    return [row[0] for row in connection.execute(SQL["list_project_ids"])]
-
-
 def flavor_ids(tx: Transaction, codes: Sequence[str]) -> Mapping[str, int]:
     """The id of each flavor code: the one it had before, or the next."""
     for code in codes:

@@ -64,10 +64,6 @@ SELECT name, partition, cpu_millis, memory_mib, card_kind, cards
   FROM node
  ORDER BY partition, name
 
--- name: list_project_ids
-SELECT id
-  FROM project
-
 -- name: default_project_id
 SELECT id
   FROM project
