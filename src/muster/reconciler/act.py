@@ -28,7 +28,7 @@ from muster.domain.workload import Workload
 from muster.engines.engine import Engine, EngineRef
 from muster.engines.engine import Launch as EngineLaunch
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
-from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop
+from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
 from muster.store import workloads
 from muster.store.database import Database, Transaction
 
@@ -164,8 +164,7 @@ async def _stop(workload: Workload, platform: Platform) -> None:
     ref = await _find_ref(workload, platform)
     if ref is None:
         # It was never handed to the engine, and nobody else hands it over.
-        stopped = Outcome(Event.STOPPED, reason=workload.reason, message=workload.message)
-        await _record_outcomes(workload, (stopped,), platform)
+        await _record_outcomes(workload, (stopped(workload),), platform)
         return
     await platform.engine.stop(ref, platform.stop_grace_seconds)
     # Before it counts as told: without a reference nobody would observe that it has ended.

@@ -213,7 +213,7 @@ def _for_running(
 
 def _for_terminating(workload: Workload, seen: Observation | None, world: World) -> list[Action]:
     if not workload.is_holding:
-        return [Record(workload, (_stopped(workload),))]
+        return [Record(workload, (stopped(workload),))]
     if seen is not None and seen.is_over:
         return [Record(workload, (_ending_of_stopped(workload, seen),))]
     told_at_ms = world.stopping.get(workload.attempt_id or "")
@@ -277,10 +277,11 @@ def _ending_of_stopped(workload: Workload, seen: Observation) -> Outcome:
     had_ended = seen.tasks and all(
         task.state is TaskState.ENDED and not task.was_stopped for task in seen.tasks
     )
-    return _ending(seen) if had_ended else _stopped(workload)
+    return _ending(seen) if had_ended else stopped(workload)
 
 
-def _stopped(workload: Workload) -> Outcome:
+def stopped(workload: Workload) -> Outcome:
+    """The end of a stop: it keeps the reason and the words of who asked for it."""
     return Outcome(Event.STOPPED, reason=workload.reason, message=workload.message)
 
 
