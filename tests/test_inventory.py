@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.domain.placement import CardKind
-from muster.domain.pool import PUBLIC_PARTITION, PoolPhase, Scope
+from muster.domain.pool import PUBLIC_PARTITION, Node, PoolLine, PoolPhase, Scope
 from muster.domain.resources import Resources
 from muster.engines.discovery import Card, Machine
 from muster.inventory import (
@@ -19,9 +19,10 @@ from muster.inventory import (
     InventoryFile,
     InventoryInvalid,
     build_inventory,
-    pools_and_nodes,
+    declared_pools,
     read_inventory_file,
 )
+from muster.reconciler.poolplan import AddNode, PoolWorld, plan_pools
 
 PROJECTS: Final = {"default": "1" * 32, "other": "2" * 32}
 
@@ -56,6 +57,17 @@ def refusal_of(on: Machine, **entries: Any) -> str:
     return refused.value.message
 
 
+def dealt(inventory: Inventory) -> list[Node]:
+    """The nodes that it comes to, pools and public ones."""
+    world = PoolWorld(
+        now_ms=0,
+        hosts=inventory.hosts,
+        pools=declared_pools(inventory, PROJECTS, now_ms=0),
+        flavors={flavor.code: flavor for flavor in inventory.flavors},
+    )
+    return [action.node for action in plan_pools(world) if isinstance(action, AddNode)]
+
+
 def pool(name: str, *, flavor: str, count: int = 1, project: str = "default") -> dict[str, Any]:
     return {"name": name, "flavor": flavor, "count": count, "project": project}
 
@@ -84,11 +96,12 @@ def test_every_card_is_dealt_out_once_or_too_many_are_refused(
     if wanted > card_count:
         assert "cards each" in refusal_of(machine(gpus=card_count), **entries)
         return
-    inventory = inventory_of(machine(gpus=card_count), **entries)
+    nodes = dealt(inventory_of(machine(gpus=card_count), **entries))
 
-    nodes = [*inventory.public_nodes, *(n for own in inventory.pool_nodes.values() for n in own)]
-    dealt = Counter(card for node in nodes for card in node.cards)
-    assert dealt == Counter(range(card_count))
+    assert Counter(card for node in nodes for card in node.cards) == Counter(range(card_count))
+    assert Counter(node.partition for node in nodes if node.partition != PUBLIC_PARTITION) == {
+        f"pool{index}-{PROJECTS['default']}": count for index, (_, count) in enumerate(asked)
+    }
     assert all(node.card_kind is CardKind.GPU for node in nodes if node.cards)
 
 
@@ -105,8 +118,8 @@ def test_a_node_of_a_pool_has_its_cards_from_one_machine(machines: list[int], wa
         inventory = inventory_of(
             SMALL, nodes=nodes, flavors=flavors, pools=[pool("pool", flavor="g", count=count)]
         )
-        left = [len(node.cards) for node in inventory.public_nodes]
-        assert left == [cards % wanted for cards in machines]
+        public = [node for node in dealt(inventory) if node.partition == PUBLIC_PARTITION]
+        assert [len(node.cards) for node in public] == [cards % wanted for cards in machines]
     too_many = [pool("pool", flavor="g", count=count + 1)]
     assert "Pool 'pool' asks for" in refusal_of(SMALL, nodes=nodes, flavors=flavors, pools=too_many)
 
@@ -126,13 +139,13 @@ def test_too_few_cards_are_refused_by_the_name_of_the_pool() -> None:
 def test_declared_cards_need_not_exist() -> None:
     inventory = inventory_of(SMALL, machine={"npus": 2, "card_model": "910B"})
 
-    [node] = inventory.public_nodes
+    [node] = inventory.hosts
     assert (node.card_kind, node.cards) == (CardKind.NPU, (0, 1))
     assert {f.card_model for f in inventory.flavors if f.card_kind} == {"910B"}
 
 
 def test_cards_that_are_there_may_be_kept_back() -> None:
-    [node] = inventory_of(machine(gpus=4), machine={"gpus": 0}).public_nodes
+    [node] = inventory_of(machine(gpus=4), machine={"gpus": 0}).hosts
 
     assert node.cards == ()
 
@@ -180,7 +193,7 @@ def test_a_declared_flavor_takes_the_place_of_one_that_is_always_there() -> None
 
 
 def test_cpus_and_memory_may_be_promised_several_times_over() -> None:
-    [node] = inventory_of(machine(cpus=10), machine={"oversubscription": 3.0}).public_nodes
+    [node] = inventory_of(machine(cpus=10), machine={"oversubscription": 3.0}).hosts
 
     assert (node.cpu_millis, node.memory_mib) == (30_000, 3 * 32_768)
 
@@ -295,7 +308,7 @@ def test_what_does_not_fit_together_is_refused_by_name(
 # ---------------------------------------------------------------- rows for the store
 
 
-def test_each_project_has_the_public_pool_and_its_own(tmp_path: Path) -> None:
+def test_a_declared_pool_is_made_for_its_project(tmp_path: Path) -> None:
     file = parsed(
         tmp_path,
         """
@@ -311,22 +324,26 @@ def test_each_project_has_the_public_pool_and_its_own(tmp_path: Path) -> None:
         project = "other"
         """,
     )
+    inventory = build_inventory(file, SMALL)
 
-    pools, nodes = pools_and_nodes(build_inventory(file, SMALL), PROJECTS, now_ms=5)
+    [own] = declared_pools(inventory, PROJECTS, now_ms=5)
 
-    assert [p.id for p in pools] == [
-        f"public-{'1' * 32}",
-        f"public-{'2' * 32}",
-        f"research-{'2' * 32}",
-    ]
-    own = pools[2]
-    assert (own.phase, own.node_count, own.scopes) == (PoolPhase.RUNNING, 2, (Scope.TRAIN,))
-    assert own.capacity == Resources(cpu_millis=2_000, memory_mib=2_048)
-    assert [(node.name, node.partition) for node in nodes] == [
-        ("host", PUBLIC_PARTITION),
+    assert own.id == own.partition == f"research-{'2' * 32}"
+    assert (own.phase, own.scopes, own.created_at_ms) == (PoolPhase.CREATING, (Scope.TRAIN,), 5)
+    assert own.lines == (PoolLine(name="default", flavor_code="f", node_count=2),)
+    assert [(node.name, node.partition) for node in dealt(inventory)] == [
         ("research-other-1", own.id),
         ("research-other-2", own.id),
+        ("host", PUBLIC_PARTITION),
     ]
+
+
+def test_what_a_declared_pool_says_of_itself_changes_with_its_entry() -> None:
+    def declared(**entry: Any) -> str | None:
+        inventory = inventory_of(SMALL, flavors=[FLAVOR], pools=[pool("pool", flavor="f") | entry])
+        return declared_pools(inventory, PROJECTS, now_ms=0)[0].declared
+
+    assert declared() == declared(count=1) != declared(count=2)
 
 
 def test_a_pool_for_a_project_that_is_not_there_is_refused_by_name() -> None:
@@ -335,4 +352,4 @@ def test_a_pool_for_a_project_that_is_not_there_is_refused_by_name() -> None:
     )
 
     with pytest.raises(InventoryInvalid, match="Pool 'pool' is for the project 'nobody'"):
-        pools_and_nodes(inventory, PROJECTS, now_ms=0)
+        declared_pools(inventory, PROJECTS, now_ms=0)

@@ -14,6 +14,8 @@ SOURCES: Final = [
     ("host", '"localhost"', "::1", "127.0.0.1", "127.0.0.1"),
     ("job_quota", "1", "2", 3, 100_000),
     ("stop_grace_seconds", "1.5", "2.5", 3.5, 10.0),
+    ("sample_seconds", "0.5", "1.5", 2.5, 10.0),
+    ("metrics_hours", "1", "2", 3, 168),
     ("log_level", '"debug"', "warning", "error", "info"),
 ]
 
@@ -131,6 +133,8 @@ def test_a_variable_that_makes_no_sense_is_refused_with_its_name(
         ({"token_hours": 0}, "token_hours is 0; it must be from 1"),
         ({"stop_grace_seconds": "nan"}, "stop_grace_seconds is nan"),
         ({"lost_timeout_seconds": -5}, "lost_timeout_seconds is -5"),
+        ({"sample_seconds": 0}, "sample_seconds is 0.0; it must be from 0.1 to 3600"),
+        ({"metrics_hours": 9000}, "metrics_hours is 9000; it must be from 1 to 8760"),
         ({"engine": "slurm"}, "engine is 'slurm'"),
         ({"database": "postgresql://x"}, "database is 'postgresql://x'"),
         ({"objects": "s3://bucket"}, "objects is 's3://bucket'"),

@@ -47,16 +47,8 @@ from msgspec import Meta
 
 from muster.domain.errors import MusterError
 from muster.domain.flavor import ENGINE_TYPES, OTHER_ENGINE_TYPE, AiEngine, Flavor
-from muster.domain.placement import CardKind, most_that_fit
-from muster.domain.pool import (
-    PUBLIC_PARTITION,
-    Node,
-    Pool,
-    Scope,
-    pool_id_of,
-    pool_over,
-    public_pool,
-)
+from muster.domain.placement import CardKind, NodeRoom, most_that_fit
+from muster.domain.pool import DEFAULT_LINE, Host, Pool, PoolLine, PoolPhase, Scope, pool_id_of
 from muster.domain.resources import Resources
 from muster.engines.discovery import Machine
 
@@ -144,9 +136,8 @@ class Inventory:
 
     flavors: tuple[Flavor, ...]
     engines: tuple[AiEngine, ...]
-    public_nodes: tuple[Node, ...]
+    hosts: tuple[Host, ...]
     pools: tuple[PoolEntry, ...]
-    pool_nodes: Mapping[int, tuple[Node, ...]]  # by index in `pools`; the partition is not set
 
 
 def read_inventory_file(path: Path) -> InventoryFile:
@@ -166,7 +157,7 @@ def read_inventory_file(path: Path) -> InventoryFile:
 
 
 def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
-    """Deal the machine out: to each declared pool its nodes, what is left to the public pool.
+    """What there is in all. The reconciler deals it out: to each pool its nodes.
 
     CPUs and memory are shared and may be promised several times over; cards never are.
 
@@ -179,25 +170,14 @@ def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
     _refuse_doubles("Pool", (f"{entry.name} of {entry.project}" for entry in file.pools))
     supply = _supply(file, machine)
     flavors = _flavors(file, machine, supply)
-    by_code = {flavor.code: flavor for flavor in flavors}
-    pool_nodes = {}
-    for index, pool in enumerate(file.pools):
-        flavor = by_code.get(pool.flavor)
-        if flavor is None:
-            raise InventoryInvalid(
-                f"Pool {pool.name!r} asks for the flavor {pool.flavor!r}; there are"
-                f" {', '.join(sorted(by_code))}."
-            )
-        pool_nodes[index] = _deal(pool, flavor, supply)
-    public = tuple(_oversubscribed(node, file.machine.oversubscription) for node in supply)
-    partitions = [public, *pool_nodes.values()]
-    _refuse_doubles("Node", (node.name for nodes in partitions for node in nodes))
+    hosts = tuple(_oversubscribed(host, file.machine.oversubscription) for host in supply)
+    _refuse_doubles("Node", (*(host.name for host in hosts), *_declared_node_names(file.pools)))
+    partitions = _deal(file.pools, {flavor.code: flavor for flavor in flavors}, hosts)
     return Inventory(
         flavors=tuple(_with_most(flavor, partitions) for flavor in flavors),
         engines=_engines(file),
-        public_nodes=public,
+        hosts=hosts,
         pools=tuple(file.pools),
-        pool_nodes=pool_nodes,
     )
 
 
@@ -210,16 +190,16 @@ def _refuse_doubles(kind: str, names: Iterable[str]) -> None:
             )
 
 
-def _supply(file: InventoryFile, machine: Machine) -> list[Node]:
+def _supply(file: InventoryFile, machine: Machine) -> list[Host]:
     """The machines there are, with every card they have."""
     if file.nodes:
         return [
-            Node(
+            Host(
                 name=entry.name,
-                partition=PUBLIC_PARTITION,
                 cpu_millis=entry.cpus * 1000,
                 memory_mib=entry.memory_gib * 1024,
                 card_kind=_kind(f"Node {entry.name!r}", entry.gpus, entry.npus),
+                card_model=entry.card_model,
                 cards=tuple(range(entry.gpus or entry.npus)),
             )
             for entry in file.nodes
@@ -229,13 +209,14 @@ def _supply(file: InventoryFile, machine: Machine) -> list[Node]:
     cards = tuple(range(declared.gpus or declared.npus or 0))
     if declared.gpus is None and declared.npus is None:
         kind, cards = machine.card_kind, tuple(card.index for card in machine.cards)
+    found = machine.cards[0].model if machine.cards else ""
     return [
-        Node(
+        Host(
             name=machine.host_name,
-            partition=PUBLIC_PARTITION,
             cpu_millis=(declared.cpus or machine.cpu_count) * 1000,
             memory_mib=(declared.memory_gib * 1024 if declared.memory_gib else machine.memory_mib),
             card_kind=kind,
+            card_model=declared.card_model or found,
             cards=cards,
         )
     ]
@@ -249,7 +230,7 @@ def _kind(owner: str, gpus: int, npus: int) -> CardKind | None:
     return CardKind.NPU if npus else None
 
 
-def _flavors(file: InventoryFile, machine: Machine, supply: Sequence[Node]) -> list[Flavor]:
+def _flavors(file: InventoryFile, machine: Machine, supply: Sequence[Host]) -> list[Flavor]:
     cpu_count = max(node.cpu_millis for node in supply) // 1000
     flavors = [
         _flavor(code, cpus, memory_gib)
@@ -273,7 +254,7 @@ def _flavors(file: InventoryFile, machine: Machine, supply: Sequence[Node]) -> l
 
 
 def _card_flavors(
-    file: InventoryFile, machine: Machine, supply: Sequence[Node]
+    file: InventoryFile, machine: Machine, supply: Sequence[Host]
 ) -> Iterable[Flavor]:
     """1, 2, 4, 8 ... cards of the largest node, each with its part of the CPUs and the memory."""
     node = max(supply, key=lambda n: len(n.cards))
@@ -313,51 +294,92 @@ def _flavor(
     )
 
 
-def _deal(pool: PoolEntry, flavor: Flavor, supply: list[Node]) -> tuple[Node, ...]:
-    """Take `count` nodes of the flavor; their cards leave the supply."""
-    prefix = pool.name if pool.project == "default" else f"{pool.name}-{pool.project}"
-    return tuple(
-        Node(
-            name=f"{prefix}-{number}",
-            partition="",
-            cpu_millis=flavor.task.cpu_millis,
-            memory_mib=flavor.task.memory_mib,
-            card_kind=flavor.card_kind,
-            cards=_take_cards(pool, flavor, supply),
+def node_prefix(pool: PoolEntry) -> str:
+    """What the names of its nodes begin with: another project's pool may have the same name."""
+    return pool.name if pool.project == "default" else f"{pool.name}-{pool.project}"
+
+
+def _declared_node_names(pools: Iterable[PoolEntry]) -> Iterable[str]:
+    for pool in pools:
+        yield from (f"{node_prefix(pool)}-{number}" for number in range(1, pool.count + 1))
+
+
+def _deal(
+    pools: Sequence[PoolEntry], flavors: Mapping[str, Flavor], hosts: Sequence[Host]
+) -> list[list[NodeRoom]]:
+    """What each declared pool comes to, and what is left to the public one.
+
+    Raises:
+        InventoryInvalid: there is no such flavor, or there are not enough cards.
+    """
+    left = {host.name: list(host.cards) for host in hosts}
+    partitions = []
+    for pool in pools:
+        flavor = flavors.get(pool.flavor)
+        if flavor is None:
+            raise InventoryInvalid(
+                f"Pool {pool.name!r} asks for the flavor {pool.flavor!r}; there are"
+                f" {', '.join(sorted(flavors))}."
+            )
+        rooms = []
+        for number in range(1, pool.count + 1):
+            cards = _take_cards(pool, flavor, hosts, left)
+            rooms.append(_room(f"{pool.name}-{number}", flavor.task, flavor.card_kind, cards))
+        partitions.append(rooms)
+    public = [
+        _room(
+            host.name,
+            Resources(cpu_millis=host.cpu_millis, memory_mib=host.memory_mib),
+            host.card_kind,
+            tuple(left[host.name]),
         )
-        for number in range(1, pool.count + 1)
+        for host in hosts
+    ]
+    return [public, *partitions]
+
+
+def _room(
+    name: str, size: Resources, card_kind: CardKind | None, cards: tuple[int, ...]
+) -> NodeRoom:
+    return NodeRoom(
+        name=name,
+        cpu_millis=size.cpu_millis,
+        memory_mib=size.memory_mib,
+        card_kind=card_kind,
+        free_cards=cards,
     )
 
 
-def _take_cards(pool: PoolEntry, flavor: Flavor, supply: list[Node]) -> tuple[int, ...]:
+def _take_cards(
+    pool: PoolEntry, flavor: Flavor, hosts: Sequence[Host], left: dict[str, list[int]]
+) -> tuple[int, ...]:
     wanted = flavor.task.card_count
     if not wanted:
         return ()
-    for index, node in enumerate(supply):
-        if node.card_kind is flavor.card_kind and len(node.cards) >= wanted:
-            supply[index] = replace(node, cards=node.cards[wanted:])
-            return node.cards[:wanted]
-    left = sum(len(node.cards) for node in supply if node.card_kind is flavor.card_kind)
+    fitting = [host for host in hosts if host.card_kind is flavor.card_kind]
+    for host in fitting:
+        cards = left[host.name]
+        if len(cards) >= wanted:
+            left[host.name] = cards[wanted:]
+            return tuple(cards[:wanted])
+    total = sum(len(left[host.name]) for host in fitting)
     raise InventoryInvalid(
         f"Pool {pool.name!r} asks for {pool.count} nodes with {wanted} {flavor.card_kind} cards"
-        f" each; {left} are left. Declare more under [machine] or [[nodes]], or lower `count`."
+        f" each; {total} are left. Declare more under [machine] or [[nodes]], or lower `count`."
     )
 
 
-def _oversubscribed(node: Node, factor: float) -> Node:
+def _oversubscribed(host: Host, factor: float) -> Host:
     return replace(
-        node,
-        cpu_millis=max(round(node.cpu_millis * factor), SHARED_CPUS_MIN * 1000),
-        memory_mib=max(round(node.memory_mib * factor), SHARED_MEMORY_GIB_MIN * 1024),
+        host,
+        cpu_millis=max(round(host.cpu_millis * factor), SHARED_CPUS_MIN * 1000),
+        memory_mib=max(round(host.memory_mib * factor), SHARED_MEMORY_GIB_MIN * 1024),
     )
 
 
-def _with_most(flavor: Flavor, partitions: Sequence[Sequence[Node]]) -> Flavor:
+def _with_most(flavor: Flavor, partitions: Sequence[Sequence[NodeRoom]]) -> Flavor:
     """How many workers of it some partition could hold; 1 where none can, for the API's sake."""
-    most = max(
-        most_that_fit(flavor.task, [node.room for node in nodes], bound=WORKERS_COUNTED_MAX)
-        for nodes in partitions
-    )
+    most = max(most_that_fit(flavor.task, rooms, bound=WORKERS_COUNTED_MAX) for rooms in partitions)
     return replace(flavor, task_count_max=max(1, most))
 
 
@@ -390,10 +412,10 @@ def _interpreter(entry: EngineEntry) -> Path:
     return Path(found)
 
 
-def pools_and_nodes(
+def declared_pools(
     inventory: Inventory, project_ids: Mapping[str, str], *, now_ms: int
-) -> tuple[list[Pool], list[Node]]:
-    """Rows for the store: every project's public pool, and the declared pools.
+) -> list[Pool]:
+    """The pools that the inventory declares, without nodes yet.
 
     Args:
         inventory: what there is.
@@ -403,12 +425,8 @@ def pools_and_nodes(
     Raises:
         InventoryInvalid: a pool is for a project that does not exist.
     """
-    pools = [
-        public_pool(project_id, inventory.public_nodes, now_ms=now_ms)
-        for project_id in project_ids.values()
-    ]
-    nodes = list(inventory.public_nodes)
-    for index, entry in enumerate(inventory.pools):
+    pools = []
+    for entry in inventory.pools:
         project_id = project_ids.get(entry.project)
         if project_id is None:
             raise InventoryInvalid(
@@ -416,17 +434,21 @@ def pools_and_nodes(
                 " make it with `muster project create`."
             )
         pool_id = pool_id_of(entry.name, project_id)
-        own = tuple(replace(node, partition=pool_id) for node in inventory.pool_nodes[index])
-        nodes += own
         pools.append(
-            pool_over(
-                own,
+            Pool(
+                id=pool_id,
                 project_id=project_id,
                 display_name=entry.name,
                 partition=pool_id,
+                phase=PoolPhase.CREATING,
                 scopes=tuple(entry.scope),
-                flavor_code=entry.flavor,
-                now_ms=now_ms,
+                lines=(
+                    PoolLine(name=DEFAULT_LINE, flavor_code=entry.flavor, node_count=entry.count),
+                ),
+                settings={"node_prefix": node_prefix(entry)},
+                declared=msgspec.json.encode(entry).decode(),
+                created_at_ms=now_ms,
+                phase_since_ms=now_ms,
             )
         )
-    return pools, nodes
+    return pools

@@ -20,9 +20,11 @@ import uvicorn
 
 from muster import __version__
 from muster.api.authenticate import Authenticator
+from muster.api.authorise import Authoriser
 from muster.api.http import App
 from muster.api.routes import build_routes
 from muster.api.services import Services
+from muster.api.training_v2.rendered import RenderedJobs
 from muster.domain.catalogue import Catalogue
 from muster.domain.errors import EngineUnavailable, MusterError
 from muster.engines.discovery import find_machine
@@ -31,17 +33,22 @@ from muster.inventory import (
     Inventory,
     InventoryFile,
     build_inventory,
-    pools_and_nodes,
+    declared_pools,
     read_inventory_file,
 )
 from muster.objects.folder import FolderStore
 from muster.operations.identity import FirstCredentials, Identity, set_up
+from muster.operations.pools import Pools
 from muster.operations.training import Training
 from muster.reconciler.act import Platform
 from muster.reconciler.loop import Reconciler
+from muster.reconciler.pools import settle_pools
+from muster.reconciler.sampler import Sampler
 from muster.settings import Settings
 from muster.store import identity, pools
 from muster.store.database import Database, Transaction
+from muster.store.metrics import MetricsStore
+from muster.store.notice import LOOK_SECONDS, take_notice
 from muster.store.vault import Vault
 from muster.wire.credentials import Credentials
 
@@ -67,8 +74,15 @@ class Server:
     database: Database
     app: App
     reconciler: Reconciler
+    sampler: Sampler
     identity: Identity
     first: FirstCredentials | None
+    forget_logins: Callable[[], None]
+
+    def on_engine_change(self) -> None:
+        """Something has started or ended."""
+        self.reconciler.wake()
+        self.sampler.wake()
 
 
 @contextmanager
@@ -123,16 +137,30 @@ async def running_server(
         catalogue = await database.write(_store_inventory, inventory, clock_ms())
         server = _build(settings, database, ident, catalogue, clock_ms, first)
         engine = server.reconciler.platform.engine
-        await engine.open(server.reconciler.wake)
+        await engine.open(server.on_engine_change)
         database.on_work(server.reconciler.wake)
         passes = asyncio.create_task(server.reconciler.run())
+        looking = asyncio.create_task(_look_for_notices(settings.data, server.forget_logins))
+        sampling = asyncio.create_task(server.sampler.run())
         try:
             yield server
         finally:
+            looking.cancel()
+            sampling.cancel()
+            await asyncio.wait({looking, sampling})
             await _end(server.reconciler, passes)
             await engine.close()
+            server.sampler.metrics.close()
     finally:
         database.close()
+
+
+async def _look_for_notices(data: Path, forget_logins: Callable[[], None]) -> None:
+    """Let what commands change beside this server count at once; see store/notice.py."""
+    while True:
+        if take_notice(data):
+            forget_logins()
+        await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _end(reconciler: Reconciler, passes: "asyncio.Task[None]") -> None:
@@ -147,7 +175,11 @@ async def _end(reconciler: Reconciler, passes: "asyncio.Task[None]") -> None:
 def _store_inventory(tx: Transaction, inventory: Inventory, at_ms: int) -> Catalogue:
     """Bring the store in line with the inventory, and give flavors and engines their ids."""
     project_ids = {p.name: p.id for p in identity.list_projects(tx.connection)}
-    pools.replace_inventory(tx, *pools_and_nodes(inventory, project_ids, now_ms=at_ms))
+    for project_id in project_ids.values():
+        pools.ensure_public_pool(tx, project_id, now_ms=at_ms)
+    pools.put_hosts(tx, inventory.hosts)
+    pools.apply_declared(tx, declared_pools(inventory, project_ids, now_ms=at_ms), now_ms=at_ms)
+    settle_pools(tx, {flavor.code: flavor for flavor in inventory.flavors}, now_ms=at_ms)
     spec_ids = pools.flavor_ids(tx, [flavor.code for flavor in inventory.flavors])
     engine_ids = pools.ai_engine_ids(tx, [(e.name, e.version) for e in inventory.engines])
     return Catalogue.of(
@@ -178,6 +210,7 @@ def _build(
             stop_grace_seconds=settings.stop_grace_seconds,
         ),
         lost_timeout_ms=settings.lost_timeout_seconds * 1000,
+        flavors={flavor.code: flavor for flavor in catalogue.flavors},
     )
 
     async def engine_trouble() -> str | None:
@@ -187,12 +220,22 @@ def _build(
             return error.message
         return None if health.is_reachable else health.message
 
+    sampler = Sampler(
+        database=database,
+        engine=engine,
+        metrics=MetricsStore(settings.metrics_file, kept_hours=settings.metrics_hours),
+        clock_ms=clock_ms,
+        interval_seconds=settings.sample_seconds,
+    )
     authenticator = Authenticator(ident, clock_ms)
     services = Services(
         database=database,
+        metrics=sampler.metrics,
         training=Training(database, objects, catalogue, settings.job_quota),
         identity=ident,
+        pools=Pools(database, catalogue, settings.pool_quota),
         catalogue=catalogue,
+        rendered_jobs=RenderedJobs(catalogue),
         objects=objects,
         jobs_folder=jobs_folder,
         clock_ms=clock_ms,
@@ -200,15 +243,18 @@ def _build(
         counts_jobs_in_total=settings.statistics_total == "jobs",
         engine_trouble=engine_trouble,
         forget_token=authenticator.forget_token,
+        forget_logins=authenticator.forget,
         version=__version__,
     )
     return Server(
         settings=settings,
         database=database,
-        app=App(build_routes(services), authenticator),
+        app=App(build_routes(services), authenticator, Authoriser(database)),
         reconciler=reconciler,
+        sampler=sampler,
         identity=ident,
         first=first,
+        forget_logins=authenticator.forget,
     )
 
 

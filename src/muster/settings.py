@@ -41,15 +41,22 @@ class Settings:
     tls_key: Path | None = None
     allow_plain_http: bool = False  # on other addresses than loopback
     job_quota: int = 100_000  # live jobs a project may have
+    pool_quota: int = 1_000  # pools a project may have
     token_hours: int = 24
     stop_grace_seconds: float = 10.0  # between asking a task to end and killing it
     lost_timeout_seconds: int = 600  # until a lost workload counts as failed
     statistics_total: str = "entries"  # or "jobs": what `statistics.total` counts
+    sample_seconds: float = 10.0  # between two looks at what nodes and tasks use
+    metrics_hours: int = 168  # for how long that is kept
     log_level: str = "info"
 
     @property
     def database_file(self) -> Path:
         return Path(self.database) if self.database else self.data / "muster.db"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.data / "metrics.db"
 
     @property
     def objects_folder(self) -> Path:
@@ -101,9 +108,12 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "tls_cert": Path,
     "tls_key": Path,
     "job_quota": _whole_number,
+    "pool_quota": _whole_number,
     "token_hours": _whole_number,
     "stop_grace_seconds": float,
     "lost_timeout_seconds": _whole_number,
+    "sample_seconds": float,
+    "metrics_hours": _whole_number,
     "allow_plain_http": _yes_or_no,
 }
 
@@ -128,9 +138,12 @@ def _over(settings: Settings, values: dict[str, Any], *, where: str) -> Settings
 _BOUNDS = {
     "port": (0, 65_535),
     "job_quota": (0, 1_000_000_000),
+    "pool_quota": (0, 1_000_000),
     "token_hours": (1, 8_760),
     "stop_grace_seconds": (0, 3_600),
     "lost_timeout_seconds": (0, 31_536_000),
+    "sample_seconds": (0.1, 3_600),
+    "metrics_hours": (1, 8_760),
 }
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

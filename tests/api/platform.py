@@ -158,11 +158,11 @@ class Platform:
         async def create() -> tuple[str, str, tuple[str, str]]:
             now_ms, ident = self.clock(), self.server.identity
             project = await identity.create_project(ident, name, now_ms=now_ms)
-            member, password = await identity.create_user(ident, f"{name}-user", name)
+            made = await identity.create_user(ident, f"{name}-user", name)
             return (
                 project.id,
-                password,
-                await identity.create_key(ident, member.name, now_ms=now_ms),
+                made.password,
+                await identity.create_key(ident, made.member.name, now_ms=now_ms),
             )
 
         project_id, password, (access_key, secret_key) = self.run(create())

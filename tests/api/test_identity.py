@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
-from hashlib import sha256
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
 from muster.store.database import Transaction
-from muster.wire.signature import sign_headers
 from tests.api import refusals
-from tests.api.platform import START_MS, Platform, Project, login_body, wait_until
+from tests.api.people import signed_request
+from tests.api.platform import Platform, Project, login_body, wait_until
 
 TOKENS = "/v3/auth/tokens"
 DAY_MS = 24 * 3_600_000
@@ -409,50 +408,17 @@ class TestWhoMayCall:
 class TestSignatures:
     """What the SDK itself sends is in the end-to-end tests."""
 
-    def request(
-        self,
-        project: Project,
-        path: str,
-        *,
-        method: str = "GET",
-        content: bytes = b"",
-        query: str = "",
-        at_ms: int = START_MS,
-        keys: tuple[str, str] | None = None,
-        change: dict[str, str] | None = None,
-        project_id: str | None = "",
-    ) -> httpx.Response:
-        """A signed request; `change` sets headers after the signing."""
-        access_key, secret_key = keys or (project.access_key, project.secret_key)
-        headers = {"content-type": "application/json"}
-        headers["host"] = project.http.base_url.netloc.decode()
-        if project_id is not None:
-            headers["x-project-id"] = project_id or project.id
-        headers |= sign_headers(
-            access_key,
-            secret_key,
-            method=method,
-            raw_path=path,
-            query=query,
-            headers=headers,
-            payload_hash=sha256(content).hexdigest(),
-            now=datetime.fromtimestamp(at_ms / 1000, UTC),
-        )
-        url = path + (f"?{query}" if query else "")
-        with httpx.Client(base_url=project.http.base_url) as client:
-            return client.request(method, url, headers=headers | (change or {}), content=content)
-
     def test_a_signed_request_is_let_in(self, platform: Platform, project: Project) -> None:
         for path in (f"{project.v1}/training-jobs", f"{project.v2}/pools", "/objects"):
-            reply = self.request(project, path, at_ms=platform.clock.now_ms)
+            reply = signed_request(project, path, at_ms=platform.clock.now_ms)
             assert reply.status_code == 200, reply.text
 
     def test_the_body_is_signed_with_it(self, platform: Platform, project: Project) -> None:
         content, path = b'{"config_name": "signed"}', f"{project.v1}/training-job-configs"
         at_ms = platform.clock.now_ms
 
-        good = self.request(project, path, method="POST", content=content, at_ms=at_ms)
-        changed = self.request(project, path, method="POST", content=content, at_ms=at_ms,
+        good = signed_request(project, path, method="POST", content=content, at_ms=at_ms)
+        changed = signed_request(project, path, method="POST", content=content, at_ms=at_ms,
                                change={"x-sdk-content-sha256": "0" * 64})  # fmt: skip
 
         assert good.json() == {"is_success": True}
@@ -462,8 +428,8 @@ class TestSignatures:
         self, platform: Platform, project: Project, other: Project
     ) -> None:
         at_ms = platform.clock.now_ms
-        own = self.request(project, f"{project.v1}/training-jobs", project_id=None, at_ms=at_ms)
-        strange = self.request(project, f"{other.v1}/training-jobs", project_id=None, at_ms=at_ms)
+        own = signed_request(project, f"{project.v1}/training-jobs", project_id=None, at_ms=at_ms)
+        strange = signed_request(project, f"{other.v1}/training-jobs", project_id=None, at_ms=at_ms)
 
         assert own.status_code == 200
         refusals.v1(strange, 403, "ModelArts.0210")
@@ -472,10 +438,10 @@ class TestSignatures:
         self, platform: Platform, project: Project, other: Project
     ) -> None:
         at_ms = platform.clock.now_ms
-        header = self.request(
+        header = signed_request(
             project, f"{project.v1}/training-jobs", project_id=other.id, at_ms=at_ms
         )
-        path = self.request(project, f"{other.v2}/pools", at_ms=at_ms)
+        path = signed_request(project, f"{other.v2}/pools", at_ms=at_ms)
 
         refusals.v1(header, 403, "ModelArts.0210")
         refusals.modern(path, 403, "ModelArts.0210")
@@ -483,7 +449,7 @@ class TestSignatures:
     def test_the_literal_path_segment_is_refused(
         self, platform: Platform, project: Project
     ) -> None:
-        reply = self.request(
+        reply = signed_request(
             project, "/v2/%7Bproject_id%7D/pools", at_ms=platform.clock.now_ms, project_id=None
         )
 
@@ -492,7 +458,7 @@ class TestSignatures:
     def test_wrong_keys_are_refused(self, platform: Platform, project: Project) -> None:
         path, at_ms = f"{project.v1}/training-jobs", platform.clock.now_ms
         for keys in ((project.access_key, "wrong"), ("UNKNOWN", project.secret_key)):
-            reply = self.request(project, path, keys=keys, at_ms=at_ms)
+            reply = signed_request(project, path, keys=keys, at_ms=at_ms)
             refusals.v1(reply, 403, "ModelArts.0206")
             assert project.secret_key not in reply.text
 
@@ -501,7 +467,7 @@ class TestSignatures:
     ) -> None:
         path, at_ms = f"{project.v1}/training-jobs", platform.clock.now_ms
         for change in ({"content-type": "text/plain"}, {"host": "elsewhere"}):
-            reply = self.request(project, path, change=change, at_ms=at_ms)
+            reply = signed_request(project, path, change=change, at_ms=at_ms)
             refusals.v1(reply, 403, "ModelArts.0206")
 
     @pytest.mark.parametrize(("minutes", "is_fresh"), [(-14, True), (14, True), (-16, False),
@@ -511,7 +477,7 @@ class TestSignatures:
     ) -> None:
         at_ms = platform.clock.now_ms + minutes * 60_000
 
-        reply = self.request(project, f"{project.v1}/training-jobs", at_ms=at_ms)
+        reply = signed_request(project, f"{project.v1}/training-jobs", at_ms=at_ms)
 
         if is_fresh:
             assert reply.status_code == 200
@@ -522,7 +488,7 @@ class TestSignatures:
     def test_a_date_that_is_none_is_refused(
         self, platform: Platform, project: Project, date: str
     ) -> None:
-        reply = self.request(project, f"{project.v1}/training-jobs",
+        reply = signed_request(project, f"{project.v1}/training-jobs",
                              at_ms=platform.clock.now_ms, change={"x-sdk-date": date})  # fmt: skip
 
         refusals.v1(reply, 401, "ModelArts.0206")
@@ -530,7 +496,7 @@ class TestSignatures:
     def test_a_signature_wins_over_a_token(self, platform: Platform, project: Project) -> None:
         token = project.http.headers["X-Auth-Token"]
 
-        reply = self.request(
+        reply = signed_request(
             project,
             f"{project.v1}/training-jobs",
             keys=("UNKNOWN", "wrong"),
@@ -543,7 +509,7 @@ class TestSignatures:
     def test_a_disabled_key_is_refused_soon(self, platform: Platform) -> None:
         project = platform.new_project("disabled-key")
         path = f"{project.v1}/training-jobs"
-        assert self.request(project, path, at_ms=platform.clock.now_ms).status_code == 200
+        assert signed_request(project, path, at_ms=platform.clock.now_ms).status_code == 200
 
         def disable(tx: Transaction) -> None:
             tx.execute(
@@ -553,6 +519,6 @@ class TestSignatures:
         platform.run(platform.server.database.write(disable))
 
         wait_until(
-            lambda: self.request(project, path, at_ms=platform.clock.now_ms).status_code == 403
+            lambda: signed_request(project, path, at_ms=platform.clock.now_ms).status_code == 403
         )
         project.http.close()

@@ -1,5 +1,6 @@
 """Statistics, workloads and pools over HTTP: the resource layer of v2."""
 
+import re
 from typing import Any
 
 import httpx
@@ -200,6 +201,9 @@ class TestWorkloads:
                 for host in ("small-1", "small-2")
             ],
             "isDeleted": "false",
+            "pendingReason": "",
+            "pendingMessage": "",
+            "predictedStartTime": None,
         }
         assert item["priority"].isdigit()
 
@@ -328,7 +332,10 @@ class TestPools:
     def test_a_pool_has_exactly_the_documented_fields(self, project: Project) -> None:
         body = project.http.get(f"{project.v2}/pools/{project.pool('cards')}").json()
 
-        lines = [{"flavor": "gpu.2", "count": 1, "maxCount": 1}]
+        lines = [{"flavor": "gpu.2", "count": 1, "maxCount": 1, "nodePool": "default"}]
+        labels = body["metadata"]["labels"]
+        assert re.fullmatch("maos-cards-[0-9a-f]{5}", labels["os.modelarts/resource.id"])
+        assert re.fullmatch("[0-9a-f]{32}", labels["os.modelarts/tenant.domain.id"])
         assert body == {
             "apiVersion": "v2",
             "kind": "Pool",
@@ -338,16 +345,20 @@ class TestPools:
                 "labels": {
                     "os.modelarts/name": "cards",
                     "os.modelarts/workspace.id": "0",
+                    "os.modelarts/resource.id": labels["os.modelarts/resource.id"],
+                    "os.modelarts/tenant.domain.id": labels["os.modelarts/tenant.domain.id"],
                     "os.modelarts/tenant.project.id": project.id,
                     "os.modelarts.pool/biz": "private",
                 },
-                "annotations": {"os.modelarts/description": ""},
+                "annotations": {},
             },
             "spec": {"type": "Dedicate", "scope": ["Train"], "resources": lines},
             "status": {
                 "phase": "Running",
                 "scope": [{"scopeType": "Train", "state": "Enabled"}],
                 "resources": {"available": lines},
+                "parent": "",
+                "root": project.pool("cards"),
             },
         }
 
@@ -363,6 +374,10 @@ class TestPools:
             ({"status": "created"}, {"public", "small", "cards", "serving"}),
             ({"status": "creating"}, set()),
             ({"status": "failed"}, set()),
+            ({"status": ""}, {"public", "small", "cards", "serving"}),
+            ({"parent": "some-pool"}, set()),
+            ({"status": "failed", "labelSelector": "os.modelarts/name=small"}, set()),
+            ({"labelSelector": "os.modelarts/name=small,os.modelarts/name=cards"}, set()),
             ({"labelSelector": ""}, {"public", "small", "cards", "serving"}),
             ({"labelSelector": "os.modelarts/name=small"}, {"small"}),
             ({"labelSelector": "os.modelarts/name==small"}, {"small"}),

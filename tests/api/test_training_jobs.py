@@ -322,7 +322,7 @@ class TestShow:
     ) -> None:
         shown = project.get(version_path(shown_job))
 
-        assert set(shown) == self.VERSION_FIELDS | self.DETAIL_ONLY | self.OURS
+        assert set(shown) == self.VERSION_FIELDS | self.DETAIL_ONLY | self.OURS | {"waiting"}
 
     def test_the_detail_says_what_was_asked_for_and_what_came_of_it(
         self, project: Project, shown_job: dict[str, Any]

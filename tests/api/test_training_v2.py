@@ -165,8 +165,12 @@ class TestCreate:
             ("metadata", {"name": "taken"}, 400, "2751", "taken"),
             ("metadata", {"workspace_id": "7"}, 400, "0102", "workspace"),
             ("metadata", {"description": "x" * 257}, 400, "2788", "metadata.description"),
-            ("metadata", {"annotations": {"fault-tolerance/job-retry-num": "3"}}, 400, "2858",
+            ("metadata", {"annotations": {"fault-tolerance/job-retry-num": "4"}}, 400, "2788",
              "job-retry-num"),
+            ("metadata", {"annotations": {"fault-tolerance/job-unconditional-retry": "true"}}, 400,
+             "2858", "job-unconditional-retry"),
+            ("metadata", {"annotations": {"fault-tolerance/hang-retry": "true"}}, 400, "2858",
+             "hang-retry"),
             ("algorithm", {"code_dir": None}, 400, "2788", "algorithm.code_dir"),
             ("algorithm", {"code_dir": "/no-such-bucket/x/"}, 400, "2791", "algorithm.code_dir"),
             ("algorithm", {"boot_file": "/bucket-default/code/no.py"}, 400, "2758", "boot_file"),
@@ -207,8 +211,14 @@ class TestCreate:
             ("spec", {"schedule_policy": {"priority": 2}}, 400, "2788", "priority"),
             ("spec", {"schedule_policy": {"priority": 4}}, 400, "2788", "priority"),
             ("spec", {"schedule_policy": {"preemptible": True}}, 400, "2858", "preemptible"),
-            ("spec", {"auto_stop": {"time_unit": "HOURS", "duration": 1}}, 400, "2858",
-             "auto_stop"),
+            ("spec", {"auto_stop": {"time_unit": "DAYS", "duration": 1}}, 400, "2788",
+             "spec.auto_stop.time_unit"),
+            ("spec", {"auto_stop": {"time_unit": "HOURS", "duration": 0}}, 400, "2788",
+             "spec.auto_stop.duration"),
+            ("spec", {"auto_stop": {"time_unit": "HOURS", "duration": 87601}}, 400, "2788",
+             "spec.auto_stop"),
+            ("spec", {"resource": {"flavor_id": "modelarts.pool.visual.xlarge"}}, 400, "2763",
+             "spec.resource.flavor_id"),
             ("spec", {"volumes": [{"nfs": {}}]}, 400, "2858", "volumes"),
         ],
     )  # fmt: skip
@@ -522,7 +532,8 @@ class TestLogsAndEvents:
         assert seen(offset=9) == (5, [])
         assert seen(level="Error") == (1, everything[-1:])
         assert seen(pattern="queue", order="asc") == (1, everything[1:2])
-        assert seen(source="job")[0] == 5
+        assert seen(source="job", order="asc")[1] == everything[:3]
+        assert seen(source="Task", order="asc")[1] == everything[3:]
         assert seen(source="K8S") == (0, [])
         assert seen(start_time=str(end - 1), end_time=str(end)) == (1, everything[-1:])
 
@@ -532,6 +543,7 @@ class TestLogsAndEvents:
             ("start_time=1", "50004000"), ("start_time=2&end_time=1", "50004000"),
             ("start_time=a&end_time=b", "50004000"), ("limit=0", "2788"), ("limit=101", "2788"),
             ("order=up", "2788"), ("level=Loud", "2788"), ("offset=-1", "2788"),
+            ("source=Moon", "50004000"),
         ],
     )  # fmt: skip
     def test_a_range_of_events_that_makes_no_sense_is_refused(

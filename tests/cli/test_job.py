@@ -303,6 +303,36 @@ def test_a_job_is_shown_with_its_versions(api: FakeApi, run: Run) -> None:
     ]
 
 
+WAITS = {
+    "reason": "LacksCards",
+    "message": "A task needs 2 cards on one node; no node has more than 1 free.",
+    "position": 3,
+    "predicted_start_time": None,
+}
+
+
+def test_a_job_that_waits_is_shown_with_why(api: FakeApi, run: Run) -> None:
+    api.add_job("train", QUEUED, waiting=WAITS)
+
+    result = run("job", "show", "train")
+
+    shown = " ".join(result.stdout.split())
+    assert "waits A task needs 2 cards on one node" in shown
+    assert "place in queue 3" in shown
+    assert "starts by not known" in shown
+
+
+def test_a_list_tells_why_jobs_wait_if_any_do(api: FakeApi, run: Run) -> None:
+    api.add_job("ends", COMPLETED)
+    assert "WAITS" not in run("job", "list").stdout
+
+    api.add_job("waits", QUEUED, waiting=WAITS)
+
+    listed = run("job", "list").stdout
+    assert "WAITS" in listed
+    assert "3: LacksCards" in listed
+
+
 def test_a_job_is_shown_as_the_server_answers(api: FakeApi, run: Run) -> None:
     api.add_job("train-1", COMPLETED, RUNNING)
 

@@ -37,6 +37,7 @@ class FakeApi:
     requests: list[httpx.Request] = field(default_factory=list)
     refuse_with: tuple[int, str, str] | None = None  # the next POST: status, code, message
     log_chunk: int = 1 << 20
+    pool_views: list[dict[str, Any]] = field(default_factory=list)  # the next answers; the last
     after: Callable[["FakeApi", httpx.Request], None] = lambda _api, _request: None
     ids: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
@@ -225,7 +226,61 @@ class FakeApi:
     def _get_pool(self, _: httpx.Request, pool_id: str) -> httpx.Response:
         if pool_id != POOL:
             return _modern_refusal(404, "ModelArts.50015001", f"Pool {pool_id} not found.")
-        return httpx.Response(200, json=_pool())
+        if len(self.pool_views) > 1:
+            return self._pool_answer(self.pool_views.pop(0))
+        return self._pool_answer(self.pool_views[0] if self.pool_views else _pool())
+
+    def _pool_answer(self, view: dict[str, Any]) -> httpx.Response:
+        if not view:
+            return _modern_refusal(404, "ModelArts.50015001", f"Pool {POOL} not found.")
+        return httpx.Response(200, json=view)
+
+    def _create_pool(self, request: httpx.Request) -> httpx.Response:
+        body = _body(request)
+        labels = body["metadata"]["labels"]
+        return httpx.Response(
+            200,
+            json=pool_view("Creating", labels=labels, resources=body["spec"]["resources"]),
+        )
+
+    def _change_pool(self, request: httpx.Request, pool_id: str) -> httpx.Response:
+        return httpx.Response(200, json=pool_view("Running", **_body(request)["spec"]))
+
+    def _delete_pool(self, _: httpx.Request, pool_id: str) -> httpx.Response:
+        return httpx.Response(200, json=pool_view("Deleting"))
+
+    def _nodes(self, request: httpx.Request, pool_id: str) -> httpx.Response:
+        first = request.url.params.get("continue") is None
+        node = {
+            "metadata": {"name": "digits-1" if first else "digits-2"},
+            "spec": {"flavor": "demo.gpu.1"},
+            "status": {
+                "phase": "Available" if first else "Deleting",
+                "resources": {"cpu": "1000m", "nvidia.com/gpu": "1"},
+                "availableResources": {"cpu": "1000m" if first else "0m", "nvidia.com/gpu": "1"},
+                "taints": [] if first else [{"key": "os.modelarts.node/drain"}],
+                **({} if first else {"message": "It goes."}),
+            },
+        }
+        metadata = {"continue": "next", "remainingItemCount": 1} if first else {}
+        return httpx.Response(200, json={"metadata": metadata, "items": [node]})
+
+    def _change_nodes(self, request: httpx.Request, pool_id: str, call: str) -> httpx.Response:
+        if call == "delete":
+            return httpx.Response(200)
+        names = _body(request)["nodeNames"]
+        return httpx.Response(
+            200, json={"nodes": [{"name": name, "status": "success"} for name in names]}
+        )
+
+    def _events(self, request: httpx.Request) -> httpx.Response:
+        event = {
+            "type": request.url.params.get("type", "Normal"),
+            "lastTimestamp": "2026-11-20T20:30:00Z",
+            "reason": "PoolStatusChange",
+            "message": "Pool status changed, from Creating to Running.",
+        }
+        return httpx.Response(200, json={"items": [event], "total": 3})
 
     def _workloads(self, _: httpx.Request, pool_id: str) -> httpx.Response:
         item = {
@@ -292,7 +347,13 @@ _ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", f"/v1/{PROJECT}/job/resource-specs", FakeApi._flavors),
     ("GET", f"/v1/{PROJECT}/job/ai-engines", FakeApi._engines),
     ("GET", f"/v2/{PROJECT}/pools", FakeApi._pools),
+    ("POST", f"/v2/{PROJECT}/pools", FakeApi._create_pool),
     ("GET", f"/v2/{PROJECT}/pools/([^/]+)", FakeApi._get_pool),
+    ("PATCH", f"/v2/{PROJECT}/pools/([^/]+)", FakeApi._change_pool),
+    ("DELETE", f"/v2/{PROJECT}/pools/([^/]+)", FakeApi._delete_pool),
+    ("GET", f"/v2/{PROJECT}/pools/([^/]+)/nodes", FakeApi._nodes),
+    ("POST", f"/v2/{PROJECT}/pools/([^/]+)/nodes/batch-(.+)", FakeApi._change_nodes),
+    ("GET", f"/v1/{PROJECT}/events", FakeApi._events),
     ("GET", f"/v2/{PROJECT}/pools/([^/]+)/workloads", FakeApi._workloads),
     ("GET", f"/v2/{PROJECT}/statistics/pools/([^/]+)/workloads", FakeApi._statistics),
     ("GET", r"/objects/([^/]+)", FakeApi._list_objects),
@@ -322,15 +383,34 @@ def _is_signed(request: httpx.Request) -> bool:
 
 
 def _pool() -> dict[str, Any]:
+    return pool_view("Running")
+
+
+def pool_view(
+    phase: str,
+    message: str = "",
+    *,
+    labels: dict[str, str] | None = None,
+    resources: list[dict[str, Any]] | None = None,
+    **counts: int,
+) -> dict[str, Any]:
+    """A pool as it is shown; `counts` are its nodes by where they stand."""
+    lines = resources or [{"flavor": "demo.gpu.1", "count": 3}]
     return {
         "kind": "Pool",
         "metadata": {
             "name": POOL,
             "creationTimestamp": "2026-11-20T20:30:00Z",
-            "labels": {"os.modelarts/name": "digits"},
+            "labels": labels or {"os.modelarts/name": "digits"},
         },
-        "spec": {"scope": ["Train"], "resources": [{"flavor": "demo.gpu.1", "count": 3}]},
-        "status": {"phase": "Running"},
+        "spec": {"scope": ["Train"], "resources": lines},
+        "status": {
+            "phase": phase,
+            "message": message,
+            "resources": {
+                state: [{"flavor": "demo.gpu.1", "count": count}] for state, count in counts.items()
+            },
+        },
     }
 
 

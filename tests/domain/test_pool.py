@@ -1,15 +1,24 @@
 """Pools and the nodes in them."""
 
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+import pytest
+
+from muster.domain.errors import IllegalTransition
 from muster.domain.placement import CardKind
 from muster.domain.pool import (
     PUBLIC_PARTITION,
+    USABLE,
     Node,
+    NodePhase,
+    PoolEvent,
+    PoolLine,
     PoolPhase,
     Scope,
+    capacity_of,
+    next_pool_phase,
     pool_id_of,
-    pool_over,
     public_pool,
     public_pool_id,
 )
@@ -28,20 +37,48 @@ NODES: Final = [
 ]
 
 
-def test_a_pool_offers_what_its_nodes_have_together() -> None:
-    pool = pool_over(
-        NODES,
-        project_id="7",
-        display_name="research",
-        partition="p",
-        scopes=(Scope.TRAIN,),
-        flavor_code="gpu.2",
-        now_ms=5,
-    )
+def test_nodes_offer_what_they_have_together_and_broken_ones_nothing() -> None:
+    broken = replace(NODES[0], name="c", phase=NodePhase.ABNORMAL)
 
-    assert pool.capacity == Resources(cpu_millis=6000, memory_mib=150, gpu_count=2)
-    assert (pool.node_count, pool.phase, pool.created_at_ms) == (2, PoolPhase.RUNNING, 5)
-    assert not pool.is_public
+    assert capacity_of([*NODES, broken]) == Resources(cpu_millis=6000, memory_mib=150, gpu_count=2)
+
+
+@pytest.mark.parametrize(
+    ("change", "takes_work"),
+    [
+        ({}, True),
+        ({"is_locked": True}, False),
+        ({"is_spare": True}, False),
+        ({"phase": NodePhase.ABNORMAL}, False),
+        ({"phase": NodePhase.DELETING}, False),
+        ({"phase": NodePhase.CREATING}, False),
+    ],
+)
+def test_a_node_takes_work_only_while_nothing_speaks_against_it(
+    change: dict[str, Any], takes_work: bool
+) -> None:
+    assert replace(NODES[0], **change).takes_work is takes_work
+
+
+def test_every_pool_can_be_deleted_once_and_only_running_ones_take_work() -> None:
+    for phase in PoolPhase:
+        if phase is PoolPhase.DELETING:
+            with pytest.raises(IllegalTransition):
+                next_pool_phase(phase, PoolEvent.DELETE_ASKED)
+        else:
+            assert next_pool_phase(phase, PoolEvent.DELETE_ASKED) is PoolPhase.DELETING
+    assert {PoolPhase.RUNNING, PoolPhase.SCALING_FAILED} == USABLE
+
+
+def test_only_a_pool_of_one_flavor_has_one_for_jobs_that_name_none() -> None:
+    pool = replace(
+        public_pool("7", [], now_ms=0),
+        lines=(PoolLine(name="a", flavor_code="gpu.2", node_count=1),),
+    )
+    other = PoolLine(name="b", flavor_code="gpu.1", node_count=1)
+
+    assert pool.flavor_code == "gpu.2"
+    assert replace(pool, lines=(*pool.lines, other)).flavor_code == ""
 
 
 def test_a_pool_without_nodes_offers_nothing() -> None:

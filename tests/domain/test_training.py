@@ -13,11 +13,14 @@ from muster.domain.errors import InvalidRequest
 from muster.domain.training import (
     DESCRIPTION_LENGTH_MAX,
     PARAMETERS_MAX,
+    RETRY_ANNOTATION,
     URL_LENGTH_MAX,
     VALUE_LENGTH_MAX,
     WORKERS_MAX,
     DataSource,
     Parameter,
+    TimeLimit,
+    TimeUnit,
     TrainingConfig,
     check_config,
     check_description,
@@ -38,6 +41,9 @@ GOOD: Final = TrainingConfig(
         GOOD,
         replace(GOOD, worker_server_num=WORKERS_MAX),
         replace(GOOD, spec_id=None, pool_id="research-1"),
+        replace(GOOD, spec_id=None, elastic_flavor="modelarts.pool.visual.xlarge"),
+        replace(GOOD, annotations={RETRY_ANNOTATION: "3", "note": "anything"}),
+        replace(GOOD, auto_stop=TimeLimit(time_unit=TimeUnit.HOURS, duration=87_600)),
         replace(GOOD, data_url="/data/digits/"),
         replace(GOOD, data_url="", dataset_id="", data_source=()),  # clients send empty ones
         replace(GOOD, data_source=(DataSource(type="obs", data_url="/data/digits/"),)),
@@ -58,6 +64,24 @@ def test_what_is_allowed_passes(config: TrainingConfig) -> None:
         ({"worker_server_num": 0}, "config.worker_server_num", "is 0", "from 1 to 1000"),
         ({"worker_server_num": -3}, "config.worker_server_num", "is -3", "from 1 to 1000"),
         ({"worker_server_num": 1001}, "config.worker_server_num", "is 1001", "from 1 to 1000"),
+        (
+            {"annotations": {RETRY_ANNOTATION: "4"}},
+            f"metadata.annotations.{RETRY_ANNOTATION}",
+            "'4'",
+            "'1' to '3'",
+        ),
+        (
+            {"auto_stop": TimeLimit(time_unit=TimeUnit.MINUTES, duration=0)},
+            "spec.auto_stop",
+            "0 MINUTES",
+            "1 minute to 87600 hours",
+        ),
+        (
+            {"auto_stop": TimeLimit(time_unit=TimeUnit.HOURS, duration=87_601)},
+            "spec.auto_stop",
+            "87601 HOURS",
+            "1 minute to 87600 hours",
+        ),
         ({"app_url": None}, "config.app_url", "missing", "app_url and boot_file_url"),
         ({"app_url": ""}, "config.app_url", "missing", "app_url and boot_file_url"),
         ({"boot_file_url": None}, "config.boot_file_url", "missing", "user_image_url"),
@@ -217,3 +241,17 @@ def test_the_data_may_be_named_in_either_way() -> None:
     assert replace(GOOD, data_source=(source,)).input_url == "/data/a/"
     assert replace(GOOD, data_url="/data/b/").input_url == "/data/b/"
     assert replace(GOOD, data_url="").input_url is None
+
+
+@pytest.mark.parametrize(("annotation", "retries"), [(None, 0), ("", 0), ("0", 0), ("2", 2)])
+def test_an_annotation_says_how_often_a_job_is_tried_again(
+    annotation: str | None, retries: int
+) -> None:
+    annotations = None if annotation is None else {RETRY_ANNOTATION: annotation}
+
+    assert replace(GOOD, annotations=annotations).retries == retries
+
+
+def test_a_time_limit_counts_in_its_unit() -> None:
+    assert TimeLimit(time_unit=TimeUnit.HOURS, duration=2).milliseconds == 7_200_000
+    assert TimeLimit(time_unit=TimeUnit.MINUTES, duration=2).milliseconds == 120_000

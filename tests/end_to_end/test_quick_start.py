@@ -49,7 +49,9 @@ def test_the_quick_start_of_the_readme_works_in_a_bare_environment(tmp_path: Pat
     env = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
     env |= {"HOME": str(home), "MUSTER_PORT": "0"}  # another server may have the default port
     env.pop("XDG_DATA_HOME", None)
-    setup_and_serve, first_job, *_ = quick_start()
+    setup_and_serve, *rest = quick_start()
+    own_pool = next(block for block in rest if "pool create" in block)
+    first_job = rest[0]
     setup, serve = (line.partition("#")[0].strip() for line in setup_and_serve.splitlines())
 
     subprocess.run(  # noqa: S603 - the README's own words
@@ -57,7 +59,7 @@ def test_the_quick_start_of_the_readme_works_in_a_bare_environment(tmp_path: Pat
     )
     with serving(serve, checkout, env):
         told = subprocess.run(  # noqa: S603 - likewise
-            ["/bin/bash", "-euc", first_job],
+            ["/bin/bash", "-euc", first_job + own_pool],
             cwd=checkout,
             env=env,
             check=True,
@@ -69,4 +71,6 @@ def test_the_quick_start_of_the_readme_works_in_a_bare_environment(tmp_path: Pat
     assert "learning at 0.1" in told
     assert re.search(r"first +Completed", told)
     assert re.search(r"train( +0){6} +1 +0 +0 +1", told), "the statistics count it once"
+    assert "learning at 0.2" in told
+    assert len(re.findall(r"^team-a-\w{5} +Available", told, re.MULTILINE)) == 2
     assert (home / ".local/share/muster/credentials.json").stat().st_mode & 0o777 == 0o600

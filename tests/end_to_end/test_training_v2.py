@@ -1,9 +1,12 @@
 """The v2 training API through the unmodified Huawei Cloud SDK, on a real server."""
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
+import httpx
 import pytest
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
@@ -18,9 +21,21 @@ memory_gib = 64
 gpus = 2
 card_model = "T4"
 
+[[flavors]]
+code = "gpu.2"
+cpus = 2
+memory_gib = 8
+gpus = 2
+card_model = "T4"
+
 [[pools]]
 name = "line"
 flavor = "modelarts.vm.cpu.1u"
+count = 1
+
+[[pools]]
+name = "cards"
+flavor = "gpu.2"
 count = 1
 """
 SLEEPER = """
@@ -443,10 +458,137 @@ def test_what_is_not_there_is_refused(remote: Remote, client: Any) -> None:
     body.algorithm.engine = sdk.JobEngine(engine_name="Abacus", engine_version="1")
     assert refusal(create, client, body) == (400, "ModelArts.2780")
     body = request_for(remote, "v2-refused", "pass")
-    body.spec.auto_stop = sdk.AutoStop(time_unit="HOURS", duration=1)
+    body.spec.auto_stop = sdk.AutoStop(time_unit="DAYS", duration=1)
+    assert refusal(create, client, body) == (400, "ModelArts.2788")
+    body = request_for(remote, "v2-refused", "pass")
+    body.spec.schedule_policy = sdk.SchedulePolicy(preemptible=True)
     assert refusal(create, client, body) == (400, "ModelArts.2858")
+    body = request_for(remote, "v2-refused", "pass")
+    body.metadata.annotations = {"fault-tolerance/job-retry-num": "4"}
+    assert refusal(create, client, body) == (400, "ModelArts.2788")
+    body = request_for(remote, "v2-refused", "pass")
+    body.spec.resource.flavor_id = "modelarts.pool.visual.xlarge"
+    assert refusal(create, client, body) == (400, "ModelArts.2763")
     body = request_for(remote, "v2-refused", "pass")
     body.algorithm = sdk.JobAlgorithm(id="7f0f9f26-6d1c-4f4c-a0d2-5a3e6c1f1d11")
     assert refusal(create, client, body) == (400, "ModelArts.2755")
     no_such_job = "7f0f9f26-6d1c-4f4c-a0d2-5a3e6c1f1d11"
     assert refusal(show, client, no_such_job) == (400, "ModelArts.2775")
+
+
+def test_a_job_that_fails_is_tried_again_in_a_folder_of_its_own(
+    remote: Remote, client: Any
+) -> None:
+    script = """
+    import os, sys
+    print(os.environ["MA_JOB_DIR"], flush=True)
+    sys.exit(3)
+    """
+    body = request_for(remote, "v2-retried", script)
+    body.metadata.annotations = {"fault-tolerance/job-retry-num": "1"}
+
+    job_id = create(client, body).metadata.id
+    failed = wait(client, job_id, "Failed")
+
+    assert failed.metadata.annotations == {"fault-tolerance/job-retry-num": "1"}
+    first, second = failed.status.running_records
+    assert (first.start_type, first.end_recover) == ("init_or_rescheduled", "job_reschedule")
+    assert first.end_reason == second.end_reason == "Task 0 ended with exit code 3."
+    assert first.start_at <= first.end_at <= second.start_at <= second.end_at
+    assert first.start_at == failed.status.start_time // 1000
+
+    def places(schedule_count: int | None) -> list[tuple[str, int]]:
+        answer = client.list_training_job_tasks(
+            sdk.ListTrainingJobTasksRequest(training_job_id=job_id, schedule_count=schedule_count)
+        )
+        return [(task.task, task.schedule_count) for task in answer.body]
+
+    assert places(None) == places(2) == [("worker-0", 2)]
+    assert places(1) == [("worker-0", 1)]
+    events = client.list_training_job_events(
+        sdk.ListTrainingJobEventsRequest(training_job_id=job_id, pattern="tried again")
+    )
+    assert (events.total, events.events[0].level) == (1, "Warning")
+    # The log is that of the attempt that came last; the folders of both go with the job.
+    lines = log_lines(client, job_id)
+    assert lines.lines == 1
+    folders = [remote.data / "jobs" / name for name in attempt_ids(remote, job_id)]
+    assert len(folders) == 2
+    assert str(folders[1]) in lines.content
+    delete(client, job_id)
+    wait_for(lambda: not any(folder.exists() for folder in folders))
+
+
+def attempt_ids(remote: Remote, job_id: str) -> list[str]:
+    """First to last."""
+    uid = job_id.replace("-", "")
+    with closing(sqlite3.connect(f"file:{remote.data / 'muster.db'}?mode=ro", uri=True)) as store:
+        rows = store.execute(
+            "SELECT p.attempt_id FROM past_attempt AS p JOIN workload AS w ON w.id = p.workload_id"
+            " WHERE w.uid = :uid UNION ALL SELECT attempt_id FROM workload WHERE uid = :uid",
+            {"uid": uid},
+        ).fetchall()
+    return [row[0] for row in rows]
+
+
+def log_lines(client: Any, job_id: str, **asked: Any) -> Any:
+    return client.show_training_job_logs_from_aom(
+        sdk.ShowTrainingJobLogsFromAomRequest(training_job_id=job_id, task_id="worker-0", **asked)
+    )
+
+
+def test_a_log_is_read_by_line_and_opened_by_a_link(remote: Remote, client: Any) -> None:
+    job_id = create(client, request_for(remote, "v2-lines", "print('a'); print('b')")).metadata.id
+    wait(client, job_id, "Completed")
+
+    newest = log_lines(client, job_id, lines=1)
+    before = log_lines(client, job_id, lines=1, base_line=newest.start_line, order="asc")
+    path = f"{remote.project.v2}/training-jobs/{job_id}/tasks/worker-0/logs/url"
+    link = remote.project.http.get(path).json()["obs_url"]
+
+    assert (newest.content, newest.lines) == ("b\n", 1)
+    assert before.content == "a\n"
+    assert httpx.get(link).content == b"a\nb\n"  # without a login
+    assert httpx.get(f"{link}0").status_code == 403
+
+
+def test_the_kinds_of_events_are_listed(client: Any) -> None:
+    answer = client.list_event_categories(sdk.ListEventCategoriesRequest())
+
+    assert [category.id for category in answer.event_categories][:2] == [
+        "JobStarted", "JobCompleted",
+    ]  # fmt: skip
+    assert {category.notification for category in answer.event_categories} == {False}
+
+
+def test_one_card_of_a_node_is_given_and_the_next_in_line_is_told_why_it_waits(
+    remote: Remote, client: Any
+) -> None:
+    def on_cards(name: str, flavor_id: str | None) -> Any:
+        script = "import os, time; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)"
+        body = request_for(remote, name, f"{script}; time.sleep(600)")
+        body.spec.resource = sdk.SpecResource(
+            flavor_id=flavor_id, node_count=1, pool_id=remote.project.pool("cards")
+        )
+        body.spec.auto_stop = sdk.AutoStop(time_unit="HOURS", duration=5)
+        return create(client, body)
+
+    one = on_cards("v2-one-card", "modelarts.pool.visual.xlarge")
+    running = wait(client, one.metadata.id, "Running")
+    whole = on_cards("v2-all-cards", None)
+    wait(client, whole.metadata.id, "Pending")
+
+    path = f"{remote.project.v2}/training-jobs/{whole.metadata.id}"
+    shown = remote.project.http.get(path).json()
+    waiting = shown["status"]["waiting"]
+
+    assert running.spec.resource.flavor_id == "modelarts.pool.visual.xlarge"
+    assert running.spec.resource.flavor_detail.flavor_info.gpu.unit_num == 1
+    assert (waiting["reason"], waiting["position"], waiting["missing"]) == ("LacksCards", 1, 1)
+    assert [w["name"] for w in waiting["waits_for"]] == ["v2-one-card"]
+    assert waiting["predicted_start_time"] == running.status.start_time + 5 * 3_600_000
+    assert shown["spec"]["auto_stop"] == {"time_unit": "HOURS", "duration": 5}
+    terminate(client, one.metadata.id)
+    wait(client, whole.metadata.id, "Running")
+    for job in (one, whole):
+        delete(client, job.metadata.id)

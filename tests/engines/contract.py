@@ -14,7 +14,7 @@ import pytest
 
 from muster.domain.errors import LogNotReady
 from muster.domain.placement import TaskPlacement
-from muster.engines.engine import Engine, EngineRef, Launch, Observation, TaskState
+from muster.engines.engine import Engine, EngineRef, Launch, Observation, TaskState, TaskUsage
 from tests.engines.fake import KILLED, TERMINATED, Program
 
 DEADLINE_SECONDS: Final = 30.0
@@ -30,6 +30,8 @@ def program(
     exit_code: int | None = None,
     output: bytes = b"",
     stop_exit_code: int | None = TERMINATED,
+    cpu_millis: int | None = None,
+    memory_mib: int | None = None,
 ) -> Program:
     """A Python program that starts fast, and what it comes to."""
     return Program(
@@ -37,6 +39,8 @@ def program(
         exit_code_of=lambda _index: exit_code,
         output=output,
         stop_exit_code=stop_exit_code,
+        cpu_millis=cpu_millis,
+        memory_mib=memory_mib,
     )
 
 
@@ -79,6 +83,29 @@ SECOND_TASK_FAILS: Final = Program(
 IS_MISSING: Final = Program(
     argv=("/no/such/program",), exit_code_of=lambda _index: 127, message="There is no such program."
 )
+HELD_MIB: Final = 64
+IS_BUSY: Final = program("while True: pass", cpu_millis=1000, memory_mib=8)
+HOLDS_MEMORY: Final = program(
+    f"import time; held = b'x' * ({HELD_MIB} << 20); time.sleep(600)",
+    cpu_millis=0,
+    memory_mib=HELD_MIB + 8,
+)
+IS_BUSY_AS_A_DAEMON: Final = program(
+    f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        held = b"x" * ({HELD_MIB} << 20)
+        while True:
+            pass
+    os._exit(0)
+os.wait()
+time.sleep(600)
+""",
+    cpu_millis=1000,
+    memory_mib=HELD_MIB + 16,
+)
 PROGRAMS: Final = (
     SUCCEEDS,
     FAILS,
@@ -90,6 +117,9 @@ PROGRAMS: Final = (
     CLEANS_UP,
     SECOND_TASK_FAILS,
     IS_MISSING,
+    IS_BUSY,
+    HOLDS_MEMORY,
+    IS_BUSY_AS_A_DAEMON,
 )
 
 
@@ -157,6 +187,23 @@ class Bench:
             return (await self.engine.read_log(ref, task_index, 0, 1 << 20))[0]
         except LogNotReady:
             return b""
+
+    async def sample_task(self, ref: EngineRef, index: int = 0) -> TaskUsage | None:
+        tasks = (await self.engine.sample([])).tasks
+        return next((task for task in tasks if (task.ref, task.index) == (ref, index)), None)
+
+    async def until_used(self, ref: EngineRef, *, cpu_millis: int = 0, memory_mib: int = 0) -> None:
+        """Wait until a sample shows the first task to use at least so much."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                task = await self.sample_task(ref)
+                if (
+                    task is not None
+                    and (task.cpu_millis or 0) >= cpu_millis
+                    and (task.memory_mib or 0) >= memory_mib
+                ):
+                    return
+                await asyncio.sleep(LOG_AGAIN_SECONDS)
 
     async def start_waiting(self) -> EngineRef:
         """An attempt of one task that runs until it is stopped, and is up."""
@@ -435,6 +482,54 @@ class EngineContract:
         await bench.engine.stop(ref, LONG_GRACE_SECONDS)
 
         await asyncio.wait_for(bench.changed.wait(), DEADLINE_SECONDS)
+
+    async def test_a_busy_task_is_seen_to_use_a_cpu(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(IS_BUSY))
+
+        await bench.until_used(ref, cpu_millis=100, memory_mib=1)
+
+    async def test_a_task_that_holds_memory_is_seen_to_hold_it(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(HOLDS_MEMORY))
+
+        await bench.until_used(ref, memory_mib=HELD_MIB)
+
+    async def test_a_process_that_left_the_session_counts_as_its_tasks(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(IS_BUSY_AS_A_DAEMON))
+
+        await bench.until_used(ref, cpu_millis=100, memory_mib=HELD_MIB)
+
+    async def test_every_running_task_is_sampled_and_none_that_has_ended(
+        self, bench: Bench
+    ) -> None:
+        ended = await bench.engine.start(bench.launch(SUCCEEDS))
+        await bench.until_ended(ended)
+        running = await bench.engine.start(bench.launch(WAITS, task_count=2))
+        for index in range(2):
+            await bench.until_log(running, b"up\n", task_index=index)
+        await bench.until(running, lambda seen: states(seen) == {TaskState.RUNNING})
+
+        sample = await bench.engine.sample([])
+
+        assert {(task.ref, task.index) for task in sample.tasks} == {(running, 0), (running, 1)}
+
+    async def test_only_hosts_that_were_asked_for_are_sampled(self, bench: Bench) -> None:
+        sample = await bench.engine.sample(["node-a"])
+
+        assert set(sample.hosts) <= {"node-a"}
+        assert (await bench.engine.sample([])).hosts == {}
+
+    async def test_a_task_found_again_by_another_server_is_sampled(self, bench: Bench) -> None:
+        ref = await bench.engine.start(bench.launch(IS_BUSY))
+        await bench.until_used(ref, cpu_millis=100)
+
+        await bench.restart()
+
+        await bench.until_used(ref, cpu_millis=100)
+
+    async def test_a_host_of_which_nothing_is_said_is_up(self, bench: Bench) -> None:
+        conditions = await bench.engine.observe_hosts()
+
+        assert [host for host, condition in conditions.items() if not condition.is_up] == []
 
     async def test_an_open_engine_is_healthy(self, bench: Bench) -> None:
         health = await bench.engine.health()

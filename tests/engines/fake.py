@@ -19,10 +19,14 @@ from muster.engines.engine import (
     LOG_CHUNK_BYTES_MAX,
     EngineRef,
     Health,
+    HostCondition,
+    HostUsage,
     Launch,
     Observation,
+    Sample,
     TaskObservation,
     TaskState,
+    TaskUsage,
 )
 
 TERMINATED: Final = 128 + 15
@@ -44,6 +48,8 @@ class Program:
     output: bytes = b""
     stop_exit_code: int | None = TERMINATED  # None: it ignores SIGTERM
     message: str = ""  # why it cannot be started
+    cpu_millis: int | None = None  # what each task uses of the CPUs, where that is known
+    memory_mib: int | None = None
 
 
 class Fault(Enum):
@@ -82,11 +88,14 @@ class FakeEngine:
     comes_up_at_once: bool = True  # otherwise tasks stay STARTING until `come_up`
     ends_at_once: bool = True  # otherwise stopped tasks run until `finish` or the grace time is up
     is_unavailable: bool = False
+    host_of_node: Mapping[str, str] = field(default_factory=dict)  # its own name where not told
     choose_fault: Callable[[str], Fault] = lambda _method: Fault.NONE  # asked by name of the method
+    host_usage: Mapping[str, HostUsage] = field(default_factory=dict)  # of what can be sampled
 
     name: str = "fake"
     started: dict[str, Launch] = field(default_factory=dict)  # all that ever came to start
     start_counts: Counter[str] = field(default_factory=Counter)  # how often each really did
+    _down: dict[str, str] = field(default_factory=dict)  # why, by host
     _attempts: dict[str, list[_Task]] = field(default_factory=dict)
     _on_change: Callable[[], None] | None = None
     _late: asyncio.Event | None = None
@@ -110,8 +119,25 @@ class FakeEngine:
         """Let what still runs of an attempt vanish without a result."""
         for task in self._attempts[attempt_id]:
             if not task.is_over:
-                task.seen = TaskObservation(index=task.placement.index, state=TaskState.GONE)
+                self._vanish(task)
         self._changed()
+
+    def take_down(self, host_name: str, message: str = "It does not answer.") -> None:
+        """Let a host die with all that runs on it; nothing comes up there until it is back."""
+        self._down[host_name] = message
+        for tasks in self._attempts.values():
+            for task in tasks:
+                if not task.is_over and self._host_of(task.placement) == host_name:
+                    self._vanish(task)
+        self._changed()
+
+    def bring_back(self, host_name: str) -> None:
+        """Let a host take work again. What ran there is gone."""
+        self._down.pop(host_name, None)
+        self._changed()
+
+    def down(self) -> set[str]:
+        return set(self._down)
 
     def write_log(self, attempt_id: str, task_index: int, data: bytes) -> None:
         task = self._attempts[attempt_id][task_index]
@@ -204,6 +230,30 @@ class FakeEngine:
             if ref not in self.running():
                 self._attempts.pop(ref, None)
 
+    async def observe_hosts(self) -> Mapping[str, HostCondition]:
+        async with self._may_fail("observe_hosts"):
+            return {
+                host: HostCondition(is_up=False, message=message)
+                for host, message in self._down.items()
+            }
+
+    async def sample(self, hosts: Collection[str]) -> Sample:
+        async with self._may_fail("sample"):
+            return Sample(
+                hosts={host: self.host_usage[host] for host in hosts if host in self.host_usage},
+                tasks=tuple(
+                    TaskUsage(
+                        ref=EngineRef(attempt_id),
+                        index=task.placement.index,
+                        cpu_millis=task.program.cpu_millis,
+                        memory_mib=task.program.memory_mib,
+                    )
+                    for attempt_id, tasks in self._attempts.items()
+                    for task in tasks
+                    if task.seen.state is TaskState.RUNNING
+                ),
+            )
+
     async def health(self) -> Health:
         return Health(is_reachable=not self.is_unavailable, version="1")
 
@@ -238,10 +288,20 @@ class FakeEngine:
             for placement in launch.tasks
         ]
         self._attempts[launch.attempt_id] = tasks
+        for task in tasks:
+            if self._host_of(task.placement) in self._down:
+                self._vanish(task)
         if self.comes_up_at_once:
             for task in tasks:
-                self._come_up(task)
+                if not task.is_over:
+                    self._come_up(task)
         self._changed()
+
+    def _host_of(self, placement: TaskPlacement) -> str:
+        return self.host_of_node.get(placement.node_name, placement.node_name)
+
+    def _vanish(self, task: _Task) -> None:
+        task.seen = TaskObservation(index=task.placement.index, state=TaskState.GONE)
 
     def _come_up(self, task: _Task) -> None:
         task.seen = replace(task.seen, state=TaskState.RUNNING, started_at_ms=self.now_ms)

@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from muster.domain.errors import EngineUnavailable
 from muster.domain.placement import CardKind, TaskPlacement
-from muster.engines.engine import Engine, EngineRef, Launch, TaskState
+from muster.engines.engine import Engine, EngineRef, HostCondition, Launch, TaskState
 from tests.engines.contract import PROGRAMS, Bench, EngineContract, states
 from tests.engines.fake import KILLED, Crash, FakeEngine, Fault
 
@@ -75,6 +75,44 @@ async def test_a_lost_attempt_is_gone() -> None:
     fake.lose(ATTEMPT)
 
     assert await state_of(fake) is TaskState.GONE
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_dies_takes_what_runs_there_with_it() -> None:
+    fake = FakeEngine(host_of_node={"a": "machine"})
+    await fake.start(launch())
+
+    fake.take_down("machine", "No answer.")
+
+    assert await state_of(fake) is TaskState.GONE
+    assert await fake.observe_hosts() == {
+        "machine": HostCondition(is_up=False, message="No answer.")
+    }
+    assert fake.running() == set()
+
+
+@pytest.mark.asyncio
+async def test_nothing_comes_up_on_a_host_that_is_down() -> None:
+    fake = FakeEngine()
+    fake.take_down("a")
+
+    await fake.start(launch())
+
+    assert await state_of(fake) is TaskState.GONE
+
+
+@pytest.mark.asyncio
+async def test_a_host_that_is_back_takes_work_and_brings_nothing_back() -> None:
+    fake = FakeEngine()
+    await fake.start(launch())
+    fake.take_down("a")
+
+    fake.bring_back("a")
+
+    assert await fake.observe_hosts() == {}
+    assert await state_of(fake) is TaskState.GONE
+    await fake.start(launch("0" * 31 + "2"))
+    assert fake.running() == {"0" * 31 + "2"}
 
 
 @pytest.mark.asyncio

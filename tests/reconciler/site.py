@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from muster.domain.catalogue import Catalogue
 from muster.domain.flavor import AiEngine, Flavor
+from muster.domain.permission import Role
 from muster.domain.placement import CardKind
-from muster.domain.pool import PUBLIC_PARTITION, Node, Scope, pool_over, public_pool
+from muster.domain.pool import PUBLIC_PARTITION, Host, Node, Pool, PoolLine, PoolPhase, Scope
 from muster.domain.resources import Resources
 from muster.domain.training import TrainingConfig
 from muster.domain.workload import Workload
@@ -21,14 +22,15 @@ from muster.operations.caller import Caller
 from muster.operations.training import SubmittedVersion, Training
 from muster.reconciler.act import Platform
 from muster.reconciler.loop import Reconciler
-from muster.store import identity, jobs, pools, workloads
+from muster.store import identity, jobs, workloads
 from muster.store.database import Connection, Database, Transaction
 from muster.store.recount import differences
 from tests.engines.fake import FakeEngine
+from tests.store.rows import set_up_pools
 
 PROJECT: Final = "1" * 32
 GPU_POOL: Final = f"gpus-{PROJECT}"
-CALLER: Final = Caller("a" * 32, "ann", PROJECT, "admin")
+CALLER: Final = Caller("a" * 32, "ann", PROJECT, Role.ADMINISTRATOR)
 LOST_TIMEOUT_MS: Final = 600_000
 PASSES_MAX: Final = 20
 
@@ -53,17 +55,41 @@ PYTHON: Final = AiEngine(
 CATALOGUE: Final = Catalogue.of([CPU_FLAVOR, GPU_FLAVOR, GPUS_FLAVOR], [PYTHON])
 
 NODES: Final = (
-    Node(name="shared", partition=PUBLIC_PARTITION, cpu_millis=4_000, memory_mib=16_384),
+    Node(
+        name="shared",
+        partition=PUBLIC_PARTITION,
+        host_name="shared",
+        cpu_millis=4_000,
+        memory_mib=16_384,
+    ),
     *(
         Node(
             name=name,
             partition=GPU_POOL,
+            line_name="default",
+            flavor_code="gpu.2",
+            host_name=f"host-of-{name}",
             cpu_millis=4_000,
             memory_mib=16_384,
             card_kind=CardKind.GPU,
             cards=(0, 1),
         )
         for name in ("gpu-a", "gpu-b")
+    ),
+)
+
+HOSTS: Final = (
+    Host(name="shared", cpu_millis=4_000, memory_mib=16_384),
+    # All that they have is dealt to the pool: as public nodes they offer nothing.
+    *(
+        Host(
+            name=node.host_name,
+            cpu_millis=0,
+            memory_mib=0,
+            card_kind=CardKind.GPU,
+            cards=node.cards,
+        )
+        for node in NODES[1:]
     ),
 )
 
@@ -173,7 +199,7 @@ def open_site(folder: Path, database: Database) -> Iterator[Site]:
     (code / "train.py").write_text("print('training')\n")
     try:
         objects = FolderStore(folder / "objects", folder / "snapshots")
-        engine = FakeEngine()
+        engine = FakeEngine(host_of_node={node.name: node.host_name for node in NODES})
         site = Site(
             folder=folder,
             engine=engine,
@@ -200,6 +226,7 @@ def make_reconciler(site: Site, new_attempt_id: Callable[[], str]) -> Reconciler
             new_attempt_id=new_attempt_id,
         ),
         lost_timeout_ms=LOST_TIMEOUT_MS,
+        flavors={flavor.code: flavor for flavor in CATALOGUE.flavors},
         retry_seconds=0.0,
     )
 
@@ -210,16 +237,17 @@ def set_up_site(tx: Transaction) -> None:
     identity.insert_account(tx, account)
     project = identity.Project(PROJECT, "default", account)
     identity.insert_project(tx, project, is_default=True, now_ms=0)
-    gpus = pool_over(
-        NODES[1:],
+    gpus = Pool(
+        id=GPU_POOL,
         project_id=PROJECT,
         display_name="gpus",
         partition=GPU_POOL,
+        phase=PoolPhase.CREATING,
         scopes=tuple(Scope),
-        flavor_code=GPU_FLAVOR.code,
-        now_ms=0,
+        lines=(PoolLine(name="default", flavor_code=GPUS_FLAVOR.code, node_count=2),),
+        declared="by the tests",
     )
-    pools.replace_inventory(tx, [public_pool(PROJECT, NODES[:1], now_ms=0), gpus], NODES)
+    set_up_pools(tx, gpus, NODES, HOSTS)
 
 
 def status_of(connection: Connection, version: SubmittedVersion) -> int:

@@ -10,7 +10,9 @@ from structlog.testing import capture_logs
 from muster.domain.errors import EngineUnavailable, StoreUnavailable
 from muster.domain.jobfolder import log_file, output_folder
 from muster.domain.phase import Event, Phase, Reason
+from muster.domain.training import RETRY_ANNOTATION, TimeLimit, TimeUnit
 from muster.operations.training import SubmittedVersion
+from muster.reconciler.plan import RETRY_TIMEOUT_MS
 from muster.store import workloads
 from muster.store.database import Database, Transaction
 from tests.engines.fake import TERMINATED, Crash, Fault
@@ -314,7 +316,9 @@ async def test_what_ended_while_the_engine_was_asked_is_left_to_the_next_pass(si
     await run_one(site)
     version = await site.submit("second")
 
-    def end_the_start_meanwhile(_method: str) -> Fault:
+    def end_the_start_meanwhile(method: str) -> Fault:
+        if method != "observe":
+            return Fault.NONE
         site.engine.release_answers()
         site.engine.choose_fault = lambda _method: Fault.NONE
         return Fault.ANSWER_LATE
@@ -558,3 +562,134 @@ async def test_one_workload_that_breaks_everything_does_not_hold_up_the_others(
     assert await phase_of(site, good) is Phase.RUNNING
     assert await phase_of(site, broken) is Phase.STARTING
     assert [line["event"] for line in logged if line["log_level"] == "error"]
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_fails_is_tried_again_before_whoever_came_later(site: Site) -> None:
+    first, attempt = await run_one(
+        site, "first", flavor=GPUS_FLAVOR, workers=2, annotations={RETRY_ANNOTATION: "1"}
+    )
+    later = await site.submit("later", flavor=GPUS_FLAVOR, workers=2)
+    await site.settle()
+
+    site.engine.finish(attempt, 0, 3)
+    await site.settle()
+
+    workload = await site.workload(first)
+    assert (workload.phase, workload.attempt_count, workload.retries_left) == (Phase.RUNNING, 2, 0)
+    assert workload.attempt_id != attempt
+    assert await phase_of(site, later) is Phase.QUEUED
+    assert set(site.engine.start_counts.values()) == {1}
+    assert await site.differences() == []
+
+    site.engine.finish(await site.attempt(first), 1, 4)
+    await site.settle()
+
+    assert await phase_of(site, first) is Phase.FAILED
+    assert await phase_of(site, later) is Phase.RUNNING
+
+
+@pytest.mark.asyncio
+async def test_what_each_try_has_written_is_stored(site: Site) -> None:
+    version, attempt = await run_one(
+        site, train_url="/results/digits/", annotations={RETRY_ANNOTATION: "1"}
+    )
+    write_output(site, attempt, "of-the-first.txt", "1")
+    site.engine.finish(attempt, 0, 3)
+    await site.settle()
+
+    second = await site.attempt(version)
+    write_output(site, second, "of-the-second.txt", "2")
+    site.engine.finish(second, 0, 0)
+    await site.settle()
+
+    stored = site.folder / "objects" / "results" / "digits"
+    assert sorted(path.name for path in stored.iterdir()) == [
+        "of-the-first.txt",
+        "of-the-second.txt",
+    ]
+
+
+def write_output(site: Site, attempt: str, name: str, text: str) -> None:
+    folder = output_folder(site.folder / "jobs" / attempt)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+
+
+@pytest.mark.asyncio
+async def test_a_job_whose_host_dies_is_tried_again_on_another(site: Site) -> None:
+    version, attempt = await run_one(site, flavor=GPUS_FLAVOR, annotations={RETRY_ANNOTATION: "1"})
+    [died_on] = [task.node_name for task in site.engine.started[attempt].tasks]
+
+    site.engine.take_down(f"host-of-{died_on}")
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert workload.phase is Phase.RUNNING
+    assert [place.node_name for place in workload.placements] == [
+        name for name in ("gpu-a", "gpu-b") if name != died_on
+    ]
+    assert await site.differences() == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_whose_host_dies_fails_after_a_time_if_it_may_not_be_tried_again(
+    site: Site,
+) -> None:
+    version, _ = await run_one(site)
+
+    site.engine.take_down("shared")
+    await site.settle()
+    assert await phase_of(site, version) is Phase.LOST
+    site.engine.advance(LOST_TIMEOUT_MS + 1)
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.FAILED
+
+
+@pytest.mark.asyncio
+async def test_one_that_was_to_be_tried_again_is_given_up_when_no_host_comes_back(
+    site: Site,
+) -> None:
+    version, _ = await run_one(site, annotations={RETRY_ANNOTATION: "1"})
+
+    site.engine.take_down("shared")
+    await site.settle()
+    assert await phase_of(site, version) is Phase.QUEUED
+    site.engine.advance(RETRY_TIMEOUT_MS + 1)
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert workload.phase is Phase.FAILED
+    assert "30 minutes" in workload.message
+    assert await site.differences() == []
+
+
+@pytest.mark.asyncio
+async def test_a_job_ends_at_its_time_limit(site: Site) -> None:
+    limit = TimeLimit(time_unit=TimeUnit.HOURS, duration=1)
+    version, _ = await run_one(site, auto_stop=limit, annotations={RETRY_ANNOTATION: "3"})
+
+    site.engine.advance(3_599_999)
+    await site.settle()
+    assert await phase_of(site, version) is Phase.RUNNING
+    site.engine.advance(1)
+    await site.settle()
+
+    workload = await site.workload(version)
+    assert (workload.phase, workload.reason) == (Phase.TERMINATED, Reason.AUTO_STOPPED)
+    assert workload.attempt_count == 1
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_was_tried_again_leaves_no_trace_when_it_is_deleted(site: Site) -> None:
+    version, attempt = await run_one(site, annotations={RETRY_ANNOTATION: "1"})
+    site.engine.finish(attempt, 0, 3)
+    await site.settle()
+    second = await site.attempt(version)
+
+    await site.delete(version)
+    await site.settle()
+
+    assert [await site.engine.find(a, site.folder) for a in (attempt, second)] == [None, None]
+    assert (await site.row_counts())["workload"] == 0

@@ -1,7 +1,7 @@
 """What every plan keeps to, and what each rule decides."""
 
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from hypothesis import given, settings
@@ -9,11 +9,22 @@ from hypothesis import strategies as st
 
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.placement import CardKind, TaskPlacement
-from muster.domain.pool import Node
+from muster.domain.pool import Node, NodePhase
 from muster.domain.resources import Resources
-from muster.domain.workload import Workload
+from muster.domain.workload import Workload, turn
 from muster.engines.engine import Observation, TaskObservation
-from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, World, plan
+from muster.reconciler.plan import (
+    RETRY_TIMEOUT_MS,
+    Action,
+    Admit,
+    Clear,
+    Launch,
+    Outcome,
+    Record,
+    Stop,
+    World,
+    plan,
+)
 from tests.reconciler.worlds import (
     LONG_AGO_MS,
     NOW_MS,
@@ -25,12 +36,12 @@ from tests.reconciler.worlds import (
     rooms_left,
     running,
     starting,
-    turn,
     whole_worlds,
+    with_workloads,
     worlds,
 )
 
-ROUNDS_MAX: Final = 8
+ROUNDS_MAX: Final = 12
 
 # ---------------------------------------------------------------- every plan
 
@@ -52,6 +63,7 @@ def test_a_plan_never_hands_out_more_than_is_free(world: World) -> None:
     for partition, nodes in world.nodes.items():
         for room in rooms_left(nodes, world.active):
             here = [(w, p) for w, p in given_out if p.node_name == room.name]
+            assert not here or room.name in {node.name for node in nodes if node.takes_work}
             assert all(workload.partition == partition for workload, _ in here)
             if here:
                 total = sum((workload.task for workload, _ in here), Resources())
@@ -67,9 +79,13 @@ def test_no_job_overtakes_one_ahead_of_it_in_its_partition(
     made: tuple[World, list[Workload]],
 ) -> None:
     world, workloads = made
-    waiting = [w for w in workloads if w.phase in (Phase.CREATING, Phase.QUEUED)]
+    planned = plan(world)
+    ended = {action.workload.id for action in planned if isinstance(action, Record)}
+    waiting = [
+        w for w in workloads if w.phase in (Phase.CREATING, Phase.QUEUED) and w.id not in ended
+    ]
 
-    admitted = {w.id for w, _ in placed(plan(world))}
+    admitted = {w.id for w, _ in placed(planned)}
 
     for workload in waiting:
         if workload.id in admitted:
@@ -127,8 +143,12 @@ def test_an_action_is_for_a_workload_as_it_was_read(world: World) -> None:
     assert all(action.workload in read for action in plan(world))
 
 
-@given(worlds, st.integers(0, 10_000_000))
-def test_time_alone_never_starts_or_ends_what_runs(world: World, later_ms: int) -> None:
+@given(whole_worlds(), st.integers(0, 10_000_000))
+def test_time_alone_never_starts_or_ends_what_runs_without_a_limit(
+    made: tuple[World, list[Workload]], later_ms: int
+) -> None:
+    world, workloads = made
+    world = with_workloads(world, [replace(w, time_limit_ms=None) for w in workloads])
     later = replace(world, now_ms=world.now_ms + later_ms)
 
     def ends(actions: list[Action]) -> set[int]:
@@ -136,8 +156,25 @@ def test_time_alone_never_starts_or_ends_what_runs(world: World, later_ms: int) 
 
     new = ends(plan(later)) - ends(plan(world))
 
-    by_id = {w.id: w.phase for w in world.active}
-    assert {by_id[workload_id] for workload_id in new} <= {Phase.TERMINATING, Phase.LOST}
+    by_id = {w.id: w for w in workloads}
+    assert {by_id[workload_id].phase for workload_id in new} <= {
+        Phase.TERMINATING,
+        Phase.LOST,
+        Phase.QUEUED,  # one that has waited too long to be tried again
+    }
+    assert all(by_id[i].attempt_count for i in new if by_id[i].phase is Phase.QUEUED)
+
+
+@given(worlds)
+def test_nothing_is_tried_again_more_often_than_it_may_be(world: World) -> None:
+    retried = [
+        action.workload
+        for action in plan(world)
+        if isinstance(action, Record) and action.outcomes[-1].event is Event.RETRIED
+    ]
+
+    assert all(workload.retries_left for workload in retried)
+    assert all(workload.phase is not Phase.TERMINATING for workload in retried)
 
 
 # ---------------------------------------------------------------- one workload
@@ -410,6 +447,107 @@ def test_a_lost_workload_is_not_given_up_while_it_holds_nodes() -> None:
     assert plan_for(workload, is_observed=False) == []
 
 
+# ---------------------------------------------------------------- retries
+
+
+def may_retry(workload: Workload, retries: int = 1) -> Workload:
+    return replace(workload, retries_left=retries, attempt_count=1, message="It was lost.")
+
+
+def test_what_failed_is_tried_again_while_it_may_be() -> None:
+    outcome = only_outcome(plan_for(may_retry(RUNNING), ended(3)))
+
+    assert (outcome.event, outcome.reason, outcome.at_ms) == (Event.RETRIED, Reason.TASK_EXIT, 200)
+    assert outcome.message == "Task 0 ended with exit code 3."
+    assert only_outcome(plan_for(RUNNING, ended(3))).event is Event.TASK_FAILED
+
+
+def test_what_succeeded_is_not_tried_again() -> None:
+    assert only_outcome(plan_for(may_retry(RUNNING), ended(0))).event is Event.SUCCEEDED
+
+
+def test_what_a_user_stopped_is_not_tried_again() -> None:
+    stopping = may_retry(TERMINATING)
+
+    assert only_outcome(plan_for(stopping, ended(143, was_stopped=True))).event is Event.STOPPED
+    assert only_outcome(plan_for(stopping, ended(3))).event is Event.TASK_FAILED
+
+
+def test_a_lost_one_is_tried_again_once_its_nodes_are_cleared() -> None:
+    lost = may_retry(holding(Phase.LOST))
+
+    assert plan_for(lost, gone()) == [Clear(lost)]
+    outcome = only_outcome(plan_for(replace(lost, is_holding=False), is_observed=False))
+    assert (outcome.event, outcome.message) == (Event.RETRIED, "It was lost.")
+
+
+def test_a_lost_one_that_was_deleted_is_not_tried_again() -> None:
+    lost = replace(may_retry(make_workload(Phase.LOST)), is_deleted=True)
+
+    assert plan_for(lost, is_observed=False) == []
+
+
+def test_one_that_waits_too_long_to_be_tried_again_is_given_up() -> None:
+    def given_up_after(waited_ms: int, *nodes: Node) -> list[Action]:
+        workload = replace(
+            waiting(1, 1),
+            attempt_count=1,
+            phase_since_ms=NOW_MS - waited_ms,
+            reason=Reason.TASK_EXIT,
+            message="Task 0 ended with exit code 3.",
+        )
+        return plan(World(now_ms=NOW_MS, queues={"p": [workload]}, nodes={"p": nodes}))
+
+    outcome = only_outcome(given_up_after(RETRY_TIMEOUT_MS + 1))
+
+    assert (outcome.event, outcome.reason) == (Event.GIVEN_UP, Reason.TASK_EXIT)
+    assert outcome.message == (
+        "Task 0 ended with exit code 3. For 30 minutes there were no nodes to try it again on."
+    )
+    assert given_up_after(RETRY_TIMEOUT_MS) == []
+    # A server that was down for so long tries first.
+    [admission] = given_up_after(RETRY_TIMEOUT_MS + 1, NODE)
+    assert isinstance(admission, Admit)
+
+
+# ---------------------------------------------------------------- time limits
+
+
+def limited(workload: Workload, *, over_by_ms: int) -> Workload:
+    return replace(workload, started_at_ms=NOW_MS - 7_200_000 - over_by_ms, time_limit_ms=7_200_000)
+
+
+def test_what_has_run_for_its_limit_is_stopped() -> None:
+    outcome = only_outcome(plan_for(limited(RUNNING, over_by_ms=0), running()))
+
+    assert outcome == Outcome(
+        Event.STOP_ASKED,
+        reason=Reason.AUTO_STOPPED,
+        message="Its time limit of 2 hours is over.",
+    )
+    assert plan_for(limited(RUNNING, over_by_ms=-1), running()) == []
+
+
+def test_what_ended_by_itself_at_its_limit_has_ended_by_itself() -> None:
+    workload = limited(RUNNING, over_by_ms=5)
+
+    assert only_outcome(plan_for(workload, ended(0))).event is Event.SUCCEEDED
+
+
+def test_one_that_waits_to_be_tried_again_is_stopped_at_its_limit() -> None:
+    workload = limited(replace(waiting(1, 1), attempt_count=1), over_by_ms=1)
+
+    actions = plan(World(now_ms=NOW_MS, queues={"p": [workload]}, nodes={"p": [NODE]}))
+
+    assert only_outcome(actions).event is Event.STOP_ASKED
+
+
+def test_one_without_a_start_has_time() -> None:
+    workload = replace(STARTING, time_limit_ms=1)
+
+    assert plan_for(workload, starting()) == []
+
+
 # ---------------------------------------------------------------- the queue
 
 NODE: Final = Node(
@@ -511,6 +649,26 @@ def test_what_runs_on_a_node_that_left_the_inventory_takes_nothing_from_the_othe
     )
 
     assert admissions(holder, waiting(2, 4)) == {2: True}
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        {"is_locked": True},
+        {"is_spare": True},
+        {"phase": NodePhase.ABNORMAL},
+        {"phase": NodePhase.DELETING},
+    ],
+)
+def test_a_node_that_takes_no_work_gets_nothing_new(closed: dict[str, Any]) -> None:
+    new = waiting(1, 1)
+
+    def placed_on(*nodes: Node) -> list[str]:
+        actions = plan(World(now_ms=NOW_MS, queues={"p": [new]}, nodes={"p": nodes}))
+        return [placement.node_name for _, placement in placed(actions)]
+
+    assert placed_on(replace(NODE, **closed)) == []
+    assert placed_on(replace(NODE, **closed), replace(NODE, name="open")) == ["open"]
 
 
 def test_a_partition_without_nodes_admits_nobody() -> None:

@@ -10,7 +10,7 @@ from muster.domain.phase import FINISHED, Event, Phase, next_phase
 from muster.domain.placement import CardKind, NodeRoom, place
 from muster.domain.pool import Node
 from muster.domain.resources import Resources
-from muster.domain.workload import Workload, WorkloadType
+from muster.domain.workload import Workload, WorkloadType, turn
 from muster.engines.engine import Observation, TaskObservation, TaskState
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Record, Stop, World
 
@@ -81,10 +81,6 @@ def gone(index: int = 0) -> TaskObservation:
     return TaskObservation(index=index, state=TaskState.GONE)
 
 
-def turn(workload: Workload) -> tuple[int, int]:
-    return (-workload.priority, workload.id)
-
-
 def rooms_left(nodes: Iterable[Node], workloads: Iterable[Workload]) -> list[NodeRoom]:
     """What the holders among the workloads leave of the nodes."""
     held = [(w.task, p) for w in workloads if w.is_holding for p in w.placements]
@@ -111,6 +107,7 @@ def nodes_of(draw: st.DrawFn, partition: str) -> tuple[Node, ...]:
             memory_mib=draw(st.integers(1, 8)),
             card_kind=CardKind.GPU if cards else None,
             cards=tuple(range(cards)),
+            is_locked=draw(st.integers(0, 5)) == 5,
         )
 
     return tuple(node(index) for index in range(draw(st.sampled_from([2, 3, 1, 0]))))
@@ -135,6 +132,20 @@ def observations(draw: st.DrawFn, task_count: int) -> Observation:
 
     is_known = draw(st.integers(0, 9)) > 0
     return Observation(tasks=tuple(task(index) for index in range(task_count if is_known else 0)))
+
+
+@st.composite
+def histories(draw: st.DrawFn, workload: Workload) -> Workload:
+    """With what it may have behind it: a start, and attempts that failed; and what it has left."""
+    had_started = workload.phase not in (Phase.QUEUED, Phase.STARTING)
+    was_retried = draw(st.integers(0, 2)) == 2
+    return replace(
+        workload,
+        retries_left=draw(st.sampled_from([0, 0, 1, 3])),
+        attempt_count=workload.attempt_count + was_retried,
+        started_at_ms=LONG_AGO_MS if had_started or was_retried else None,
+        time_limit_ms=draw(st.sampled_from([None, None, 60_000, 10_000_000])),
+    )
 
 
 HOLDING: Final = (Phase.STARTING, Phase.RUNNING, Phase.TERMINATING, Phase.LOST, Phase.STOP_FAILED)
@@ -176,7 +187,10 @@ def whole_worlds(draw: st.DrawFn) -> tuple[World, list[Workload]]:
                 if may_lack_reference and draw(st.booleans())
                 else f"a{workload_id}",
                 placements=placements,
+                attempt_count=1,
             )
+        if workload.is_holding or workload.phase is Phase.QUEUED:
+            workload = draw(histories(workload))
         workloads.append(workload)
     seen = {
         w.id: draw(observations(w.task_count)) for w in workloads if w.is_holding and w.engine_ref
@@ -228,7 +242,8 @@ def carried_out(
                     workload = replace(
                         _after(workload, Event.PLACED),
                         is_holding=True,
-                        attempt_id=f"a{workload.id}",
+                        attempt_id=f"a{workload.id}-{workload.attempt_count + 1}",
+                        attempt_count=workload.attempt_count + 1,
                         placements=placements,
                     )
             case Launch():
@@ -243,6 +258,15 @@ def carried_out(
             case Record(outcomes=outcomes):
                 for outcome in outcomes:
                     workload = _after(workload, outcome.event)
+                    if outcome.event is Event.RETRIED:
+                        workload = replace(
+                            workload,
+                            is_holding=False,
+                            attempt_id=None,
+                            engine_ref=None,
+                            placements=(),
+                            retries_left=workload.retries_left - 1,
+                        )
                 if workload.phase in FINISHED and workload.phase is not Phase.STOP_FAILED:
                     workload = replace(workload, is_holding=False)
             case Clear():

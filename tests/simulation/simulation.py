@@ -22,15 +22,17 @@ from structlog.testing import capture_logs
 
 from muster.domain.errors import JobUnknown, MusterError, StoreUnavailable
 from muster.domain.phase import FINISHED, view_of
+from muster.domain.training import RETRIES_MAX, RETRY_ANNOTATION, TimeLimit, TimeUnit
 from muster.operations import training
 from muster.reconciler.act import PASSING
-from muster.store import jobs, workloads
+from muster.store import jobs, pools, workloads
 from muster.store.database import Connection, Database, Transaction
 from muster.store.recount import differences
 from tests.engines.fake import Crash, Fault
 from tests.reconciler.site import (
     CALLER,
     CATALOGUE,
+    HOSTS,
     LOST_TIMEOUT_MS,
     NODES,
     PROJECT,
@@ -216,6 +218,7 @@ class Simulation:
             "delete a version": (self.delete_version, 2),
             "delete a job": (self.delete_job, 1),
             "describe": (self.describe, 1),
+            "lock or unlock a node": (self.lock_or_unlock, 2),
         }
         [name] = self.random.choices([*uses], [weight for _, weight in uses.values()])
         try:
@@ -307,11 +310,28 @@ class Simulation:
             self.site.training, CALLER, job_id=self.some_job(), description="described"
         )
 
+    async def lock_or_unlock(self) -> None:
+        def change(tx: Transaction) -> None:
+            node = self.random.choice(pools.list_nodes(tx.connection))
+            # Unlocked more often, so that work goes on.
+            is_locked = not node.is_locked and self.random.random() < 0.5
+            pools.lock_node(tx, node, is_locked=is_locked)
+
+        await self.site.database.write(change)
+
     def some_config(self) -> Any:
         flavor = self.random.choice(CATALOGUE.flavors)
         workers = self.random.randrange(1, flavor.task_count_max + 1)
         train_url = self.random.choice([None, "/results/somewhere/"])
-        return config_of(flavor, workers, train_url=train_url)
+        retries = self.random.choice([0, 0, 1, 2, 3])
+        minutes = self.random.choice([None, None, 1, 15])
+        return config_of(
+            flavor,
+            workers,
+            train_url=train_url,
+            annotations={RETRY_ANNOTATION: str(retries)},
+            auto_stop=minutes and TimeLimit(time_unit=TimeUnit.MINUTES, duration=minutes),
+        )
 
     def some_job(self) -> int:
         if not self.expected.versions:
@@ -331,10 +351,19 @@ class Simulation:
         running = sorted(engine.running())
         is_stopping = bool(self.site.reconciler.platform.stopping)
         comes_back = engine.is_unavailable and self.random.random() < 0.4
-        [happening] = self.random.choices(
-            ["finish", "come up", "lose", "time", "much time", "clock", "engine", "answers"],
-            [20, 8, 3, 6, 1, 15 if is_stopping else 0.3, 30 if comes_back else 1, 4],
-        )
+        happenings = {
+            "finish": 20,
+            "come up": 8,
+            "lose": 3,
+            "time": 6,
+            "much time": 1,
+            "clock": 15 if is_stopping else 0.3,
+            "engine": 30 if comes_back else 1,
+            "answers": 4,
+            "host dies": 0.7,
+            "host comes back": 10 if engine.down() else 0,
+        }
+        [happening] = self.random.choices([*happenings], [*happenings.values()])
         match happening:
             case "finish" if running:
                 attempt = self.random.choice(running)
@@ -356,6 +385,12 @@ class Simulation:
                 engine.is_unavailable = not engine.is_unavailable
             case "answers":
                 engine.release_answers()
+            case "host dies":
+                engine.take_down(self.random.choice(HOSTS).name)
+                self.seen["host dies"] += 1
+            case "host comes back":
+                engine.bring_back(self.random.choice(sorted(engine.down())))
+                self.seen["host comes back"] += 1
             case _:
                 pass  # to nothing that runs
 
@@ -374,6 +409,13 @@ class Simulation:
         assert self.site.engine.running() <= holding, "processes run on nodes that are free"
         for room in rooms_left(NODES, active):
             assert min(room.cpu_millis, room.memory_mib) >= 0, "a node holds more than it has"
+        again = connection.execute(
+            "SELECT id FROM workload"
+            " WHERE attempt_count > 1 + (SELECT count(*) FROM past_attempt WHERE workload_id = id)"
+            " OR attempt_count + retries_left > 1 + :most",
+            {"most": RETRIES_MAX},
+        ).fetchall()
+        assert again == [], "a workload was tried more often than it may be"
         for job_id in self.expected.versions:
             if job_id in self.expected.deleted_jobs:
                 with pytest.raises(JobUnknown):
@@ -400,6 +442,9 @@ class Simulation:
     async def come_to_rest(self) -> None:
         """Without faults, every job ends, and what was deleted leaves no trace."""
         engine = self.site.engine
+        for host_name in engine.down():
+            engine.bring_back(host_name)
+        await self.site.database.write(unlock_all)
         for _ in range(ROUNDS_MAX):
             async with asyncio.TaskGroup() as tasks:
                 planned = await self.site.reconciler.pass_once(tasks)
@@ -431,8 +476,16 @@ def is_at_rest(connection: Connection) -> bool:
     return not live and not left
 
 
+def unlock_all(tx: Transaction) -> None:
+    for node in pools.list_nodes(tx.connection):
+        pools.lock_node(tx, node, is_locked=False)
+
+
 def attempts_kept(connection: Connection) -> set[str]:
-    rows = connection.execute("SELECT attempt_id FROM workload WHERE attempt_id IS NOT NULL")
+    rows = connection.execute(
+        "SELECT attempt_id FROM workload WHERE attempt_id IS NOT NULL"
+        " UNION SELECT attempt_id FROM past_attempt"
+    )
     return {attempt_id for [attempt_id] in rows}
 
 
@@ -477,6 +530,10 @@ def simulate(seed: int) -> Counter[str]:
         {
             **Counter(str(line["phase"]) for line in moved),
             "overtaken actions": len(overtaken),
+            "retried": sum(line["phase"] == "Queued" for line in moved),
+            "stopped at the limit": sum(
+                line["reason"] == "AutoStopped" and line["phase"] == "Terminated" for line in moved
+            ),
             "given up": sum(
                 line["reason"] == "Lost" and line["phase"] == "Failed" for line in moved
             ),

@@ -16,7 +16,7 @@ from tests.simulation.simulation import simulate
 SEEDS: Final = int(os.environ.get("MUSTER_SIMULATION_SEEDS", "50"))
 
 # Together these see everything that is listed below; without it, the rest would prove little.
-SEEDS_COUNTED: Final = 40
+SEEDS_COUNTED: Final = 45
 SEEN_AT_LEAST: Final = {
     "crashes": 20,
     "CRASH in write": 10,
@@ -42,6 +42,11 @@ SEEN_AT_LEAST: Final = {
     "StopFailed": 2,
     "Lost": 15,
     "given up": 10,
+    "host dies": 30,
+    "host comes back": 20,
+    "lock or unlock a node": 50,
+    "retried": 30,
+    "stopped at the limit": 10,
 }
 
 tell: Final = cache(simulate)

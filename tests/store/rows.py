@@ -1,14 +1,25 @@
 """Rows to begin with: two projects, three pools, and jobs in any phase."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from muster.domain.command import Run
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.placement import CardKind, TaskPlacement, place
-from muster.domain.pool import PUBLIC_PARTITION, Node, Pool, Scope, pool_over, public_pool
+from muster.domain.pool import (
+    PUBLIC_PARTITION,
+    Host,
+    Node,
+    Pool,
+    PoolEvent,
+    PoolLine,
+    PoolPhase,
+    Scope,
+)
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType
+from muster.reconciler.pools import settle_pools
 from muster.store import identity, jobs, pools, workloads
 from muster.store.counting import HELD, SQL, STATES
 from muster.store.database import Connection, Database, Transaction
@@ -25,17 +36,41 @@ ONE_CPU: Final = Resources(cpu_millis=1000, memory_mib=1024)
 TWO_GPUS: Final = Resources(cpu_millis=2000, memory_mib=2048, gpu_count=2)
 
 NODES: Final = (
-    Node(name="shared", partition=PUBLIC_PARTITION, cpu_millis=64_000, memory_mib=65_536),
+    Node(
+        name="shared",
+        partition=PUBLIC_PARTITION,
+        host_name="shared",
+        cpu_millis=64_000,
+        memory_mib=65_536,
+    ),
     *(
         Node(
             name=name,
             partition=GPU_POOL,
+            line_name="default",
+            flavor_code="gpu.4",
+            host_name=f"host-of-{name}",
             cpu_millis=16_000,
             memory_mib=65_536,
             card_kind=CardKind.GPU,
             cards=(0, 1, 2, 3),
         )
         for name in ("gpu-a", "gpu-b")
+    ),
+)
+
+HOSTS: Final = (
+    Host(name="shared", cpu_millis=64_000, memory_mib=65_536),
+    # All that they have is dealt to the pool: as public nodes they offer nothing.
+    *(
+        Host(
+            name=node.host_name,
+            cpu_millis=0,
+            memory_mib=0,
+            card_kind=CardKind.GPU,
+            cards=node.cards,
+        )
+        for node in NODES[1:]
     ),
 )
 
@@ -63,22 +98,33 @@ def set_up_store(tx: Transaction) -> None:
             is_default=project_id == PROJECT,
             now_ms=0,
         )
-    pools.replace_inventory(tx, [*public_pools(), gpu_pool()], NODES)
+    set_up_pools(tx, gpu_pool(), NODES, HOSTS)
 
 
-def public_pools() -> list[Pool]:
-    return [public_pool(project_id, NODES[:1], now_ms=0) for project_id in (PROJECT, OTHER_PROJECT)]
+def set_up_pools(
+    tx: Transaction, pool: Pool, nodes: Sequence[Node], hosts: Sequence[Host], *, now_ms: int = 0
+) -> None:
+    """A public pool for every project, and one that has its nodes already."""
+    for project in identity.list_projects(tx.connection):
+        pools.ensure_public_pool(tx, project.id, now_ms=now_ms)
+    pools.put_hosts(tx, hosts)
+    pools.insert_pool(tx, pool)
+    for node in nodes:
+        pools.add_nodes(tx, (node,), now_ms=now_ms, actor="muster")
+    pools.move_pool(tx, pool, PoolEvent.COMPLETED, now_ms=now_ms, actor="muster")
+    settle_pools(tx, {}, now_ms=now_ms)  # the hosts become public nodes
 
 
 def gpu_pool() -> Pool:
-    return pool_over(
-        NODES[1:],
+    return Pool(
+        id=GPU_POOL,
         project_id=PROJECT,
         display_name="gpus",
         partition=GPU_POOL,
+        phase=PoolPhase.CREATING,
         scopes=(Scope.TRAIN,),
-        flavor_code="gpu.4",
-        now_ms=0,
+        lines=(PoolLine(name="default", flavor_code="gpu.4", node_count=len(NODES) - 1),),
+        declared="by the tests",
     )
 
 
@@ -112,6 +158,7 @@ def add_version(
     task: Resources = ONE_CPU,
     task_count: int = 1,
     priority: int = 1,
+    retries: int = 0,
     now_ms: int = 1_000,
 ) -> Workload:
     """The next version of a job; `pool_id` "" is the public pool. Returns its workload."""
@@ -130,6 +177,7 @@ def add_version(
         task_count=task_count,
         priority=priority,
         run=Run(job_name=job.name),
+        retries=retries,
         now_ms=now_ms,
     )
     jobs.insert_version(
@@ -187,6 +235,9 @@ def move(
     workload = workloads.move_workload(
         tx, workload, event, now_ms=now_ms, actor="ann", reason=reason, at_ms=at_ms
     )
+    if event is Event.RETRIED:
+        workload = workloads.release_nodes(tx, workload)
+        return workloads.end_attempt(tx, workload, ended_at_ms=at_ms or now_ms)
     ends_holding = (Event.SUCCEEDED, Event.TASK_FAILED, Event.REFUSED, Event.STOPPED)
     return workloads.release_nodes(tx, workload) if event in ends_holding else workload
 
@@ -194,14 +245,17 @@ def move(
 def hold(tx: Transaction, workload: Workload) -> Workload:
     placements = find_room(tx, workload)
     assert placements is not None
-    return workloads.hold_nodes(tx, workload, placements, f"{workload.id:032x}")
+    attempt_id = f"{workload.attempt_count:016x}{workload.id:016x}"
+    return workloads.hold_nodes(tx, workload, placements, attempt_id)
 
 
 def find_room(tx: Transaction, workload: Workload) -> tuple[TaskPlacement, ...] | None:
     """Cards of its partition that nobody holds. CPUs and memory do not run out here."""
-    held = set(tx.execute("SELECT node_name, card FROM card_hold").fetchall())
+    held = set(workloads.list_held_cards(tx.connection))
     nodes = pools.list_partition_nodes(tx.connection, workload.partition)
-    free = [replace(n, cards=tuple(c for c in n.cards if (n.name, c) not in held)) for n in nodes]
+    free = [
+        replace(n, cards=tuple(c for c in n.cards if (n.host_name, c) not in held)) for n in nodes
+    ]
     return place(
         replace(workload.task, cpu_millis=0, memory_mib=0),
         workload.task_count,

@@ -1,12 +1,17 @@
 """Pools, nodes, buckets, and ids that stay what they were."""
 
+import re
 from dataclasses import replace
+from typing import Final
 
 import pytest
 
+from muster.domain.errors import PoolChanged
+from muster.domain.flavor import Flavor
 from muster.domain.phase import Phase
-from muster.domain.pool import PoolPhase
+from muster.domain.pool import Pool, PoolPhase
 from muster.domain.resources import Resources
+from muster.reconciler.pools import settle_pools
 from muster.store import pools, workloads
 from muster.store.database import Database
 from tests.store.rows import (
@@ -20,30 +25,62 @@ from tests.store.rows import (
     counts_of,
     find_differences,
     gpu_pool,
-    public_pools,
 )
+
+FLAVORS: Final = {
+    "gpu.4": Flavor(
+        spec_id=1,
+        code="gpu.4",
+        task=Resources(cpu_millis=16_000, memory_mib=65_536, gpu_count=4),
+    )
+}
+
+
+async def the_pool(database: Database, pool_id: str = GPU_POOL) -> Pool:
+    pool = await database.read(pools.find_pool, PROJECT, pool_id)
+    assert pool is not None
+    return pool
+
+
+async def settle(database: Database, now_ms: int = 1_000) -> None:
+    await database.write(settle_pools, FLAVORS, now_ms=now_ms)
 
 
 @pytest.mark.asyncio
 async def test_pools_and_nodes_are_read_as_they_were_stored(database: Database) -> None:
-    assert await database.read(pools.list_pools, PROJECT) == [gpu_pool(), public_pools()[0]]
-    assert await database.read(pools.list_pools, OTHER_PROJECT) == [public_pools()[1]]
-    assert set(await database.read(pools.list_nodes)) == set(NODES)
+    pool = await the_pool(database)
+
+    assert (pool.phase, pool.lines, pool.scopes) == (
+        PoolPhase.RUNNING,
+        gpu_pool().lines,
+        gpu_pool().scopes,
+    )
+    assert pool.node_count == 2
+    assert pool.capacity == NODES[1].room.resources * 2
     assert await database.read(pools.list_partition_nodes, GPU_POOL) == list(NODES[1:])
+    assert [p.display_name for p in await database.read(pools.list_pools, OTHER_PROJECT)] == [
+        "public"
+    ]
 
 
 @pytest.mark.asyncio
 async def test_a_pool_is_not_found_from_another_project(database: Database) -> None:
-    assert await database.read(pools.find_pool, PROJECT, GPU_POOL) == gpu_pool()
     assert await database.read(pools.find_pool, OTHER_PROJECT, GPU_POOL) is None
 
 
 @pytest.mark.asyncio
-async def test_a_pool_that_is_declared_no_more_is_gone(database: Database) -> None:
-    await database.write(pools.replace_inventory, public_pools(), NODES[:1])
+async def test_a_pool_that_is_declared_no_more_is_gone_and_its_cards_are_public(
+    database: Database,
+) -> None:
+    await database.write(pools.apply_declared, [], now_ms=1_000)
+    await settle(database)
 
     assert await database.read(pools.find_pool, PROJECT, GPU_POOL) is None
-    assert await database.read(pools.list_nodes) == [NODES[0]]
+    nodes = await database.read(pools.list_nodes)
+    assert {node.name: node.cards for node in nodes if node.cards} == {
+        "host-of-gpu-a": (0, 1, 2, 3),
+        "host-of-gpu-b": (0, 1, 2, 3),
+    }
 
 
 @pytest.mark.asyncio
@@ -52,27 +89,77 @@ async def test_a_pool_with_a_history_stays_without_nodes_until_it_is_declared_ag
 ) -> None:
     await database.write(add_workload, phase=Phase.COMPLETED, pool_id=GPU_POOL, task=TWO_GPUS)
 
-    await database.write(pools.replace_inventory, public_pools(), NODES[:1])
+    await database.write(pools.apply_declared, [], now_ms=1_000)
+    await settle(database)
 
-    withdrawn = await database.read(pools.find_pool, PROJECT, GPU_POOL)
-    assert withdrawn == replace(
-        gpu_pool(), phase=PoolPhase.ABNORMAL, node_count=0, capacity=Resources()
-    )
+    withdrawn = await the_pool(database)
+    assert (withdrawn.phase, withdrawn.node_count) == (PoolPhase.ABNORMAL, 0)
+    assert withdrawn.capacity == Resources()
     assert await counts_of(database, GPU_POOL) == {"Completed": 1}
 
-    await database.write(pools.replace_inventory, [*public_pools(), gpu_pool()], NODES)
+    await database.write(pools.apply_declared, [gpu_pool()], now_ms=2_000)
+    await settle(database, 2_000)
 
-    assert await database.read(pools.find_pool, PROJECT, GPU_POOL) == gpu_pool()
+    back = await the_pool(database)
+    assert (back.phase, back.node_count) == (PoolPhase.RUNNING, 2)
     assert await database.scan(find_differences) == []
 
 
 @pytest.mark.asyncio
-async def test_a_new_start_keeps_the_time_at_which_a_pool_was_made(database: Database) -> None:
-    later = replace(gpu_pool(), created_at_ms=9_000)
+async def test_what_a_user_changed_stays_until_the_inventory_says_something_new(
+    database: Database,
+) -> None:
+    pool = await the_pool(database)
+    smaller = replace(pool, lines=(replace(pool.lines[0], node_count=1),))
+    await database.write(pools.change_pool, smaller)
 
-    await database.write(pools.replace_inventory, [*public_pools(), later], NODES)
+    await database.write(pools.apply_declared, [gpu_pool()], now_ms=1_000)
+    assert (await the_pool(database)).lines == smaller.lines
 
-    assert await database.read(pools.find_pool, PROJECT, GPU_POOL) == gpu_pool()
+    await database.write(
+        pools.apply_declared, [replace(gpu_pool(), declared="otherwise")], now_ms=2_000
+    )
+    assert (await the_pool(database)).lines == gpu_pool().lines
+
+
+@pytest.mark.asyncio
+async def test_of_two_changes_from_the_same_reading_one_wins(database: Database) -> None:
+    pool = await the_pool(database)
+    await database.write(pools.change_pool, replace(pool, labels={"who": "first"}))
+
+    with pytest.raises(PoolChanged):
+        await database.write(pools.change_pool, replace(pool, labels={"who": "second"}))
+
+    assert (await the_pool(database)).labels == {"who": "first"}
+
+
+@pytest.mark.asyncio
+async def test_every_move_of_a_pool_and_its_nodes_is_numbered_without_a_gap(
+    database: Database,
+) -> None:
+    pool = await the_pool(database)
+    await database.write(
+        pools.change_pool, replace(pool, lines=(replace(pool.lines[0], node_count=1),))
+    )
+    await settle(database)
+
+    total, _, events = await database.read(pools.list_events, GPU_POOL, is_ascending=True)
+
+    assert [event.number for event in events] == list(range(1, total + 1))
+    assert [event.message for event in events if event.reason == pools.PHASE_CHANGED] == [
+        "Pool status changed, from Creating to Running."
+    ]
+    assert events[-1].node_name in {"gpu-a", "gpu-b"}
+    assert events[-1].message.endswith("count from 2/0/0/0 to 1/0/0/0, timestamp: 1.")
+
+
+@pytest.mark.asyncio
+async def test_a_name_that_a_deleted_pool_had_gets_an_id_of_its_own(database: Database) -> None:
+    await database.write(pools.end_pool, await the_pool(database), now_ms=1_000)
+
+    pool_id = await database.read(pools.free_pool_id, "gpus", PROJECT)
+
+    assert re.fullmatch(rf"gpus-[0-9a-f]{{4}}-{PROJECT}", pool_id)
 
 
 @pytest.mark.asyncio

@@ -63,6 +63,7 @@ class User:
             task=TWO_GPUS if pool_id else ONE_CPU,
             task_count=self.random.randrange(1, 3),
             priority=self.random.randrange(1, 4),
+            retries=self.random.randrange(0, 3),
             now_ms=self.now_ms,
         )
         self.workload_ids.append(workload.id)
@@ -79,6 +80,8 @@ class User:
         if event is Event.PLACED and find_room(tx, workload) is None:
             return
         if event is Event.FOUND and not workload.is_holding:
+            return
+        if event is Event.RETRIED and not workload.retries_left:
             return
         if event is Event.GIVEN_UP:
             workload = workloads.release_nodes(tx, workload)

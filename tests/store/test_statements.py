@@ -13,11 +13,21 @@ from muster.domain.workload import PRIORITY_MAX, PRIORITY_MIN, WorkloadType
 from muster.store.counting import HELD
 from muster.store.statements import load_migrations, load_statements
 
-NOUNS: Final = ("check", "counting", "identity", "jobs", "pools", "workloads")
+NOUNS: Final = (
+    "check",
+    "counting",
+    "grants",
+    "identity",
+    "jobs",
+    "metrics",
+    "pools",
+    "workloads",
+    "workspaces",
+)
 SCHEMA: Final = "\n".join(script for _, script in load_migrations())
 
 # store/counting.py and store/recount.py put the names of these together; check.sql is run whole.
-COUNTED: Final = ("tally", "version_total", "job_total")
+COUNTED: Final = ("tally", "version_total", "job_total", "workspace_use")
 PUT_TOGETHER: Final = {
     *(f"{verb}_{table}" for verb in ("add_to", "insert", "recount") for table in COUNTED),
     *(f"list_{table}s" for table in COUNTED),

@@ -21,6 +21,7 @@ from tests.store.rows import (
     add_job,
     add_version,
     add_workload,
+    bring_to,
     counts_of,
     find_differences,
     get_workload,
@@ -39,7 +40,7 @@ def events_of(connection: Connection, workload: Workload) -> list[tuple[object, 
 
 def held_cards(connection: Connection) -> list[tuple[str, int, int]]:
     return connection.execute(
-        "SELECT node_name, card, workload_id FROM card_hold ORDER BY node_name, card"
+        "SELECT host_name, card, workload_id FROM card_hold ORDER BY host_name, card"
     ).fetchall()
 
 
@@ -202,10 +203,10 @@ async def test_nodes_are_held_and_given_back(database: Database) -> None:
 
     assert await get_workload(database, queued) == held
     assert [row[:2] for row in await database.read(held_cards)] == [
-        ("gpu-a", 0),
-        ("gpu-a", 1),
-        ("gpu-a", 2),
-        ("gpu-a", 3),
+        ("host-of-gpu-a", 0),
+        ("host-of-gpu-a", 1),
+        ("host-of-gpu-a", 2),
+        ("host-of-gpu-a", 3),
     ]
     counts = await counts_of(database, GPU_POOL)
     assert counts == {"Queue": 1, "cpu_millis": 4_000, "memory_mib": 4_096, "gpu_count": 4}
@@ -344,4 +345,112 @@ async def test_a_lost_workload_may_be_purged_once_its_nodes_are_free(database: D
 
     await database.write(workloads.release_nodes, lost)
 
-    assert await database.read(workloads.list_purgeable) == [(lost.id, lost.attempt_id, None)]
+    assert await database.read(workloads.list_purgeable) == [(lost.id, [(lost.attempt_id, None)])]
+
+
+async def retry(database: Database, workload: Workload, *, now_ms: int) -> Workload:
+    """What the reconciler does with one that failed and may be tried again."""
+    return await database.write(
+        move, workload, Event.RETRIED, now_ms=now_ms, reason=Reason.TASK_EXIT
+    )
+
+
+async def start_again(database: Database, workload: Workload, *, now_ms: int) -> Workload:
+    placed = await database.write(move, workload, Event.PLACED, now_ms=now_ms)
+    return await database.write(move, placed, Event.STARTED, now_ms=now_ms)
+
+
+@pytest.mark.asyncio
+async def test_one_that_is_tried_again_gives_back_its_nodes_and_keeps_its_first_start(
+    database: Database,
+) -> None:
+    def add(tx: Transaction) -> Workload:
+        version = add_version(tx, add_job(tx, "again"), pool_id=GPU_POOL, task=TWO_GPUS, retries=1)
+        return bring_to(tx, version, Phase.RUNNING, now_ms=2_000)
+
+    first = await database.write(add)
+
+    queued = await retry(database, first, now_ms=3_000)
+
+    assert queued == await get_workload(database, queued)
+    assert (queued.phase, queued.is_holding, queued.attempt_id) == (Phase.QUEUED, False, None)
+    assert (queued.started_at_ms, queued.retries_left) == (2_000, 0)
+    assert await database.read(held_cards) == []
+    assert await counts_of(database, GPU_POOL) == {"Queue": 1}
+    assert await database.scan(find_differences) == []
+
+    second = await start_again(database, queued, now_ms=4_000)
+
+    assert (second.started_at_ms, second.attempt_started_at_ms) == (2_000, 4_000)
+    assert (second.attempt_count, second.engine_ref) == (2, None)
+    assert second.attempt_id != first.attempt_id
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_every_attempt_is_kept_with_what_became_of_it(database: Database) -> None:
+    def add(tx: Transaction) -> Workload:
+        version = add_version(tx, add_job(tx, "again"), retries=2)
+        return bring_to(tx, version, Phase.RUNNING, now_ms=2_000)
+
+    first = await database.write(add)
+    first = await database.write(workloads.set_engine_ref, first, "ref-1")
+    second = await start_again(database, await retry(database, first, now_ms=3_000), now_ms=4_000)
+    third = await start_again(database, await retry(database, second, now_ms=5_000), now_ms=6_000)
+
+    past = (await database.read(workloads.list_past_attempts, [third.id, 99]))[third.id]
+
+    assert [(a.number, a.attempt_id, a.engine_ref) for a in past] == [
+        (1, first.attempt_id, "ref-1"),
+        (2, second.attempt_id, None),
+    ]
+    assert [(a.started_at_ms, a.ended_at_ms) for a in past] == [(2_000, 3_000), (4_000, 5_000)]
+    assert {a.reason for a in past} == {Reason.TASK_EXIT}
+    assert past[0].placements == first.placements
+
+    with pytest.raises(StaleWrite):
+        await retry(database, third, now_ms=7_000)  # it has none left
+
+
+@pytest.mark.asyncio
+async def test_a_deleted_one_goes_with_all_its_attempts(database: Database) -> None:
+    def add(tx: Transaction) -> Workload:
+        version = add_version(tx, add_job(tx, "again"), retries=1)
+        return bring_to(tx, version, Phase.RUNNING, now_ms=2_000)
+
+    first = await database.write(add)
+    second = await start_again(database, await retry(database, first, now_ms=3_000), now_ms=4_000)
+    ended = await database.write(move, second, Event.TASK_FAILED, now_ms=5_000)
+    await database.write(workloads.mark_deleted, ended)
+
+    [(workload_id, attempts)] = await database.read(workloads.list_purgeable)
+
+    assert attempts == [(first.attempt_id, None), (second.attempt_id, None)]
+    await database.write(workloads.purge_workload, workload_id)
+    assert await database.read(workloads.list_past_attempts, [workload_id]) == {}
+
+
+@pytest.mark.asyncio
+async def test_events_are_numbered_without_a_gap(database: Database) -> None:
+    one = await database.write(add_workload, "one", phase=Phase.RUNNING)
+    other = await database.write(add_workload, "other", phase=Phase.QUEUED)
+    await database.write(move, one, Event.SUCCEEDED, now_ms=9_000)
+
+    events = [await database.read(workloads.list_events, w.id) for w in (one, other)]
+
+    assert [[event.number for event in mine] for mine in events] == [[1, 2, 3, 4], [1]]
+
+
+@pytest.mark.asyncio
+async def test_whoever_stands_ahead_in_the_queue_is_counted(database: Database) -> None:
+    def add(tx: Transaction, name: str, priority: int) -> Workload:
+        version = add_version(tx, add_job(tx, name), priority=priority)
+        return bring_to(tx, version, Phase.QUEUED, now_ms=2_000)
+
+    low = await database.write(add, "low", 1)
+    high = await database.write(add, "high", 3)
+    last = await database.write(add, "last", 1)
+
+    ahead = [await database.read(workloads.count_ahead, w) for w in (high, low, last)]
+
+    assert ahead == [0, 1, 2]

@@ -1,10 +1,14 @@
 """Who is calling: a Keystone token, or an AK/SK signature. Held against the project of the path.
 
 What the store says is remembered for REMEMBER_SECONDS, so that the quick calls do not ask it each
-time; a key or user that is disabled elsewhere is refused that much later at most. What is not known
-yet is looked for anew: a key that the command line has just made works at once.
+time. What is not known yet is looked for anew: a key that the command line has just made works at
+once. And one that it has just disabled is refused at once: after its commit the command leaves a
+notice in the data folder (store/notice.py), the server looks for one every LOOK_SECONDS, forgets
+every login, and takes the notice away, for which the command waits before it says that it is done.
+Changes over the API call `forget` themselves.
 """
 
+import hmac
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +18,7 @@ from muster.api.http import Login, Request, Route
 from muster.domain.errors import (
     InvalidRequest,
     ProjectMismatch,
+    SignatureMalformed,
     SignatureStale,
     SignatureWrong,
     TokenExpired,
@@ -22,7 +27,7 @@ from muster.domain.errors import (
     Unauthenticated,
 )
 from muster.operations.caller import Caller
-from muster.operations.identity import Identity, token_digest
+from muster.operations.identity import TEMPORARY_PREFIX, Identity, token_digest
 from muster.store import identity
 from muster.wire.signature import (
     CLOCK_SKEW_MAX,
@@ -58,7 +63,8 @@ class _KnownKey:
     secret: str
     member: identity.Named
     fresh_until: float
-    roles: dict[str, str | None] = field(default_factory=dict)  # by project id
+    temporary: identity.TemporaryKey | None = None
+    callers: dict[str, Caller | None] = field(default_factory=dict)  # by project id
 
 
 class Authenticator:
@@ -93,13 +99,13 @@ class Authenticator:
             known = await self._read_token(token)
         if known.expires_at_ms <= self._clock_ms():
             raise TokenExpired("The token has expired; get a new one from POST /v3/auth/tokens.")
-        self._let_in(request, route, known)
-
-    def _let_in(self, request: Request, route: Route, known: _Known) -> None:
-        caller = known.caller
         if route.login is Login.MEMBER:
-            request.caller = caller or Caller(known.member.id, known.member.name, "", "")
+            request.caller = known.caller or await self._without_project(known.member, route)
             return
+        self._let_in(request, known)
+
+    def _let_in(self, request: Request, known: _Known) -> None:
+        caller = known.caller
         if caller is None:
             raise TokenWithoutProject("The token is for no project; ask for one with a scope.")
         if caller.project_id != request.params[0]:
@@ -114,15 +120,50 @@ class Authenticator:
             self._tokens.pop(token, None)
             raise TokenInvalid("The token is not known; get one from POST /v3/auth/tokens.")
         caller = None
-        if stored.project_id is not None and stored.role is not None:
-            caller = Caller(stored.member.id, stored.member.name, stored.project_id, stored.role)
+        if stored.project_id is not None:
+            caller = await self._caller(stored.member, stored.project_id)
         known = _Known(caller, stored.member, stored.expires_at_ms, _fresh_until())
         _remember(self._tokens, token, known)
         return known
 
+    async def _caller(self, member: identity.Named, project_id: str) -> Caller | None:
+        """The member in a project; None if it is not in it."""
+        found = await self._identity.database.read_fresh(
+            identity.find_membership, member, project_id
+        )
+        if found is None:
+            return None
+        return Caller(
+            member.id,
+            member.name,
+            project_id,
+            found.role,
+            found.may_prioritise,
+            found.workspace_roles,
+        )
+
+    async def _without_project(self, member: identity.Named, route: Route) -> Caller:
+        """Who names no project is in the default one, where a route needs one."""
+        if route.needs is not None:
+            for project in await self._identity.database.read_fresh(
+                identity.list_projects_of, member.id
+            ):
+                caller = await self._caller(member, project.id)
+                if caller is not None:
+                    return caller
+            raise Unauthenticated(
+                "These credentials are for no project; what is asked for belongs to projects."
+            )
+        return Caller(member.id, member.name, "", None)
+
     def forget_token(self, token: str) -> None:
         """A revoked token is refused from now on."""
         self._tokens.pop(token.encode("latin-1"), None)
+
+    def forget(self) -> None:
+        """Whatever was changed about users, keys, roles and workspaces counts from now on."""
+        self._tokens.clear()
+        self._keys.clear()
 
     async def _by_signature(self, request: Request, route: Route, value: str) -> None:
         authorization = parse_authorization(value)
@@ -132,6 +173,8 @@ class Authenticator:
                 "X-Sdk-Date is more than 15 minutes from this server's clock; set yours right."
             )
         key = await self._key(authorization.access_key)
+        if key.temporary is not None:
+            self._check_temporary(request, authorization, key.temporary)
         if not await _verify(request, route, authorization, key.secret):
             raise SignatureWrong(
                 "The signature does not match: wrong secret key, or the request"
@@ -143,40 +186,69 @@ class Authenticator:
         known = self._keys.get(access_key)
         if known is not None and known.fresh_until >= time.monotonic():
             return known
-        stored = await self._identity.database.read_fresh(identity.find_access_key, access_key)
-        if stored is None:
+        known = await self._read_key(access_key)
+        if known is None:
             self._keys.pop(access_key, None)
             raise SignatureWrong(f"The access key {access_key!r} is not known, or is disabled.")
-        secret = self._identity.vault.open(stored.secret_sealed)
-        known = _KnownKey(secret, stored.member, _fresh_until())
         _remember(self._keys, access_key, known)
         return known
 
+    async def _read_key(self, access_key: str) -> _KnownKey | None:
+        database, vault = self._identity.database, self._identity.vault
+        if access_key.startswith(TEMPORARY_PREFIX):
+            temporary = await database.read_fresh(identity.find_temporary_key, access_key)
+            if temporary is None:
+                return None
+            secret = vault.open(temporary.secret_sealed)
+            return _KnownKey(secret, temporary.member, _fresh_until(), temporary)
+        stored = await database.read_fresh(identity.find_access_key, access_key)
+        if stored is None:
+            return None
+        return _KnownKey(vault.open(stored.secret_sealed), stored.member, _fresh_until())
+
+    def _check_temporary(
+        self, request: Request, authorization: Authorization, key: identity.TemporaryKey
+    ) -> None:
+        """A temporary key is good with its own token beside it, signed, and for its time."""
+        token = request.header(_SECURITY_TOKEN)
+        if token is None:
+            raise TokenInvalid(
+                "The access key is a temporary one: X-Security-Token must come with it."
+            )
+        if _SECURITY_TOKEN not in authorization.signed_headers:
+            raise SignatureMalformed("X-Security-Token must be among the SignedHeaders.")
+        if not hmac.compare_digest(token_digest(token), key.token_digest):
+            raise TokenInvalid("X-Security-Token is not the one of this access key.")
+        if key.expires_at_ms <= self._clock_ms():
+            raise TokenExpired(
+                "The temporary access key has expired; get a new one from"
+                " POST /v3.0/OS-CREDENTIAL/securitytokens."
+            )
+
     async def _let_key_in(self, request: Request, route: Route, key: _KnownKey) -> None:
         named = request.header("x-project-id")
-        if route.login is Login.MEMBER:
-            project_id = named or ""
-            role = await self._role(key, project_id) if project_id else ""
-            if role is None:
-                raise _project_mismatch(project_id)
-            request.caller = Caller(key.member.id, key.member.name, project_id, role)
+        if route.login is Login.MEMBER and not named and key.temporary is not None:
+            named = key.temporary.project_id
+        if route.login is Login.MEMBER and not named:
+            request.caller = await self._without_project(key.member, route)
             return
-        project_id = request.params[0]
-        role = await self._role(key, project_id)
-        if role is None or (named is not None and named != project_id):
+        project_id = named or "" if route.login is Login.MEMBER else request.params[0]
+        caller = await self._key_caller(key, project_id)
+        if caller is None or (named is not None and named != project_id):
             raise _project_mismatch(project_id)
-        request.caller = Caller(key.member.id, key.member.name, project_id, role)
+        request.caller = caller
 
-    async def _role(self, key: _KnownKey, project_id: str) -> str | None:
-        if project_id not in key.roles:
-            if len(key.roles) > REMEMBERED_MAX:
-                key.roles.clear()
-            key.roles[project_id] = await self._identity.database.read_fresh(
-                identity.find_role, key.member.id, project_id
-            )
-        return key.roles[project_id]
+    async def _key_caller(self, key: _KnownKey, project_id: str) -> Caller | None:
+        if key.temporary is not None and key.temporary.project_id != project_id:
+            return None
+        if project_id not in key.callers:
+            if len(key.callers) > REMEMBERED_MAX:
+                key.callers.clear()
+            key.callers[project_id] = await self._caller(key.member, project_id)
+        return key.callers[project_id]
 
 
+_SECURITY_TOKEN: Final = "x-security-token"  # noqa: S105 - a header
 _SKEW_MS: Final = CLOCK_SKEW_MAX.total_seconds() * 1000
 
 

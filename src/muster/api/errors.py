@@ -30,8 +30,12 @@ _FAMILIES: Final = (
         ),
         Envelope.V1,
     ),
-    (re.compile(r"/v2/[^/]*/(pools|statistics)(/|$)"), Envelope.RESOURCE),
-    (re.compile(r"/v3(/|$)"), Envelope.KEYSTONE),
+    (re.compile(r"/v2/[^/]*/(pools|statistics|jobs|metrics)(/|$)"), Envelope.RESOURCE),
+    (
+        re.compile(r"/v1/[^/]*/(resourceflavors|events|quotas|os-user-config)(/|$)"),
+        Envelope.RESOURCE,
+    ),
+    (re.compile(r"/v3(\.0)?(/|$)"), Envelope.KEYSTONE),
 )
 
 
@@ -57,6 +61,7 @@ STATUSES: Final[Mapping[type[errors.MusterError], int]] = {
     errors.MethodNotAllowed: 405,
     errors.Conflict: 409,
     errors.Unavailable: 503,
+    errors.NotOffered: 501,
     errors.EngineRefused: 400,
 }
 
@@ -79,6 +84,7 @@ _TITLES: Final[Mapping[int, str]] = {
     413: "Request Entity Too Large",
     415: "Unsupported Media Type",
     500: "Internal Server Error",
+    501: "Not Implemented",
     503: "Service Unavailable",
 }
 

@@ -26,6 +26,7 @@ from muster.domain.errors import (
     MusterError,
     PathUnknown,
 )
+from muster.domain.permission import Permission
 from muster.operations.caller import Caller
 
 log = structlog.get_logger()
@@ -54,6 +55,18 @@ class Login(StrEnum):
     NONE = "none"
     MEMBER = "member"  # anybody who is known; no project needed
     PROJECT = "project"  # somebody of the project in the path
+
+
+class Within(StrEnum):
+    """Where a request names the workspace that it is about: the caller's role there counts."""
+
+    PROJECT = "project"  # none: it is about the project as a whole
+    QUERY = "query"  # `workspace_id` or `workspaceId`; absent: the default one
+    BODY = "body"  # of a new job or pool
+    JOB = "job"  # the one that the path's job is in, by its number
+    TRAINING_JOB = "training job"  # likewise, by its uuid
+    POOL = "pool"  # the one that the path's pool is in
+    WORKSPACE = "workspace"  # the path's own
 
 
 class Request:
@@ -190,11 +203,18 @@ class Route:
     summary: str
     envelope: Envelope
     login: Login = Login.PROJECT
+    needs: Permission | None = None  # set wherever a login to a project is asked for
+    within: Within = Within.PROJECT
     query: type[Any] | None = None
     body: type[Any] | None = None
     reply: type[Any] | None = None
     status: int = 200
+    also: Mapping[int, str] = field(default_factory=dict)  # other statuses of its own, and why
     takes_stream: bool = False  # the handler reads the body itself, in chunks
+
+    def __post_init__(self) -> None:
+        is_open = self.login is not Login.PROJECT
+        assert is_open or self.needs is not None, f"{self.method} {self.path} needs no permission"
 
 
 @dataclass(slots=True)
@@ -278,15 +298,19 @@ def _find(
 
 
 Authenticate = Callable[[Request, Route], Awaitable[None]]
+Authorise = Callable[[Request, Route], Awaitable[None] | None]  # None: it is decided
 
 
 class App:
     """The ASGI application."""
 
-    def __init__(self, routes: Iterable[Route], authenticate: Authenticate) -> None:
+    def __init__(
+        self, routes: Iterable[Route], authenticate: Authenticate, authorise: Authorise
+    ) -> None:
         self.routes = tuple(routes)
         self._router = Router(self.routes)
         self._authenticate = authenticate
+        self._authorise = authorise
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -316,6 +340,9 @@ class App:
             request.params = params
             if route.login is not Login.NONE:
                 await self._authenticate(request, route)
+                deciding = self._authorise(request, route)
+                if deciding is not None:
+                    await deciding
             return await route.handler(request)
         except MusterError as error:
             envelope = route.envelope if route else _envelope_of(request, routes)

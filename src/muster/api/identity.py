@@ -24,6 +24,9 @@ from muster.wire.identity import (
     ProjectView,
     ScopeBody,
     Service,
+    TemporaryKeyReply,
+    TemporaryKeyRequest,
+    TemporaryKeyView,
     TokenReply,
     TokenView,
     UserInDomain,
@@ -186,6 +189,24 @@ async def revoke_token(services: Services, request: Request) -> Reply:
     await services.database.write(identity.delete_token, operations.token_digest(value))
     services.forget_token(value)
     return Reply(204, b"", [])
+
+
+async def create_temporary_key(services: Services, request: Request) -> Reply:
+    """A token in, a key pair for a while out; every request with it carries its security token."""
+    given = decode_body(await request.body(), TemporaryKeyRequest).auth.identity.token
+    made = await operations.issue_temporary_key(
+        services.identity,
+        given.id or request.header("x-auth-token") or "",
+        duration_seconds=given.duration_seconds,
+        now_ms=services.clock_ms(),
+    )
+    view = TemporaryKeyView(
+        access=made.access_key,
+        secret=made.secret_key,
+        securitytoken=made.security_token,
+        expires_at=_timestamp(made.expires_at_ms),
+    )
+    return json_reply(TemporaryKeyReply(view), status=201)
 
 
 async def show_catalog(services: Services, request: Request) -> Reply:

@@ -9,9 +9,9 @@ from typing import BinaryIO, Final
 from muster.api.authenticate import declared_hash
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
-from muster.domain.errors import ObjectUnknown, SignatureWrong, Unauthenticated
+from muster.domain.errors import ObjectUnknown, SignatureWrong
 from muster.objects.folder import LIST_MAX, ObjectInfo, ObjectUrl, parse_url
-from muster.store import identity, pools
+from muster.store import pools
 from muster.store.database import Transaction
 from muster.wire.decode import decode_query
 from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery, StoredObject
@@ -19,20 +19,10 @@ from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery,
 _CHUNK_BYTES: Final = 1 << 20
 
 
-async def _project_id(services: Services, request: Request) -> str:
-    """The caller's project; with a key and no X-Project-Id, the default one of its user."""
-    if request.caller.project_id:
-        return request.caller.project_id
-    found = await services.database.read(identity.list_projects_of, request.caller.user_id)
-    if not found:
-        raise Unauthenticated("These credentials are for no project; buckets belong to projects.")
-    return found[0].id
-
-
 async def _own_url(services: Services, request: Request) -> ObjectUrl:
     """The object that the path names, in a bucket of the caller's; else as if it were not there."""
     url = _url(request)
-    project_id = await _project_id(services, request)
+    project_id = request.caller.project_id
     if not await services.database.read(pools.may_use_bucket, project_id, url.bucket):
         raise ObjectUnknown(f"There is no object {url}.")
     return url
@@ -51,7 +41,7 @@ async def put_object(services: Services, request: Request) -> Reply:
     url = _url(request)
     if not url.key or url.key.endswith("/"):
         raise ObjectUnknown(f"'{url}' names a folder; an object needs a name after the last '/'.")
-    project_id = await _project_id(services, request)
+    project_id = request.caller.project_id
     is_there = services.objects.has_bucket(url.bucket)
 
     def claim(tx: Transaction) -> bool:
@@ -119,7 +109,7 @@ async def list_objects(services: Services, request: Request) -> Reply:
     if bucket != request.params[0]:
         raise ObjectUnknown(f"There is no bucket {request.params[0]!r}.")
     prefix = parse_url(f"/{bucket}/{query.prefix}", field="prefix").key
-    project_id = await _project_id(services, request)
+    project_id = request.caller.project_id
     is_own = await services.database.read(pools.may_use_bucket, project_id, bucket)
     if not is_own or not services.objects.has_bucket(bucket):
         raise ObjectUnknown(f"This project has no bucket {bucket!r}.")
@@ -140,5 +130,5 @@ async def list_objects(services: Services, request: Request) -> Reply:
 
 
 async def list_buckets(services: Services, request: Request) -> Reply:
-    project_id = await _project_id(services, request)
+    project_id = request.caller.project_id
     return json_reply(BucketList(await services.database.read(pools.list_buckets, project_id)))

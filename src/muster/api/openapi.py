@@ -59,10 +59,7 @@ def _operation(route: Route, schemas: dict[type[Any], dict[str, Any]]) -> dict[s
         "summary": route.summary,
         "operationId": f"{route.method.lower()}{re.sub(r'[^A-Za-z0-9]+', '_', route.path)}",
         "parameters": [*_path_parameters(route), *_query_parameters(route)],
-        "responses": {
-            str(route.status): _response("Done.", schemas[route.reply] if route.reply else None),
-            "default": _response("Refused or failed.", schemas[_FAILURES[route.envelope]]),
-        },
+        "responses": _responses(route, schemas),
         "security": [] if route.login is Login.NONE else [{"token": []}, {"signature": []}],
     }
     if route.body is not None:
@@ -71,6 +68,41 @@ def _operation(route: Route, schemas: dict[type[Any], dict[str, Any]]) -> dict[s
             "content": {"application/json": {"schema": schemas[route.body]}},
         }
     return operation
+
+
+def _responses(route: Route, schemas: dict[type[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Every status that may come: none is left to a default, so that a new one is noticed."""
+    failure = schemas[_FAILURES[route.envelope]]
+    responses = {
+        str(route.status): _response("Done.", schemas[route.reply] if route.reply else None),
+        **{
+            str(status): _response(why, failure if status >= 400 else None)
+            for status, why in route.also.items()
+        },
+    }
+    return responses | {
+        str(status): _response(why, failure)
+        for status, why in _refusals(route).items()
+        if str(status) not in responses
+    }
+
+
+def _refusals(route: Route) -> dict[int, str]:
+    refusals = {
+        400: "The request makes no sense; the message names the field, and what is allowed."
+    }
+    if route.login is not Login.NONE or route.body is not None:
+        refusals[401] = "Who is calling is not known."
+    if route.login is not Login.NONE:
+        refusals[403] = "The caller may not, or is of another project."
+    if "{" in route.path:
+        refusals[404] = "There is no such thing."
+    if route.method not in ("GET", "HEAD"):
+        refusals[409] = "It cannot be done as things stand, or somebody else was first."
+    if route.body is not None or route.takes_stream:
+        refusals[413] = "The body is too large."
+        refusals[415] = "The body is not JSON."
+    return refusals | {500: "muster made a mistake.", 503: "Not now; the same call may work later."}
 
 
 def _response(description: str, schema: dict[str, Any] | None) -> dict[str, Any]:

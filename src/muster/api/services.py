@@ -4,19 +4,25 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from muster.api.training_v2.rendered import RenderedJobs
 from muster.domain.catalogue import Catalogue
 from muster.objects.folder import FolderStore
 from muster.operations.identity import Identity
+from muster.operations.pools import Pools
 from muster.operations.training import Training
 from muster.store.database import Database
+from muster.store.metrics import MetricsStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     database: Database
+    metrics: MetricsStore
     training: Training
     identity: Identity
+    pools: Pools
     catalogue: Catalogue
+    rendered_jobs: RenderedJobs
     objects: FolderStore
     jobs_folder: Path
     clock_ms: Callable[[], int]
@@ -24,4 +30,5 @@ class Services:
     counts_jobs_in_total: bool  # `statistics.total`: jobs instead of entries
     engine_trouble: Callable[[], Awaitable[str | None]]  # None: the engine answers
     forget_token: Callable[[str], None]
+    forget_logins: Callable[[], None]  # after a change of who may do what
     version: str

@@ -6,9 +6,12 @@ from typing import Any
 import msgspec
 
 from muster.api.http import Reply, Request, json_reply
+from muster.api.metrics import system_metrics
 from muster.api.services import Services
+from muster.api.waiting import WAITING_STATUSES, show_waiting
 from muster.domain.catalogue import Catalogue
 from muster.domain.errors import InvalidRequest, JobUnknown
+from muster.domain.flavor import ELASTIC_CARDS
 from muster.domain.phase import V1_STATUS_MAX
 from muster.domain.pool import public_pool_id
 from muster.domain.training import (
@@ -275,15 +278,21 @@ async def list_job_versions(services: Services, request: Request) -> Reply:
     if query.page:
         offset, limit = (query.page - 1) * query.per_page, query.per_page
 
-    def read(connection: Connection) -> tuple[jobs.Job, list[JobVersion]]:
+    def read(connection: Connection) -> tuple[jobs.Job, list[Version], list[JobVersion]]:
         job = jobs.get_job(connection, request.caller.project_id, job_id)
-        versions = jobs.list_job_versions(connection, job_id, offset=offset, limit=limit)
-        return job, [
-            JobVersion(**fields, gpu=fields["gpu_num"] > 0)
-            for fields in (_version_fields(connection, job, v, services) for v in versions)
-        ]
+        found = jobs.list_job_versions(connection, job_id, offset=offset, limit=limit)
+        return (
+            job,
+            found,
+            [
+                JobVersion(**fields, gpu=fields["gpu_num"] > 0)
+                for fields in (_version_fields(connection, job, v, services) for v in found)
+            ],
+        )
 
-    job, versions = await services.database.read(read)
+    job, found, versions = await services.database.read(read)
+    for version, measured in zip(versions, await system_metrics(services, found), strict=True):
+        version.system_metric_list = _ENCODER.encode(measured).decode()
     return json_reply(
         JobVersions(
             job_id=job.id,
@@ -299,19 +308,24 @@ async def show_version(services: Services, request: Request) -> Reply:
     job_id = id_of("job_id", request.params[1])
     version_id = id_of("version_id", request.params[2])
 
-    def read(connection: Connection) -> VersionDetail:
+    def read(connection: Connection) -> tuple[VersionDetail, Version]:
         project_id = request.caller.project_id
         job = jobs.get_job(connection, project_id, job_id)
         version = jobs.get_version(connection, project_id, job_id, version_id)
-        return VersionDetail(
+        detail = VersionDetail(
             **_version_fields(connection, job, version, services),
             job_id=job.id,
             job_name=job.name,
             job_desc=job.description,
             spec_code=version.flavor_code,
         )
+        return detail, version
 
-    return json_reply(await services.database.read(read))
+    detail, version = await services.database.read(read)
+    if detail.status in WAITING_STATUSES:
+        detail.waiting = await show_waiting(services, request.caller, version.workload_id)
+    [detail.system_metric_list] = await system_metrics(services, [version])
+    return json_reply(detail)
 
 
 def _version_fields(
@@ -334,7 +348,7 @@ def _version_fields(
         "pool_name": pool.display_name if pool else None,
         "flavor_code": version.flavor_code,
         **engine_fields(config, services.catalogue),
-        **flavor_fields(version.flavor_code, services.catalogue),
+        **_shape_fields(version, services.catalogue),
         **config_fields(config),
     }
 
@@ -355,6 +369,21 @@ def engine_fields(config: TrainingConfig, catalogue: Catalogue) -> dict[str, Any
         "engine_id": engine.engine_id if engine else config.engine_id,
         "engine_name": engine.name if engine else None,
         "engine_version": engine.version if engine else None,
+    }
+
+
+def _shape_fields(version: Version, catalogue: Catalogue) -> dict[str, Any]:
+    """Of its flavor; an elastic one is told by what one worker holds."""
+    if version.flavor_code not in ELASTIC_CARDS:
+        return flavor_fields(version.flavor_code, catalogue)
+    task = version.task
+    return {
+        "spec_id": None,
+        "core": amount(task.cpu_millis, 1000),
+        "cpu": amount(task.memory_mib, 1024),
+        "gpu_num": task.gpu_count,
+        "npu_num": task.npu_count,
+        "gpu_type": "",
     }
 
 

@@ -3,7 +3,7 @@
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ from muster.cli.output import (
 from muster.cli.status import (
     COMPLETED,
     FINISHED_STATUSES,
+    QUEUED,
     STATUS_NAMES,
     codes_of,
     word_of,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 FOLLOW_SECONDS: Final = 0.5  # how often a log that has not grown is looked at again
 LIST_LIMIT: Final = 20
 PAGE_MAX: Final = 1000
+EXPLAINED_MAX: Final = 20  # jobs of a list that are told why they wait
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's answer.")
 version_option = click.option(
@@ -241,22 +243,45 @@ def list_(
             if not more:
                 break
             jobs.extend(more)
+        reasons = {} if as_json else _why_they_wait(client, jobs)
     if as_json:
         print_json(answer)
         return
-    print_jobs(jobs)
+    print_jobs(jobs, reasons)
     if len(jobs) < answer["job_total_count"]:
         note(f"{len(jobs)} of {answer['job_total_count']} jobs; --all shows every one.")
 
 
-def print_jobs(jobs: Sequence[dict[str, Any]]) -> None:
+def _why_they_wait(client: "Client", jobs: Sequence[dict[str, Any]]) -> dict[int, str]:
+    """By job; of the first few only: each costs a request."""
+    queued = [entry for entry in jobs if entry["status"] == QUEUED][:EXPLAINED_MAX]
+    reasons = {}
+    for entry in queued:
+        version = client.get_version(entry["job_id"], entry["version_id"])
+        if waiting := version.get("waiting"):
+            reasons[entry["job_id"]] = f"{waiting['position']}: {waiting['reason']}"
+    return reasons
+
+
+def print_jobs(jobs: Sequence[dict[str, Any]], reasons: Mapping[int, str] | None = None) -> None:
+    """`reasons`: why jobs wait, by id; without any, there is no column for them."""
     print_table(
-        ("JOB", "NAME", "STATUS", "VERSIONS", "CREATED", "DURATION", "DESCRIPTION"),
+        (
+            "JOB",
+            "NAME",
+            "STATUS",
+            *(["WAITS"] if reasons else []),
+            "VERSIONS",
+            "CREATED",
+            "DURATION",
+            "DESCRIPTION",
+        ),
         (
             (
                 entry["job_id"],
                 entry["job_name"],
                 status_text(entry["status"]),
+                *([reasons.get(entry["job_id"])] if reasons else []),
                 entry["version_count"],
                 when(entry["create_time"]),
                 duration(entry["duration"]),
@@ -297,6 +322,7 @@ def show(context: click.Context, *, job_text: str, version_text: str | None, as_
             ("version", f"{version['version_name']} (id {version['version_id']})"),
             ("status", status_text(version["status"])),
             ("reason", version.get("status_message")),
+            *_why_it_waits(version.get("waiting")),
             ("created", when(version["create_time"])),
             ("started", when(version["start_time"])),
             ("duration", duration(version["duration"])),
@@ -330,6 +356,17 @@ def show(context: click.Context, *, job_text: str, version_text: str | None, as_
             ),
             right=("ID", "DURATION"),
         )
+
+
+def _why_it_waits(waiting: dict[str, Any] | None) -> list[tuple[str, object]]:
+    if waiting is None:
+        return []
+    starts_ms = waiting["predicted_start_time"]
+    return [
+        ("waits", waiting["message"]),
+        ("place in queue", waiting["position"]),
+        ("starts by", when(starts_ms) if starts_ms else "not known"),
+    ]
 
 
 @job.command(epilog=examples("muster job stop train-3f47", "muster job stop 12 --version V0001"))

@@ -25,10 +25,11 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "demo": LazyCommand("muster.cli.demo:demo", "Run real jobs on a server of their own."),
     "serve": LazyCommand("muster.cli.serve:serve", "Start a server."),
     "job": LazyCommand("muster.cli.job:job", "Submit, list, stop and read jobs."),
-    "pool": LazyCommand("muster.cli.pool:pool", "List pools and count what runs on them."),
-    "project": LazyCommand("muster.cli.accounts:project", "Make projects."),
-    "user": LazyCommand("muster.cli.accounts:user", "Make users."),
-    "key": LazyCommand("muster.cli.accounts:key", "Make access keys."),
+    "pool": LazyCommand("muster.cli.pool:pool", "Make, resize and watch pools."),
+    "project": LazyCommand("muster.cli.accounts:project", "Make and list projects."),
+    "user": LazyCommand("muster.cli.accounts:user", "Make users, and let them in or not."),
+    "role": LazyCommand("muster.cli.role:role", "Say what users may do, and where."),
+    "key": LazyCommand("muster.cli.accounts:key", "Make access keys, and disable them."),
     "check": LazyCommand("muster.cli.check:check", "Recount and verify the store."),
 }
 

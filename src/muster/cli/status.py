@@ -38,6 +38,7 @@ FINISHED_STATUSES: Final = frozenset(
     view_of(phase, reason).v1_status for phase, reason in _PAIRS if phase in FINISHED
 )
 COMPLETED: Final = view_of(Phase.COMPLETED).v1_status
+QUEUED: Final = view_of(Phase.QUEUED).v1_status
 
 _STYLES: Final[Mapping[StatisticsState, str]] = {
     StatisticsState.QUEUE: "blue",

@@ -210,8 +210,9 @@ class Client:
     def list_engines(self) -> JsonObject:
         return self._json("GET", self._v1("job", "ai-engines"), query={"job_type": "train"})
 
-    def list_pools(self) -> JsonObject:
-        return self._json("GET", self._v2("pools"))
+    def list_pools(self, *, workspace_id: str | None = None) -> JsonObject:
+        """Pools of one workspace; of the default one, unless another is named."""
+        return self._json("GET", self._v2("pools"), query={"workspaceId": workspace_id})
 
     def get_pool(self, pool_id: str) -> JsonObject:
         return self._json("GET", self._v2("pools", pool_id))
@@ -239,6 +240,95 @@ class Client:
                 "status": status,
                 "sort": sort,
                 "ascend": ascend,
+                "offset": offset,
+                "limit": limit,
+            },
+        )
+
+    # Pools and their nodes.
+
+    def create_pool(
+        self,
+        name: str,
+        resources: Sequence[Mapping[str, Any]],
+        *,
+        scopes: Sequence[str] = ("Train", "Infer", "Notebook"),
+        description: str = "",
+        workspace_id: str = "0",
+    ) -> JsonObject:
+        """Ask for a pool. It is there once its phase is `Running`.
+
+        Args:
+            name: 4 to 25 lower-case letters, digits and hyphens.
+            resources: `{"flavor": ..., "count": ...}` a flavor, or more as the API takes it.
+            scopes: what it may be used for.
+            description: none of `!<>=&"'`.
+            workspace_id: a part of the project.
+        """
+        labels = {"os.modelarts/name": name, "os.modelarts/workspace.id": workspace_id}
+        annotations = {"os.modelarts/description": description} if description else {}
+        return self._json(
+            "POST",
+            self._v2("pools"),
+            body={
+                "apiVersion": "v2",
+                "kind": "Pool",
+                "metadata": {"labels": labels, "annotations": annotations},
+                "spec": {"type": "Dedicate", "scope": scopes, "resources": resources},
+            },
+        )
+
+    def change_pool(self, pool_id: str, patch: Mapping[str, Any]) -> JsonObject:
+        """Carry out a merge patch (RFC 7386): null takes away, what is absent stays."""
+        return self._json("PATCH", self._v2("pools", pool_id), body=patch)
+
+    def delete_pool(self, pool_id: str) -> JsonObject:
+        """Ask for its end: its jobs are stopped. It has ended once it is not found any more."""
+        return self._json("DELETE", self._v2("pools", pool_id))
+
+    def list_nodes(self, pool_id: str) -> list[JsonObject]:
+        """Every node, by name."""
+        found: list[JsonObject] = []
+        cursor = None
+        while True:
+            page = self._json(
+                "GET", self._v2("pools", pool_id, "nodes"), query={"continue": cursor}
+            )
+            found += page["items"]
+            cursor = page["metadata"].get("continue")
+            if not cursor:
+                return found
+
+    def delete_nodes(self, pool_id: str, names: Sequence[str]) -> None:
+        """Give nodes back by name; busy ones go once their work has ended."""
+        path = self._v2("pools", pool_id, "nodes", "batch-delete")
+        self._send("POST", path, body=msgspec.json.encode({"deleteNodeNames": names}))
+
+    def lock_nodes(self, pool_id: str, names: Sequence[str], *, is_locked: bool) -> JsonObject:
+        """Keep nodes from new work and from being deleted by name, or let them again."""
+        call = "batch-lock" if is_locked else "batch-unlock"
+        return self._json(
+            "POST",
+            self._v2("pools", pool_id, "nodes", call),
+            body={"nodeNames": names, "actions": ["delete"]},
+        )
+
+    def list_pool_events(
+        self,
+        pool_id: str,
+        *,
+        type_: str | None = None,
+        offset: int | None = None,
+        limit: int | None = None,
+    ) -> JsonObject:
+        """What happened to a pool and its nodes, the newest first."""
+        return self._json(
+            "GET",
+            self._v1("events"),
+            query={
+                "resource": "pools",
+                "name": pool_id,
+                "type": type_,
                 "offset": offset,
                 "limit": limit,
             },

@@ -4,9 +4,11 @@
     ├── InvalidRequest          the caller asked for something that makes no sense; nothing changed
     │   ├── MalformedJson  BodyTooLarge  ConflictingValues  QueryInvalid
     │   ├── NameTaken  QuotaExceeded  WorkspaceUnknown
+    │   ├── NoSuchWorkspace  WorkspaceFixed  WorkspaceInUse  TooManyWorkspaces
+    │   ├── GrantTaken  GrantUnknown
     │   ├── FlavorUnknown  EngineUnknown  AlgorithmUnknown  DatasetUnknown  TooManyWorkers  TooLarge
     │   ├── CodeFolderInvalid  BootFileInvalid  StoragePathInvalid  CodeTooManyFiles  CodeTooLarge
-    │   ├── PoolNotForTraining  PoolNotRunning
+    │   ├── PoolNotForTraining  PoolNotRunning  FlavorInvalid
     │   ├── TrainingJobUnknown  TrainingNameTaken  TrainingQuotaExceeded  ParameterInvalid
     │   ├── Unsupported  CommandInvalid  ActionUnknown
     │   ├── SearchKeyUnknown  SearchOperatorUnknown  SearchValueInvalid  SortUnknown
@@ -17,14 +19,17 @@
     ├── Forbidden               known, and may not
     │   └── SignatureWrong  ProjectMismatch
     ├── NotFound
-    │   └── JobUnknown  PoolUnknown  TrainingPoolUnknown  ObjectUnknown  PathUnknown
+    │   ├── JobUnknown  TrainingPoolUnknown  ObjectUnknown  PathUnknown
+    │   └── PoolUnknown         NodeUnknown  NodePoolUnknown
     ├── MethodNotAllowed
     ├── Conflict
     │   ├── IllegalTransition   the table of phases has no such move
-    │   ├── NotStoppable
+    │   ├── NotStoppable  PoolChanged
+    │   ├── PoolNameTaken       NodePoolNameTaken
     │   └── StaleWrite          somebody else moved the row first: read again, decide again
     └── Unavailable             passing: nothing was changed; the same call may work later
         └── StoreUnavailable  EngineUnavailable
+    NotOffered                  the call is known, and this platform does no such thing
     EngineRefused               final: the engine can never run this workload
 
 `code` is what the API answers: stable and public. The message may change.
@@ -77,6 +82,44 @@ class QuotaExceeded(InvalidRequest):
 
 class WorkspaceUnknown(InvalidRequest):
     code = "ModelArts.0102"
+
+
+class NoSuchWorkspace(InvalidRequest):
+    """What WorkspaceUnknown is to the workspace API itself."""
+
+    code = "ModelArts.7005"
+
+
+class WorkspaceFixed(InvalidRequest):
+    """The default workspace can be neither changed nor deleted."""
+
+    code = "ModelArts.3566"
+
+
+class WorkspaceInUse(InvalidRequest):
+    """Jobs or pools are left in it."""
+
+    code = "ModelArts.7004"
+
+
+class TooManyWorkspaces(InvalidRequest):
+    code = "ModelArts.7006"
+
+
+class GrantTaken(InvalidRequest):
+    """What the API calls an authorization is there already, for that user."""
+
+    code = "ModelArts.0424"
+
+
+class GrantUnknown(InvalidRequest):
+    code = "ModelArts.0429"
+
+
+class FlavorInvalid(InvalidRequest):
+    """There is such a flavor, but not for that pool."""
+
+    code = "ModelArts.2763"
 
 
 class FlavorUnknown(InvalidRequest):
@@ -227,6 +270,12 @@ class SignatureWrong(Unauthenticated):
     code = "ModelArts.0206"
 
 
+class LinkInvalid(Forbidden):
+    """A link to a log that this server has not made, or whose time is over."""
+
+    code = "ModelArts.2784"
+
+
 class ProjectMismatch(Forbidden):
     code = "ModelArts.0210"
 
@@ -243,6 +292,14 @@ class JobUnknown(NotFound):
 
 class PoolUnknown(NotFound):
     code = "ModelArts.50015001"
+
+
+class NodeUnknown(PoolUnknown):
+    """The pool is there, and has no such node: the resource layer has one code for both."""
+
+
+class NodePoolUnknown(PoolUnknown):
+    """Likewise."""
 
 
 class TrainingPoolUnknown(NotFound):
@@ -271,6 +328,18 @@ class IllegalTransition(Conflict):
         self.phase, self.event = phase, event
 
 
+class PoolNameTaken(Conflict):
+    code = "ModelArts.50015000"
+
+
+class NodePoolNameTaken(PoolNameTaken):
+    """The pool has a node pool of that name."""
+
+
+class PoolChanged(Conflict):
+    """Two changes of a pool at once: this one lost."""
+
+
 class NotStoppable(Conflict):
     code = "ModelArts.2796"
 
@@ -289,6 +358,12 @@ class StoreUnavailable(Unavailable):
 
 class EngineUnavailable(Unavailable):
     """The engine gave no answer: nothing is known, nothing changed."""
+
+
+class NotOffered(MusterError):
+    """The published API has the call, and what it asks for is nothing that this platform does."""
+
+    code = "ModelArts.2858"
 
 
 class EngineRefused(MusterError):

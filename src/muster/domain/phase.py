@@ -39,13 +39,14 @@ class Event(StrEnum):
     STARTED = "Started"  # its first task is up
     SUCCEEDED = "Succeeded"  # every task ended with exit code 0
     TASK_FAILED = "TaskFailed"  # a task ended badly, and every other one has ended too
+    RETRIED = "Retried"  # its attempt has failed, and it may be tried again
     STOP_ASKED = "StopAsked"
     STOPPED = "Stopped"  # the stop has reached the last process
     STOP_GIVEN_UP = "StopGivenUp"  # processes are left that cannot be ended
     REFUSED = "Refused"  # it can never start as it was asked for
     VANISHED = "Vanished"  # no trace of its processes is left, and no result
     FOUND = "Found"  # a lost one is there again
-    GIVEN_UP = "GivenUp"  # lost for too long
+    GIVEN_UP = "GivenUp"  # lost for too long, or waiting too long to be tried again
 
 
 P, E = Phase, Event
@@ -59,12 +60,14 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (P.QUEUED, E.PLACED): P.STARTING,
     (P.QUEUED, E.REFUSED): P.CREATE_FAILED,
     (P.QUEUED, E.STOP_ASKED): P.TERMINATING,
+    (P.QUEUED, E.GIVEN_UP): P.FAILED,  # it waited too long to be tried again
     (P.STARTING, E.STARTED): P.RUNNING,
     (P.STARTING, E.REFUSED): P.CREATE_FAILED,
     (P.STARTING, E.STOP_ASKED): P.TERMINATING,
     (P.STARTING, E.VANISHED): P.LOST,
     (P.RUNNING, E.SUCCEEDED): P.COMPLETED,
     (P.RUNNING, E.TASK_FAILED): P.FAILED,
+    (P.RUNNING, E.RETRIED): P.QUEUED,
     (P.RUNNING, E.STOP_ASKED): P.TERMINATING,
     (P.RUNNING, E.VANISHED): P.LOST,
     (P.TERMINATING, E.STOPPED): P.TERMINATED,
@@ -73,6 +76,7 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (P.TERMINATING, E.STOP_GIVEN_UP): P.STOP_FAILED,
     (P.LOST, E.FOUND): P.RUNNING,
     (P.LOST, E.GIVEN_UP): P.FAILED,
+    (P.LOST, E.RETRIED): P.QUEUED,
 }
 
 FINISHED: Final = frozenset(Phase) - {phase for phase, _ in TRANSITIONS}
@@ -99,6 +103,8 @@ class Reason(StrEnum):
     TASK_SIGNAL = "TaskSignal"  # a task was ended by a signal that muster did not send
     STOPPED_BY_USER = "StoppedByUser"
     DELETED_BY_USER = "DeletedByUser"
+    POOL_DELETED = "PoolDeleted"  # the pool it was in
+    AUTO_STOPPED = "AutoStopped"  # its time limit was over
     ENGINE_REFUSED = "EngineRefused"  # the engine can never run it as it is
     LOST = "Lost"  # no process and no result
     PROCESSES_LEFT = "ProcessesLeft"  # they outlived SIGKILL

@@ -22,6 +22,9 @@ ANNOTATIONS_MAX: Final = 100
 ANNOTATION_LENGTH_MAX: Final = 4_096
 VARIABLE_PATTERN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,8191}")
 VARIABLE_LENGTH_MAX: Final = 4_096
+RETRIES_MAX: Final = 3
+RETRY_ANNOTATION: Final = "fault-tolerance/job-retry-num"
+TIME_LIMIT_MINUTES_MAX: Final = 10 * 365 * 24 * 60
 DEFAULT_ENGINE_ID: Final = 1
 DEFAULT_WORKSPACE_ID: Final = "0"
 
@@ -65,6 +68,32 @@ class Channel:
     url: str
     access: Access = Access.PARAMETER
     description: str = ""
+
+
+class TimeUnit(StrEnum):
+    """Of a time limit. The values are public (v2)."""
+
+    HOURS = "HOURS"
+    MINUTES = "MINUTES"
+
+
+_MINUTES: Final = {TimeUnit.HOURS: 60, TimeUnit.MINUTES: 1}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeLimit:
+    """How long a job may run, from its first start on; it is stopped then."""
+
+    time_unit: TimeUnit
+    duration: int
+
+    @property
+    def minutes(self) -> int:
+        return self.duration * _MINUTES[self.time_unit]
+
+    @property
+    def milliseconds(self) -> int:
+        return self.minutes * 60_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +143,13 @@ class TrainingConfig(V1Config):
     environments: dict[str, str] | None = None
     priority: int | None = None
     annotations: dict[str, str] | None = None
+    auto_stop: TimeLimit | None = None
+    elastic_flavor: str | None = None  # of domain.flavor.ELASTIC_CARDS; `spec_id` goes before it
+
+    @property
+    def retries(self) -> int:
+        """How often it is tried again when it fails; as checked by `check_config`."""
+        return int((self.annotations or {}).get(RETRY_ANNOTATION) or 0)
 
 
 def check_name(field: str, name: str) -> None:
@@ -143,7 +179,8 @@ def check_config(config: TrainingConfig) -> None:
     _check_channels(config)
     _check_environments(config.environments or {})
     _check_annotations(config.annotations or {})
-    if config.spec_id is None and not config.pool_id:
+    _check_time_limit(config.auto_stop)
+    if config.spec_id is None and not config.pool_id and not config.elastic_flavor:
         raise InvalidRequest(
             "Neither config.spec_id nor config.pool_id is given; at least one is needed: spec_id"
             " for the public pool (see GET .../job/resource-specs), pool_id for a dedicated one."
@@ -280,6 +317,23 @@ def _check_annotations(annotations: Mapping[str, str]) -> None:
     for name, value in annotations.items():
         _check_length("metadata.annotations, a name,", name, ANNOTATION_LENGTH_MAX)
         _check_length(f"metadata.annotations.{_shown(name)}", value, ANNOTATION_LENGTH_MAX)
+    retries = annotations.get(RETRY_ANNOTATION, "")
+    if retries not in _RETRIES:
+        raise InvalidRequest(
+            f"metadata.annotations.{RETRY_ANNOTATION} is {_shown(retries)}; it must be '1' to"
+            f" '{RETRIES_MAX}', or '0' for none."
+        )
+
+
+_RETRIES: Final = frozenset({"", *(str(count) for count in range(RETRIES_MAX + 1))})
+
+
+def _check_time_limit(limit: TimeLimit | None) -> None:
+    if limit is not None and not 1 <= limit.minutes <= TIME_LIMIT_MINUTES_MAX:
+        raise InvalidRequest(
+            f"spec.auto_stop is {limit.duration} {limit.time_unit}; it must be from 1 minute to"
+            f" {TIME_LIMIT_MINUTES_MAX // 60} hours."
+        )
 
 
 def _check_length(field: str, text: str, most: int) -> None:

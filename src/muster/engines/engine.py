@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, NewType, Protocol
 
-from muster.domain.placement import TaskPlacement
+from muster.domain.placement import CardKind, TaskPlacement
 
 EngineRef = NewType("EngineRef", str)  # how an engine names an attempt that it knows
 
@@ -66,6 +66,55 @@ class Observation:
     def is_gone(self) -> bool:
         """No trace is left of the attempt: nothing runs, and nothing will report."""
         return all(task.state is TaskState.GONE for task in self.tasks)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostCondition:
+    """Whether a host can be given work."""
+
+    is_up: bool
+    message: str = ""  # why it cannot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardUsage:
+    """How busy a card is. None: its driver does not say."""
+
+    kind: CardKind
+    index: int  # the number that a job's environment names it by
+    busy_percent: float | None = None
+    memory_used_mib: int | None = None
+    memory_total_mib: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostUsage:
+    """How busy a host is, with everything that runs on it. None: it cannot be told."""
+
+    cpu_percent: float | None = None  # of all its CPUs; the mean since the sample before
+    memory_used_mib: int | None = None
+    memory_total_mib: int | None = None
+    disk_free_mib: int | None = None  # of the file system that jobs write to
+    disk_total_mib: int | None = None
+    cards: tuple[CardUsage, ...] = ()  # those that can be read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskUsage:
+    """What all processes of a task use together, also those that left its session."""
+
+    ref: EngineRef
+    index: int
+    cpu_millis: int | None = None  # the mean since the sample before; 1000 is one CPU all the time
+    memory_mib: int | None = None  # resident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One look at everything."""
+
+    hosts: Mapping[str, HostUsage]  # by name
+    tasks: tuple[TaskUsage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +187,19 @@ class Engine(Protocol):
 
     async def forget(self, ref: EngineRef) -> None:
         """Drop every trace of an attempt that has ended, its job folder too."""
+
+    async def observe_hosts(self) -> Mapping[str, HostCondition]:
+        """The condition of hosts by name, as far as the engine knows it; one left out is fine."""
+
+    async def sample(self, hosts: Collection[str]) -> Sample:
+        """How busy these hosts are, and every running task.
+
+        What cannot be measured is left out or None, never 0 or a guess. A mean needs two looks:
+        two that follow at once give none. Only one caller a server: means count from its last look.
+
+        Raises:
+            EngineUnavailable: nothing is known.
+        """
 
     async def health(self) -> Health:
         """Whether the engine answers."""

@@ -49,12 +49,15 @@ from muster.engines.engine import (
     LOG_CHUNK_BYTES_MAX,
     EngineRef,
     Health,
+    HostCondition,
     Launch,
     Observation,
+    Sample,
     TaskObservation,
     TaskState,
 )
 from muster.engines.nursery import Nursery, Shims
+from muster.engines.usage import NvidiaCards, ReadCards, RunningTask, UsageReader
 
 THREADS_MAX: Final = 8  # for files; its own, so that a large copy does not hold up the database
 SWEEP_SECONDS: Final = 2.0  # wake-ups come at once; should one be missed, nothing hangs
@@ -115,8 +118,9 @@ class LocalEngine:
 
     name = "local"
 
-    def __init__(self, jobs_folder: Path) -> None:
+    def __init__(self, jobs_folder: Path, read_cards: ReadCards | None = None) -> None:
         self._jobs_folder = jobs_folder.absolute()
+        self._read_cards = read_cards or NvidiaCards()
         self._attempts: dict[str, _Attempt] = {}
         self._remembered: OrderedDict[str, Observation] = OrderedDict()
         self._background: set[asyncio.Task[None]] = set()
@@ -138,6 +142,7 @@ class LocalEngine:
         except BaseException:
             self._threads.shutdown()
             raise
+        self._usage = UsageReader(self._jobs_folder, self._read_cards)
         self._is_open = True
         for attempt in found:
             self._attempts[attempt.id] = attempt
@@ -223,6 +228,21 @@ class LocalEngine:
                 raise EngineUnavailable(f"The shims of the attempt {ref} do not end.") from error
         self._remembered.pop(ref, None)
         await self._in_thread(remove, self._jobs_folder, ref)
+
+    async def observe_hosts(self) -> Mapping[str, HostCondition]:
+        """Every host is this machine, and it is up: it runs this."""
+        return {}
+
+    async def sample(self, hosts: Collection[str]) -> Sample:
+        """Every host is this machine."""
+        running = [
+            RunningTask(ref=EngineRef(attempt.id), index=task.seen.index, folder=task.folder)
+            for attempt in self._attempts.values()
+            for task in attempt.tasks
+            if task.seen.state is TaskState.RUNNING
+        ]
+        host, tasks = await self._in_thread(self._usage.read, running)
+        return Sample(hosts=dict.fromkeys(hosts, host), tasks=tasks)
 
     async def health(self) -> Health:
         version = f"Linux {platform.release()}"

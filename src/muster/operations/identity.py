@@ -1,4 +1,4 @@
-"""Who may call: first set-up, projects, users and keys, passwords, tokens."""
+"""Who may call: first set-up, projects, users, their roles and keys, passwords, tokens."""
 
 import asyncio
 import re
@@ -11,16 +11,26 @@ from typing import Final
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from muster.domain.errors import InvalidRequest, NotFound, Unauthenticated
-from muster.domain.pool import PUBLIC_PARTITION, public_pool
-from muster.store import identity, pools
+from muster.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    TokenExpired,
+    TokenInvalid,
+    TokenWithoutProject,
+    Unauthenticated,
+)
+from muster.domain.permission import Role
+from muster.store import identity, pools, workspaces
 from muster.store.database import Database, Transaction
-from muster.store.identity import Member, Named, Project, StoredToken
+from muster.store.identity import Member, Named, Project, StoredToken, TemporaryKey
 from muster.store.vault import Vault
 
-ADMINISTRATOR: Final = "administrator"
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}")
 PASSWORDS_AT_ONCE: Final = 2  # each takes tens of MB and a core for a while
+
+TEMPORARY_PREFIX: Final = "MT"  # of its access key: it is looked for elsewhere
+_PREFIX: Final = "MU"
 
 # The first of the two settings that OWASP recommends for Argon2id: 19 MiB, 2 rounds.
 _HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
@@ -57,13 +67,13 @@ async def set_up(ident: Identity, *, now_ms: int) -> FirstCredentials | None:
     project = Project(_new_id(), "default", account)
     password = secrets.token_urlsafe(18)
     member = Member(_new_id(), "admin", await _hashed(password), account)
-    access_key, secret_key = _new_key()
+    access_key, secret_key = _new_key(_PREFIX)
     sealed = ident.vault.seal(secret_key)
 
     def insert(tx: Transaction) -> None:
         identity.insert_account(tx, account)
         identity.insert_project(tx, project, is_default=True, now_ms=now_ms)
-        _insert_member(tx, member, project)
+        _insert_member(tx, member, project, Role.ADMINISTRATOR)
         identity.insert_access_key(
             tx, access=access_key, secret_sealed=sealed, member_id=member.id, now_ms=now_ms
         )
@@ -88,32 +98,47 @@ async def create_project(ident: Identity, name: str, *, now_ms: int) -> Project:
 
     def insert(tx: Transaction) -> None:
         identity.insert_project(tx, project, is_default=False, now_ms=now_ms)
-        nodes = pools.list_partition_nodes(tx.connection, PUBLIC_PARTITION)
-        pools.put_pool(tx, public_pool(project.id, nodes, now_ms=now_ms))
+        pools.ensure_public_pool(tx, project.id, now_ms=now_ms)
 
     await ident.database.write(insert)
     return project
 
 
-async def create_user(ident: Identity, name: str, project_name: str) -> tuple[Member, str]:
-    """A new user of one project; returns the user and the password, which is not kept."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewUser:
+    """A user as it was made, with the password in the clear."""
+
+    member: Member
+    role: Role
+    password: str
+
+
+async def create_user(
+    ident: Identity,
+    name: str,
+    project_name: str,
+    *,
+    role: Role | None = None,
+    may_prioritise: bool = False,
+) -> "NewUser":
+    """A new user of one project. The password is not kept.
+
+    `role` None: administrator for the first user of the project, developer for each later one.
+    """
     _check_name("The user name", name)
-    project = await _get_project(ident, project_name)
+    project = await get_project(ident, project_name)
     password = secrets.token_urlsafe(18)
     member = Member(_new_id(), name, await _hashed(password), project.account)
-    await ident.database.write(_insert_member, member, project)
-    return member, password
+    given = await ident.database.write(
+        _insert_member, member, project, role, may_prioritise=may_prioritise
+    )
+    return NewUser(member=member, role=given, password=password)
 
 
 async def create_key(ident: Identity, user_name: str, *, now_ms: int) -> tuple[str, str]:
     """A new key pair of a user: (access key, secret key)."""
-    account = await ident.database.read(identity.find_account)
-    member = await ident.database.read(
-        identity.find_member, name=user_name, account=account.id if account else ""
-    )
-    if member is None:
-        raise NotFound(f"There is no user {user_name!r}; make one with `muster user create`.")
-    access_key, secret_key = _new_key()
+    member = await get_user(ident, user_name)
+    access_key, secret_key = _new_key(_PREFIX)
     await ident.database.write(
         identity.insert_access_key,
         access=access_key,
@@ -124,18 +149,188 @@ async def create_key(ident: Identity, user_name: str, *, now_ms: int) -> tuple[s
     return access_key, secret_key
 
 
-async def _get_project(ident: Identity, name: str) -> Project:
+async def set_user_enabled(ident: Identity, user_name: str, *, is_enabled: bool) -> None:
+    """Let a user in, or keep it out with all its keys and tokens. What it runs goes on."""
+    member = await get_user(ident, user_name)
+    await ident.database.write(identity.enable_member, member.id, is_enabled=is_enabled)
+
+
+async def set_key_enabled(ident: Identity, access: str, *, is_enabled: bool) -> None:
+    if not await ident.database.write(identity.enable_access_key, access, is_enabled=is_enabled):
+        raise _no_such_key(access)
+
+
+async def delete_key(ident: Identity, access: str) -> None:
+    if not await ident.database.write(identity.delete_access_key, access):
+        raise _no_such_key(access)
+
+
+def _no_such_key(access: str) -> NotFound:
+    return NotFound(f"There is no access key {access!r}; `muster key list` shows what there is.")
+
+
+async def set_role(
+    ident: Identity,
+    user_name: str,
+    role: Role,
+    *,
+    project_name: str,
+    workspace: str | None = None,
+    may_prioritise: bool | None = None,
+) -> None:
+    """Say what a user is in a project, or in one workspace of it in place of that.
+
+    In a project that it was not in, the user is from then on.
+
+    Args:
+        ident: what there is to work with.
+        user_name: whose role.
+        role: which.
+        project_name: where.
+        workspace: its id or name; None: the whole project.
+        may_prioritise: whether it may ask for the highest priority; None: as it was.
+
+    Raises:
+        NotFound: there is no such user, project or workspace.
+        Conflict: a role in a workspace, for a user who is not in the project.
+    """
+    member = await get_user(ident, user_name)
+    project = await get_project(ident, project_name)
+
+    def put(tx: Transaction) -> None:
+        if workspace is None:
+            identity.put_membership(
+                tx,
+                member_id=member.id,
+                project_id=project.id,
+                role=role,
+                may_prioritise=may_prioritise,
+            )
+            return
+        workspace_id = _workspace_id(tx, project, workspace)
+        named = Named(member.id, member.name)
+        if identity.find_membership(tx.connection, named, project.id) is None:
+            raise Conflict(
+                f"User {user_name!r} is not in project {project.name!r}; give it a role there"
+                " first, without --workspace."
+            )
+        workspaces.put_role(
+            tx, project_id=project.id, workspace_id=workspace_id, member_id=member.id, role=role
+        )
+
+    await ident.database.write(put)
+
+
+async def remove_role(
+    ident: Identity, user_name: str, *, project_name: str, workspace: str | None = None
+) -> None:
+    """Take a user out of a project, or give it back in a workspace what it is in the project."""
+    member = await get_user(ident, user_name)
+    project = await get_project(ident, project_name)
+
+    def remove(tx: Transaction) -> None:
+        if workspace is None:
+            was_there = identity.delete_membership(tx, member_id=member.id, project_id=project.id)
+            where = f"in project {project.name!r}"
+        else:
+            workspace_id = _workspace_id(tx, project, workspace)
+            was_there = workspaces.delete_role(
+                tx, project_id=project.id, workspace_id=workspace_id, member_id=member.id
+            )
+            where = f"of its own in workspace {workspace!r}"
+        if not was_there:
+            raise NotFound(
+                f"User {user_name!r} has no role {where}; `muster role list --project"
+                f" {project.name}` shows what there is."
+            )
+
+    await ident.database.write(remove)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedRole:
+    """What a user is in a project, or in one workspace of it."""
+
+    user_name: str
+    role: str
+    workspace_id: str | None  # None: wherever nothing else is said
+    workspace_name: str | None
+    may_prioritise: bool = False
+
+
+async def list_roles(ident: Identity, project_name: str) -> list[ListedRole]:
+    """By user: the role in the project first, then those in its workspaces."""
+    project = await get_project(ident, project_name)
+    members = await ident.database.read(identity.list_memberships)
+    own = await ident.database.read(workspaces.list_roles, project.id)
+    listed = [
+        ListedRole(
+            user_name=row.user_name,
+            role=row.role or "",
+            workspace_id=None,
+            workspace_name=None,
+            may_prioritise=row.may_prioritise,
+        )
+        for row in members
+        if row.project_id == project.id
+    ]
+    listed += [
+        ListedRole(user_name=user, role=role, workspace_id=id_, workspace_name=name)
+        for user, id_, name, role in own
+    ]
+    return sorted(listed, key=lambda row: row.user_name)
+
+
+async def list_keys(ident: Identity, user_name: str | None) -> list[identity.ListedKey]:
+    """Of one user, or of all."""
+    member = None if user_name is None else await get_user(ident, user_name)
+    return await ident.database.read(identity.list_access_keys, member.id if member else None)
+
+
+def _workspace_id(tx: Transaction, project: Project, workspace: str) -> str:
+    """By id or by name."""
+    for found in workspaces.list_workspaces(tx.connection, project.id):
+        if workspace in (found.id, found.name):
+            return found.id
+    raise NotFound(f"Project {project.name!r} has no workspace {workspace!r}.")
+
+
+async def get_user(ident: Identity, name: str) -> Member:
+    """Whether it may log in or not."""
+    member = await ident.database.read(identity.find_member_by_name, name)
+    if member is None:
+        raise NotFound(f"There is no user {name!r}; `muster user list` shows who there is.")
+    return member
+
+
+async def get_project(ident: Identity, name: str) -> Project:
     project = await ident.database.read(identity.find_project, name)
     if project is None:
         raise NotFound(f"There is no project {name!r}; make one with `muster project create`.")
     return project
 
 
-def _insert_member(tx: Transaction, member: Member, project: Project) -> None:
+def _insert_member(
+    tx: Transaction,
+    member: Member,
+    project: Project,
+    role: Role | None,
+    *,
+    may_prioritise: bool = False,
+) -> Role:
+    if role is None:
+        is_first = identity.count_memberships(tx.connection, project.id) == 0
+        role = Role.ADMINISTRATOR if is_first else Role.DEVELOPER
     identity.insert_member(tx, member)
     identity.insert_membership(
-        tx, member_id=member.id, project_id=project.id, role=ADMINISTRATOR, is_default=True
+        tx,
+        member_id=member.id,
+        project_id=project.id,
+        role=role,
+        is_default=True,
+        may_prioritise=may_prioritise,
     )
+    return role
 
 
 def _check_name(what: str, name: str) -> None:
@@ -149,8 +344,8 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _new_key() -> tuple[str, str]:
-    return f"MU{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)
+def _new_key(prefix: str) -> tuple[str, str]:
+    return f"{prefix}{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)
 
 
 async def _hashed(password: str) -> str:
@@ -249,7 +444,9 @@ async def issue_token(
         chosen = matching[0]
     role = None
     if chosen is not None:
-        role = await ident.database.read_fresh(identity.find_role, member.id, chosen.id)
+        named = Named(member.id, member.name)
+        membership = await ident.database.read_fresh(identity.find_membership, named, chosen.id)
+        role = membership.role if membership else None
     value = secrets.token_urlsafe(48)
     token = StoredToken(
         Named(member.id, member.name),
@@ -262,6 +459,51 @@ async def issue_token(
     return IssuedToken(
         value, member, chosen, role, methods, token.issued_at_ms, token.expires_at_ms
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryCredential:
+    """A key pair for a while, and the token that every request with it carries."""
+
+    access_key: str
+    secret_key: str
+    security_token: str
+    expires_at_ms: int
+
+
+async def issue_temporary_key(
+    ident: Identity, token: str, *, duration_seconds: int, now_ms: int
+) -> TemporaryCredential:
+    """A temporary key for the token's user, in its project or else in the user's default one.
+
+    It outlives neither its time nor the user; revoking the token does not end it.
+
+    Raises:
+        TokenInvalid, TokenExpired, TokenWithoutProject: there is nobody to make it for.
+    """
+    stored = await ident.database.read_fresh(identity.find_token, token_digest(token))
+    if stored is None:
+        raise TokenInvalid("auth.identity.token.id is not a token that is known.")
+    if stored.expires_at_ms <= now_ms:
+        raise TokenExpired("auth.identity.token.id has expired.")
+    project_id = stored.project_id
+    if project_id is None:
+        found = await ident.database.read_fresh(identity.list_projects_of, stored.member.id)
+        project_id = found[0].id if found else None
+    if project_id is None or (stored.project_id is not None and stored.role is None):
+        raise TokenWithoutProject("auth.identity.token.id is for no project of its user.")
+    access_key, secret_key = _new_key(TEMPORARY_PREFIX)
+    security_token = secrets.token_urlsafe(48)
+    expires_at_ms = now_ms + duration_seconds * 1000
+    key = TemporaryKey(
+        secret_sealed=ident.vault.seal(secret_key),
+        token_digest=token_digest(security_token),
+        member=stored.member,
+        project_id=project_id,
+        expires_at_ms=expires_at_ms,
+    )
+    await ident.database.write(identity.insert_temporary_key, access_key, key, now_ms=now_ms)
+    return TemporaryCredential(access_key, secret_key, security_token, expires_at_ms)
 
 
 def token_digest(value: str) -> bytes:

@@ -49,7 +49,7 @@ async def find_log(
     version_id: int,
     name: str,
 ) -> Path:
-    """The file of a log.
+    """The file of a log: of the latest attempt, where there were several.
 
     Raises:
         LogUnknown: the version has no log of that name.
@@ -59,8 +59,13 @@ async def find_log(
     names = [log_name(job_name, index) for index in range(workload.task_count)]
     if name not in names:
         raise LogUnknown(f"log_file is {name!r}; this version has {', '.join(names)}.")
-    if workload.attempt_id is not None:
-        path = log_file(jobs_folder / workload.attempt_id, names.index(name))
+    attempt_id = workload.attempt_id
+    if attempt_id is None and workload.attempt_count:
+        # It waits to be tried again: until then, the log of the attempt that failed is the latest.
+        past = await database.read(workloads.list_past_attempts, [workload.id])
+        attempt_id = past[workload.id][-1].attempt_id if workload.id in past else None
+    if attempt_id is not None:
+        path = log_file(jobs_folder / attempt_id, names.index(name))
         if _is_log(path, jobs_folder):
             return path
     raise LogNotReady(f"The log {name!r} is not there yet: the version is {workload.phase}.")

@@ -14,6 +14,7 @@ from muster.domain.errors import (
     BootFileOutside,
     Conflict,
     DatasetUnknown,
+    FlavorInvalid,
     InvalidRequest,
     NotStoppable,
     PoolNotForTraining,
@@ -22,7 +23,7 @@ from muster.domain.errors import (
     TooManyWorkers,
     TrainingPoolUnknown,
 )
-from muster.domain.flavor import AiEngine, Flavor
+from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor, elastic_flavor
 from muster.domain.phase import STOPPABLE, Event, Phase, Reason, view_of
 from muster.domain.placement import most_that_fit
 from muster.domain.pool import Pool, PoolPhase, Scope, public_pool_id
@@ -35,7 +36,7 @@ from muster.domain.training import (
 )
 from muster.domain.workload import PRIORITY_MIN, WorkloadType
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
-from muster.operations.caller import Caller
+from muster.operations.caller import Caller, check_priority
 from muster.store import jobs, pools, workloads
 from muster.store.database import Connection, Database, Transaction
 
@@ -92,6 +93,7 @@ async def submit_job(
     check_name("job_name", name)
     check_description("job_desc", description)
     project_id = caller.project_id
+    check_priority(caller, config.priority or PRIORITY_MIN, workspace_id=workspace_id)
     await training.database.read(_check_free_name, project_id, workspace_id, name)
     prepared = await _prepare(training, caller, name, config) if creates_version else None
 
@@ -142,6 +144,7 @@ async def create_version(
     base = await database.read(_base_version, job, pre_version_id)
     if base is not None:
         config = config.over(config_of(base))
+    check_priority(caller, config.priority or PRIORITY_MIN, workspace_id=job.workspace_id)
     prepared = await _prepare(training, caller, job.name, config)
 
     def insert(tx: Transaction) -> SubmittedVersion:
@@ -188,9 +191,7 @@ async def _prepare(
         )
     _refuse_datasets(config)
     urls = _Urls.of(config)
-    pool, flavor = await training.database.read(
-        _look_up, caller.project_id, config, urls, training.catalogue
-    )
+    pool, flavor = await training.database.read(_look_up, caller, config, urls, training.catalogue)
     engine = None
     if not config.user_image_url:
         engine_id = DEFAULT_ENGINE_ID if config.engine_id is None else config.engine_id
@@ -237,24 +238,25 @@ def _refuse_datasets(config: TrainingConfig) -> None:
 
 def _look_up(
     connection: Connection,
-    project_id: str,
+    caller: Caller,
     config: TrainingConfig,
     urls: "_Urls",
     catalogue: Catalogue,
 ) -> tuple[Pool, Flavor]:
     """Everything about the config that the store knows better."""
-    pool = _pool_for(connection, project_id, config.pool_id)
+    pool = _pool_for(connection, caller, config.pool_id)
     flavor = _flavor_for(catalogue, config, pool)
     _check_size(connection, config, flavor, pool, catalogue)
     for field, url in urls.inputs:
-        if not pools.may_use_bucket(connection, project_id, url.bucket):
+        if not pools.may_use_bucket(connection, caller.project_id, url.bucket):
             raise _bucket_unknown(field, url)
     return pool, flavor
 
 
-def _pool_for(connection: Connection, project_id: str, pool_id: str | None) -> Pool:
+def _pool_for(connection: Connection, caller: Caller, pool_id: str | None) -> Pool:
+    project_id = caller.project_id
     pool = pools.find_pool(connection, project_id, pool_id or public_pool_id(project_id))
-    if pool is None:
+    if pool is None or not caller.may_enter(pool.workspace_id):
         raise TrainingPoolUnknown(
             f"config.pool_id is {pool_id!r}; this project has no such pool."
             " `muster pool list` shows what there is."
@@ -273,11 +275,33 @@ def _pool_for(connection: Connection, project_id: str, pool_id: str | None) -> P
 def _flavor_for(catalogue: Catalogue, config: TrainingConfig, pool: Pool) -> Flavor:
     if config.spec_id is not None:
         return catalogue.flavor(config.spec_id)
+    if config.elastic_flavor:
+        return _elastic_flavor(catalogue, config.elastic_flavor, pool)
     flavor = catalogue.find_flavor(pool.flavor_code)
     if flavor is None:
         raise InvalidRequest(
             "config.spec_id is missing; the pool offers several flavors,"
             " see GET .../job/resource-specs."
+        )
+    return flavor
+
+
+def _elastic_flavor(catalogue: Catalogue, code: str, pool: Pool) -> Flavor:
+    offered = [catalogue.find_flavor(line.flavor_code) for line in pool.lines]
+    with_cards = [flavor for flavor in offered if flavor is not None and flavor.card_kind]
+    if pool.is_public or not with_cards:
+        raise FlavorInvalid(
+            f"config.spec_id is {code!r}; it is for dedicated pools with cards, and pool"
+            f" {pool.display_name!r} is {'the public one' if pool.is_public else 'without'}."
+            " Name a pool with cards as config.pool_id, or take a flavor of GET"
+            " .../job/resource-specs."
+        )
+    flavor = elastic_flavor(code, with_cards)
+    if flavor is None:
+        most = max(flavor.task.card_count for flavor in with_cards)
+        raise FlavorInvalid(
+            f"config.spec_id is {code!r}, which asks for {ELASTIC_CARDS[code]} cards; a node of"
+            f" pool {pool.display_name!r} has {most}."
         )
     return flavor
 
@@ -423,6 +447,8 @@ def _insert_version(
         priority=config.priority or PRIORITY_MIN,
         run=prepared.run,
         now_ms=now_ms,
+        time_limit_ms=config.auto_stop.milliseconds if config.auto_stop else None,
+        retries=config.retries,
     )
     version_id = jobs.insert_version(
         tx,
@@ -467,6 +493,7 @@ async def prioritise_version(
     def prioritise(tx: Transaction) -> None:
         version = jobs.get_version(tx.connection, caller.project_id, job_id, version_id)
         workload = workloads.get_workload(tx.connection, version.workload_id)
+        check_priority(caller, priority, workspace_id=workload.workspace_id)
         if workload.phase not in (Phase.CREATING, Phase.QUEUED):
             raise Conflict(
                 f"Version {version.name} of job {job_id} is {workload.phase}; only the priority of"

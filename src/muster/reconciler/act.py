@@ -182,12 +182,15 @@ async def _find_ref(workload: Workload, platform: Platform) -> EngineRef | None:
 
 async def _record(action: Record, platform: Platform) -> None:
     is_end = any(outcome.event in _ENDING_EVENTS for outcome in action.outcomes)
-    if is_end and action.workload.attempt_id is not None:
+    # One that was cleared holds nothing any more: its results were stored before that.
+    if is_end and action.workload.is_holding and action.workload.attempt_id is not None:
         await _collect(action.workload, platform)
     await _record_outcomes(action.workload, action.outcomes, platform)
 
 
-_ENDING_EVENTS: Final = frozenset({Event.SUCCEEDED, Event.TASK_FAILED, Event.STOPPED})
+_ENDING_EVENTS: Final = frozenset(
+    {Event.SUCCEEDED, Event.TASK_FAILED, Event.STOPPED, Event.RETRIED}
+)
 
 
 async def _collect(workload: Workload, platform: Platform) -> None:
@@ -262,13 +265,16 @@ async def _record_outcomes(
                 message=outcome.message,
                 at_ms=outcome.at_ms,
             )
+        if outcomes[-1].event is Event.RETRIED:
+            moved = workloads.release_nodes(tx, moved)
+            return workloads.end_attempt(tx, moved, ended_at_ms=outcomes[-1].at_ms or now_ms)
         if moved.phase in FINISHED and moved.phase is not Phase.STOP_FAILED:
             moved = workloads.release_nodes(tx, moved)
         return moved
 
     moved = await platform.database.write(record)
-    if moved.attempt_id is not None and not moved.is_holding:
-        platform.stopping.pop(moved.attempt_id, None)
+    if workload.attempt_id is not None and not moved.is_holding:
+        platform.stopping.pop(workload.attempt_id, None)
     log.info(
         "workload_moved",
         workload_id=moved.id,
@@ -297,8 +303,8 @@ async def _clear(workload: Workload, platform: Platform) -> None:
 async def purge(platform: Platform) -> int:
     """Drop deleted workloads that nothing runs for any more; return how many."""
     purgeable = await platform.database.read(workloads.list_purgeable)
-    for workload_id, attempt_id, engine_ref in purgeable:
-        if attempt_id is not None:
+    for workload_id, attempts in purgeable:
+        for attempt_id, engine_ref in attempts:
             ref = EngineRef(engine_ref) if engine_ref else None
             ref = ref or await platform.engine.find(attempt_id, platform.folder(attempt_id))
             if ref is not None:

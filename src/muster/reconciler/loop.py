@@ -1,21 +1,25 @@
 """The loop: read, plan, act. It runs when something has happened, and once a second anyway."""
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
 
+from muster.domain.flavor import Flavor
 from muster.domain.phase import Phase
-from muster.domain.pool import Node
+from muster.domain.pool import Host, Node
 from muster.domain.workload import Workload
-from muster.engines.engine import EngineRef, Observation
+from muster.engines.engine import EngineRef, HostCondition, Observation
 from muster.reconciler.act import PASSING, Platform, carry_out, purge
 from muster.reconciler.plan import Action, Admit, World, plan
+from muster.reconciler.poolplan import is_at_rest, plan_pools
+from muster.reconciler.pools import read_pool_world, settle_pools
 from muster.store import pools, workloads
-from muster.store.database import Connection
+from muster.store.database import Connection, Transaction
 
 log = structlog.get_logger()
 
@@ -24,6 +28,7 @@ GATHER_SECONDS: Final = 0.002  # what happens together is looked at together
 RETRY_SECONDS: Final = 1.0
 QUEUE_HEAD_MAX: Final = 16  # a pass that admits so many is followed by another at once
 ACTIONS_AT_ONCE: Final = 64
+POOL_LOOK_MS: Final = 60_000  # pools at rest are looked at so often: some end by the clock
 
 
 @dataclass(slots=True)
@@ -32,10 +37,13 @@ class Reconciler:
 
     platform: Platform
     lost_timeout_ms: int
+    flavors: Mapping[str, Flavor] = field(default_factory=dict)  # what nodes are made to, by code
     retry_seconds: float = RETRY_SECONDS
     is_failing: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: dict[int, asyncio.Task[None]] = field(default_factory=dict)
+    _pools_at_rest: tuple[object, ...] | None = None  # the outlook that left nothing to do
+    _pools_looked_at_ms: int = 0
     _is_purging: bool = False
     _is_closing: bool = False
 
@@ -77,7 +85,8 @@ class Reconciler:
         self.is_failing = True
 
     async def pass_once(self, actions: asyncio.TaskGroup) -> Sequence[Action]:
-        """Read one World, plan, and set every action going."""
+        """Read one World, plan, and set every action going. Pools first: they give room."""
+        await self._settle_pools()
         world = await self.read_world()
         planned = plan(world)
         admissions = [action for action in planned if isinstance(action, Admit)]
@@ -96,6 +105,23 @@ class Reconciler:
             self._is_purging = True
             actions.create_task(self._purge())
         return planned
+
+    async def _settle_pools(self) -> None:
+        """Within the pass: what admits work is the only one that takes nodes away."""
+        database, now_ms = self.platform.database, self.platform.clock_ms()
+        conditions = await self.platform.engine.observe_hosts()
+        changed = _changed_hosts(await database.read(pools.list_hosts), conditions)
+        if changed:
+            await database.write(_note_hosts, changed)
+        outlook = await database.read(pools.outlook)
+        if outlook == self._pools_at_rest and now_ms < self._pools_looked_at_ms + POOL_LOOK_MS:
+            return
+        world = await database.read(read_pool_world, self.flavors, now_ms=now_ms)
+        if plan_pools(world):
+            done = await database.write(settle_pools, self.flavors, now_ms=now_ms)
+            log.info("pools_changed", **Counter(type(action).__name__ for action in done))
+        elif is_at_rest(world):
+            self._pools_at_rest, self._pools_looked_at_ms = outlook, now_ms
 
     async def read_world(self) -> World:
         # First: the row of an action that ends from here on may be an old one.
@@ -152,6 +178,23 @@ class Reconciler:
             log.exception("purge_failed")
         finally:
             self._is_purging = False
+
+
+def _changed_hosts(
+    hosts: Sequence[Host], conditions: Mapping[str, HostCondition]
+) -> dict[str, HostCondition]:
+    """The conditions that are not known yet. A host of which nothing is said is up."""
+    changed = {}
+    for host in hosts:
+        condition = conditions.get(host.name, HostCondition(is_up=True))
+        if (condition.is_up, condition.message) != (host.is_up, host.message):
+            changed[host.name] = condition
+    return changed
+
+
+def _note_hosts(tx: Transaction, changed: Mapping[str, HostCondition]) -> None:
+    for name, condition in changed.items():
+        pools.set_host_condition(tx, name, is_up=condition.is_up, message=condition.message)
 
 
 def _read_rows(

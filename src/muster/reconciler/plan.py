@@ -7,10 +7,15 @@ from typing import Final
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.placement import NodeRoom, TaskPlacement, place
 from muster.domain.pool import Node
-from muster.domain.workload import Workload
+from muster.domain.room import rooms_for_work, take
+from muster.domain.workload import Workload, turn
 from muster.engines.engine import Observation, TaskObservation, TaskState
 
 SIGNAL_EXIT_CODES: Final = 128  # an exit code above it tells the signal that ended the process
+RETRY_TIMEOUT_MS: Final = 30 * 60_000  # how long one waits for nodes to be tried again
+
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 60 * _MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,7 @@ class World:
     stopping: Mapping[str, int] = field(default_factory=dict)  # when an attempt was told to stop
     lost_timeout_ms: int = 600_000
     stop_timeout_ms: int = 600_000
+    retry_timeout_ms: int = RETRY_TIMEOUT_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,54 +107,50 @@ def _new_partitions(world: World) -> set[str]:
 def _admissions(partition: str, world: World) -> list[Action]:
     queue = list(world.queues.get(partition, ()))
     # What was not read stands behind what was: nobody may pass it.
-    last_read = _turn(queue[-1]) if len(queue) >= world.queue_limit else None
+    last_read = turn(queue[-1]) if len(queue) >= world.queue_limit else None
     queue += [w for w in world.active if w.phase is Phase.CREATING and w.partition == partition]
     rooms = _rooms(partition, world)
     actions: list[Action] = []
     is_blocked = False
-    for workload in sorted(queue, key=_turn):
-        is_blocked = is_blocked or (last_read is not None and _turn(workload) > last_read)
+    for workload in sorted(queue, key=turn):
+        is_blocked = is_blocked or (last_read is not None and turn(workload) > last_read)
         if workload.id in world.busy:
             is_blocked = True  # its admission is under way: nobody passes it
+            continue
+        if stop := _stop_when_due(workload, world):
+            actions.append(stop)
             continue
         placements = (
             None if is_blocked else place(workload.task, workload.task_count, rooms.values())
         )
+        if placements is None and (given_up := _give_up_retry(workload, world)):
+            actions.append(given_up)
+            continue
         if placements is None:
             is_blocked = True
         else:
-            _take(rooms, workload, placements)
+            take(rooms, workload, placements)
         if placements is not None or workload.phase is Phase.CREATING:
             actions.append(Admit(workload, placements))
     return actions
 
 
-def _turn(workload: Workload) -> tuple[int, int]:
-    return (-workload.priority, workload.id)
+def _give_up_retry(workload: Workload, world: World) -> Action | None:
+    """The end of one that has waited too long to be tried again, and still finds no room."""
+    waits_ms = world.now_ms - workload.phase_since_ms
+    if not workload.attempt_count or waits_ms <= world.retry_timeout_ms:
+        return None
+    message = (
+        f"{workload.message} For {_span(world.retry_timeout_ms)} there were no nodes to try it"
+        " again on."
+    ).strip()
+    given_up = Outcome(Event.GIVEN_UP, reason=workload.reason, message=message)
+    return Record(workload, (given_up,))
 
 
 def _rooms(partition: str, world: World) -> dict[str, NodeRoom]:
-    """What the nodes of a partition have left, by node name."""
-    rooms = {node.name: node.room for node in world.nodes.get(partition, ())}
-    for workload in world.active:
-        if workload.is_holding and workload.partition == partition:
-            _take(rooms, workload, workload.placements)
-    return rooms
-
-
-def _take(
-    rooms: dict[str, NodeRoom], workload: Workload, placements: Sequence[TaskPlacement]
-) -> None:
-    for placement in placements:
-        room = rooms.get(placement.node_name)
-        if room is None:
-            continue  # the node has left the inventory; what runs there goes on
-        rooms[placement.node_name] = replace(
-            room,
-            cpu_millis=room.cpu_millis - workload.task.cpu_millis,
-            memory_mib=room.memory_mib - workload.task.memory_mib,
-            free_cards=tuple(card for card in room.free_cards if card not in placement.cards),
-        )
+    holders = (w for w in world.active if w.is_holding and w.partition == partition)
+    return rooms_for_work(world.nodes.get(partition, ()), holders)
 
 
 def _for_active(workload: Workload, world: World) -> list[Action]:
@@ -182,6 +184,8 @@ def _for_starting(workload: Workload, seen: Observation | None, world: World) ->
     if seen is None:
         return []
     started = [task.started_at_ms for task in seen.tasks if task.started_at_ms is not None]
+    if not started and not seen.is_over and (stop := _stop_when_due(workload, world)):
+        return [stop]  # it has run before
     if started:
         return _for_running(workload, seen, world, (Outcome(Event.STARTED, at_ms=min(started)),))
     if seen.is_gone:
@@ -203,12 +207,30 @@ def _for_running(
     if seen is None:
         return [Record(workload, before)] if before else []
     if seen.is_over:
-        return [Record(workload, (*before, _ending(seen)))]
+        return [Record(workload, (*before, _ending_of_attempt(workload, seen)))]
+    if stop := _stop_when_due(workload, world):
+        return [Record(workload, (*before, *stop.outcomes))]
     actions: list[Action] = [Record(workload, before)] if before else []
     if any(_has_failed(task) for task in seen.tasks) and workload.attempt_id not in world.stopping:
         # One task without the others is no use: they would wait for it until the end of days.
         actions.append(Stop(workload))
     return actions
+
+
+def _stop_when_due(workload: Workload, world: World) -> Record | None:
+    """A stop of what has run for as long as it may. The limit counts from the first start on."""
+    if workload.ends_by_ms is None or world.now_ms < workload.ends_by_ms:
+        return None
+    message = f"Its time limit of {_span(workload.time_limit_ms or 0)} is over."
+    stop = Outcome(Event.STOP_ASKED, reason=Reason.AUTO_STOPPED, message=message)
+    return Record(workload, (stop,))
+
+
+def _span(milliseconds: int) -> str:
+    count, unit = milliseconds // _MINUTE_MS, "minute"
+    if milliseconds % _HOUR_MS == 0:
+        count, unit = milliseconds // _HOUR_MS, "hour"
+    return f"{count} {unit}{'' if count == 1 else 's'}"
 
 
 def _for_terminating(workload: Workload, seen: Observation | None, world: World) -> list[Action]:
@@ -235,6 +257,9 @@ def _for_lost(workload: Workload, seen: Observation | None, world: World) -> lis
         if up_since:
             return [Record(workload, (Outcome(Event.FOUND, at_ms=up_since[0]),))]
         return [Clear(workload)]
+    if not workload.is_holding and workload.retries_left and not workload.is_deleted:
+        retried = Outcome(Event.RETRIED, reason=workload.reason, message=workload.message)
+        return [Record(workload, (retried,))]
     if world.now_ms - workload.phase_since_ms > world.lost_timeout_ms and not workload.is_holding:
         given_up = Outcome(Event.GIVEN_UP, reason=Reason.LOST, message=workload.message)
         return [Record(workload, (given_up,))]
@@ -243,6 +268,14 @@ def _for_lost(workload: Workload, seen: Observation | None, world: World) -> lis
 
 def _has_failed(task: TaskObservation) -> bool:
     return task.state is TaskState.GONE or bool(task.exit_code)
+
+
+def _ending_of_attempt(workload: Workload, seen: Observation) -> Outcome:
+    """As `_ending`; a failure is not the end while the workload may be tried again."""
+    ending = _ending(seen)
+    if ending.event is Event.TASK_FAILED and workload.retries_left:
+        return replace(ending, event=Event.RETRIED)
+    return ending
 
 
 def _ending(seen: Observation) -> Outcome:

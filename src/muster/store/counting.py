@@ -5,6 +5,7 @@ writers deadlock on a shared database. `store/recount.py` holds them against a f
 """
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,6 +17,7 @@ SQL: Final = load_statements("counting")
 
 STATES: Final = tuple(StatisticsState)
 HELD: Final = ("cpu_millis", "memory_mib", "gpu_count", "npu_count")
+USED: Final = ("workload_count", *HELD)
 
 _STATE_INDEX: Final = {state: index for index, state in enumerate(STATES)}
 _TALLY_WIDTH: Final = len(STATES) + len(HELD)
@@ -51,6 +53,20 @@ class Counts:
     def job(self, project_id: str, workspace_id: str, status: int, by: int) -> None:
         self._row("job_total", (project_id, workspace_id, status))[0] += by
 
+    def use(
+        self, project_id: str, workspace_id: str, type_: str, resources: Resources, by: int
+    ) -> None:
+        """A workload begins or ceases to take of the quotas of its workspace."""
+        row = self._row("workspace_use", (project_id, workspace_id, type_), width=len(USED))
+        row[0] += by
+        for index, name in enumerate(HELD, start=1):
+            row[index] += getattr(resources, name) * by
+
+    def pending_use(self, project_id: str, workspace_id: str, type_: str) -> list[int]:
+        """What this transaction has added to a use so far; in the order of USED."""
+        key = ("workspace_use", (project_id, workspace_id, type_))
+        return self._changes.get(key, [0] * len(USED))
+
     def _row(self, table: str, key: _Key, *, width: int = 1) -> list[int]:
         return self._changes.setdefault((table, key), [0] * width)
 
@@ -62,3 +78,11 @@ class Counts:
             changed = connection.execute(SQL[f"add_to_{table}"], (*values, *key))
             if changed.rowcount == 0:
                 connection.execute(SQL[f"insert_{table}"], (*key, *values))
+
+
+def held_by_pool(connection: sqlite3.Connection, project_id: str) -> Mapping[str, Resources]:
+    """What the project's workloads hold now, in each pool where it has any."""
+    rows = connection.execute(SQL["held_by_pool"], {"project_id": project_id})
+    return {
+        pool_id: Resources(**dict(zip(HELD, amounts, strict=True))) for pool_id, *amounts in rows
+    }

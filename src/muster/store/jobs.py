@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from muster.domain.errors import JobUnknown, NameTaken, QuotaExceeded, WorkspaceUnknown
 from muster.domain.phase import LIVE_STATUSES, Phase, view_of
+from muster.domain.resources import Resources
 from muster.store.database import Connection, Transaction
 from muster.store.statements import load_statements
 
@@ -49,6 +50,7 @@ class Version:
     workload_uid: str
     message: str
     workload_id: int
+    task: Resources  # what one worker holds
 
     @property
     def name(self) -> str:
@@ -65,10 +67,15 @@ def check_workspace(connection: Connection, project_id: str, workspace_id: str) 
         SQL["workspace_exists"], {"project_id": project_id, "workspace_id": workspace_id}
     ).fetchone()
     if found is None:
-        raise WorkspaceUnknown(
-            f"workspace_id is {workspace_id!r}; this project has no such workspace."
-            " The default one is '0'."
-        )
+        raise workspace_unknown(workspace_id)
+
+
+def workspace_unknown(workspace_id: str) -> WorkspaceUnknown:
+    """One that may not be entered is answered like one that is not there."""
+    return WorkspaceUnknown(
+        f"workspace_id is {workspace_id!r}; this project has no such workspace."
+        " The default one is '0'."
+    )
 
 
 def count_live_jobs(connection: Connection, project_id: str) -> int:
@@ -192,7 +199,7 @@ def get_job(connection: Connection, project_id: str, job_id: int) -> Job:
         SQL["get_job"], {"project_id": project_id, "job_id": job_id}
     ).fetchone()
     if row is None:
-        raise JobUnknown(f"job_id is {job_id}; this project has no such training job.")
+        raise job_unknown(job_id)
     return Job(
         id=row[0],
         project_id=row[1],
@@ -207,11 +214,15 @@ def get_job(connection: Connection, project_id: str, job_id: int) -> Job:
     )
 
 
+def job_unknown(job_id: int) -> JobUnknown:
+    return JobUnknown(f"job_id is {job_id}; this project has no such training job.")
+
+
 def describe_job(tx: Transaction, project_id: str, job_id: int, description: str) -> None:
     """Change the description, in the job and in what the list of versions shows of it."""
     key = {"project_id": project_id, "job_id": job_id, "description": description}
     if tx.execute(SQL["describe_job"], key).rowcount == 0:
-        raise JobUnknown(f"job_id is {job_id}; this project has no such training job.")
+        raise job_unknown(job_id)
     tx.execute(SQL["describe_versions"], {"job_id": job_id, "description": description})
 
 
@@ -343,4 +354,7 @@ def _version(row: Sequence[Any]) -> Version:
         workload_uid=row[10],
         message=row[11],
         workload_id=row[12],
+        task=Resources(
+            cpu_millis=row[13], memory_mib=row[14], gpu_count=row[15], npu_count=row[16]
+        ),
     )

@@ -7,9 +7,11 @@ text are read from the roll-ups and cost the same at any size.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
+from muster.domain.phase import Phase
+from muster.domain.resources import Resources
 from muster.store.database import Connection
 
 STREAM_CHUNK_ROWS: Final = 100  # larger chunks hold the interpreter, and so other calls, for longer
@@ -121,18 +123,42 @@ def _select(
     where, values = _where(table, query)
     direction = "DESC" if query.is_descending else "ASC"
     key = sort_keys[query.sort_key]
+    paging = {
+        "limit": -1 if query.limit is None else query.limit,
+        "offset": query.offset,
+        "now_ms": query.now_ms,
+    }
+    if key == f"{table}.id" and len(query.statuses) > 1 and not query.search:
+        where, values = _where(table, replace(query, statuses=()))
+        page = _merged_ids(table, where, query.statuses, direction, values)
+        sql = (
+            f"SELECT {columns} FROM {page} AS page"  # noqa: S608 - constant fragments
+            f" JOIN {table} ON {table}.id = page.id ORDER BY {key} {direction}"
+        )
+        return sql, values | paging
     # The id breaks ties, ascending: so the order is total and pages neither repeat nor skip.
     order = f"{key} {direction}" if key == f"{table}.id" else f"{key} {direction}, {table}.id"
     sql = (
         f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}"  # noqa: S608
         " LIMIT :limit OFFSET :offset"
     )
-    values |= {
-        "limit": -1 if query.limit is None else query.limit,
-        "offset": query.offset,
-        "now_ms": query.now_ms,
-    }
-    return sql, values
+    return sql, values | paging
+
+
+def _merged_ids(
+    table: str, where: str, statuses: Sequence[int], direction: str, values: dict[str, Any]
+) -> str:
+    """The ids of one page of several statuses, in id order.
+
+    Each status lies in id order in its own stretch of the index; merging them reads as far as the
+    page goes, where one condition on all of them would be answered by sorting every match.
+    """
+    names = _bind_statuses(tuple(dict.fromkeys(statuses)), values)  # each stretch once
+    stretches = " UNION ALL ".join(
+        f"SELECT {table}.id FROM {table} WHERE {where} AND {table}.status = :{name}"  # noqa: S608
+        for name in names
+    )
+    return f"({stretches} ORDER BY 1 {direction} LIMIT :limit OFFSET :offset)"
 
 
 def _where(table: str, query: ListQuery) -> tuple[str, dict[str, Any]]:
@@ -156,9 +182,13 @@ def _where_total(table: str, query: ListQuery) -> tuple[str, dict[str, Any]]:
 
 
 def _placeholders(statuses: Sequence[int], values: dict[str, Any]) -> str:
+    return ", ".join(f":{name}" for name in _bind_statuses(statuses, values))
+
+
+def _bind_statuses(statuses: Sequence[int], values: dict[str, Any]) -> list[str]:
     names = [f"status_{index}" for index in range(len(statuses))]
     values |= dict(zip(names, statuses, strict=True))
-    return ", ".join(f":{name}" for name in names)
+    return names
 
 
 CONFIG_SORT_KEYS: Final[Mapping[str, str]] = {
@@ -236,7 +266,9 @@ _TRAINING_COLUMNS = (
     f" version.description, version.created_at_ms, version.started_at_ms, version.ended_at_ms,"
     f" {_DURATION.format(table='version')}, version.pool_id, version.flavor_code, version.config,"
     " job.creator_name, workload.uid, workload.phase, workload.reason, workload.message,"
-    " workload.task_count, workload.priority, workload.id"
+    " workload.task_count, workload.priority, workload.id, workload.attempt_count,"
+    " workload.attempt_started_at_ms, workload.task_cpu_millis, workload.task_memory_mib,"
+    " workload.task_gpu_count, workload.task_npu_count"
 )
 _TRAINING_TABLES = (
     "version JOIN job ON job.id = version.job_id JOIN workload ON workload.id = version.workload_id"
@@ -267,6 +299,26 @@ class TrainingRow(NamedTuple):
     task_count: int
     priority: int
     workload_id: int
+    attempt_count: int
+    attempt_started_at_ms: int | None
+    task_cpu_millis: int
+    task_memory_mib: int
+    task_gpu_count: int
+    task_npu_count: int
+
+    @property
+    def task(self) -> Resources:
+        return Resources(
+            cpu_millis=self.task_cpu_millis,
+            memory_mib=self.task_memory_mib,
+            gpu_count=self.task_gpu_count,
+            npu_count=self.task_npu_count,
+        )
+
+    @property
+    def was_retried(self) -> bool:
+        """Whether it may have attempts that have ended before its last one."""
+        return self.attempt_count > (0 if self.phase == Phase.QUEUED else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,7 +350,6 @@ class TrainingSearch:
         return (
             self.sort_key == "create_time"
             and not self.is_narrowed
-            and (self.statuses is None or len(self.statuses) == 1)  # more of them are sorted
             and self.offset + self.limit <= _QUICK_OFFSET_MAX
         )
 
@@ -317,12 +368,20 @@ def page_of_training_jobs(
     direction = "DESC" if search.is_descending else "ASC"
     key = TRAINING_SORT_KEYS[search.sort_key]
     order = f"{key} {direction}" if key == "version.id" else f"{key} {direction}, version.id"
-    rows = connection.execute(
+    sql = (
         f"SELECT {_TRAINING_COLUMNS} FROM {_TRAINING_TABLES}"  # noqa: S608 - constant fragments
-        f" WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset",
-        values | {"now_ms": search.now_ms, "limit": search.limit, "offset": search.offset},
+        f" WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
     )
-    page = [TrainingRow(*row) for row in rows]
+    paged = values | {"now_ms": search.now_ms, "limit": search.limit, "offset": search.offset}
+    if key == "version.id" and not search.is_narrowed and len(search.statuses or ()) > 1:
+        assert search.statuses is not None
+        each, _ = _where_training(replace(search, statuses=None))
+        page_ids = _merged_ids("version", each, search.statuses, direction, paged)
+        sql = (
+            f"SELECT {_TRAINING_COLUMNS} FROM {page_ids} AS page"  # noqa: S608
+            f" CROSS JOIN {_TRAINING_TABLES} WHERE version.id = page.id ORDER BY {order}"
+        )
+    page = [TrainingRow(*row) for row in connection.execute(sql, paged)]
     return _count_training(connection, search, where, values), page
 
 

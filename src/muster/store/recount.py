@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from muster.domain.phase import Phase, Reason, view_of
-from muster.store.counting import HELD, SQL, STATES
+from muster.domain.workload import takes_quota
+from muster.store.counting import HELD, SQL, STATES, USED
 from muster.store.database import Connection
 from muster.store.statements import load_statements
 
@@ -24,6 +25,7 @@ def differences(connection: Connection) -> Iterator[str]:
             Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"recount_{table}"])}),
             Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"list_{table}s"])}),
         )
+    yield from _compare("workspace_use", _recount_uses(connection), _uses(connection))
     for name, statement in CHECK_SQL.items():
         if name == "statuses":
             continue
@@ -57,6 +59,28 @@ def _tallies(connection: Connection) -> _Counts:
         for name, value in zip((*STATES, *HELD), values, strict=True):
             counts[project_id, pool_id, type_, name] += value
     return counts
+
+
+def _recount_uses(connection: Connection) -> _Counts:
+    counts: _Counts = Counter()
+    for row in connection.execute(SQL["recount_workspace_use"]):
+        project_id, workspace_id, type_, phase, is_holding, *amounts = row
+        if takes_quota(Phase(phase), is_holding=bool(is_holding)):
+            for name, amount in zip(USED, amounts, strict=True):
+                counts[project_id, workspace_id, type_, name] += amount
+    return counts
+
+
+def _uses(connection: Connection) -> _Counts:
+    return Counter(
+        {
+            (project_id, workspace_id, type_, name): amount
+            for project_id, workspace_id, type_, *amounts in connection.execute(
+                SQL["list_workspace_uses"]
+            )
+            for name, amount in zip(USED, amounts, strict=True)
+        }
+    )
 
 
 def _compare(table: str, rows: _Counts, counters: _Counts) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Workloads: insert, read, and the one place that moves them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from sqlite3 import IntegrityError
 from typing import Any, Final
@@ -13,9 +13,11 @@ from muster.domain.errors import StaleWrite
 from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase, view_of
 from muster.domain.placement import TaskPlacement
 from muster.domain.resources import Resources
-from muster.domain.workload import Workload, WorkloadType
+from muster.domain.workload import Workload, WorkloadType, takes_quota
+from muster.store.counting import HELD
 from muster.store.database import Connection, Transaction
 from muster.store.statements import load_statements
+from muster.store.workspaces import check_workload_quota
 
 SQL: Final = load_statements("workloads")
 
@@ -44,11 +46,17 @@ def insert_workload(
     priority: int,
     run: Run,
     now_ms: int,
+    time_limit_ms: int | None = None,
+    retries: int = 0,
 ) -> tuple[int, int]:
     """Store a new workload in `Creating`; return its id and the time it was given.
 
     The time is never before that of the row before it: lists in id order are in time order then.
+
+    Raises:
+        QuotaExceeded: its workspace has not that much left.
     """
+    check_workload_quota(tx, project_id, workspace_id, type_, task * task_count)
     latest = tx.execute(SQL["latest_created_at"]).fetchone()
     created_at_ms = max(now_ms, latest[0]) if latest else now_ms
     [workload_id] = tx.execute(
@@ -69,11 +77,14 @@ def insert_workload(
             "npu_count": task.npu_count,
             "priority": priority,
             "run": _ENCODER.encode(run).decode(),
+            "time_limit_ms": time_limit_ms,
+            "retries_left": retries,
             "now_ms": created_at_ms,
         },
     ).fetchone()
     state = view_of(Phase.CREATING).statistics
     tx.counts.workload(project_id, pool_id, type_, state, 1)
+    tx.counts.use(project_id, workspace_id, type_, task * task_count, 1)
     tx.has_work = True
     return workload_id, created_at_ms
 
@@ -139,6 +150,7 @@ def move_workload(
         message=message,
         phase_since_ms=now_ms,
         started_at_ms=_started_at(workload, phase, happened_ms),
+        attempt_started_at_ms=_attempt_started_at(workload, phase, happened_ms),
         ended_at_ms=_ended_at(workload, phase, happened_ms),
         revision=workload.revision + 1,
     )
@@ -151,6 +163,7 @@ def move_workload(
         message=message,
         now_ms=now_ms,
         started_at_ms=moved.started_at_ms,
+        attempt_started_at_ms=moved.attempt_started_at_ms,
         ended_at_ms=moved.ended_at_ms,
     )
     tx.execute(
@@ -168,6 +181,7 @@ def move_workload(
     )
     if not workload.is_deleted:
         _count_move(tx, workload, moved)
+    _count_use(tx, workload, moved)
     if workload.type is WorkloadType.TRAIN:
         _show_in_lists(tx, workload, moved)
     tx.has_work = True
@@ -179,6 +193,13 @@ def _started_at(workload: Workload, phase: Phase, happened_ms: int) -> int | Non
     if phase is Phase.RUNNING and workload.started_at_ms is None:
         return max(happened_ms, workload.created_at_ms)
     return workload.started_at_ms
+
+
+def _attempt_started_at(workload: Workload, phase: Phase, happened_ms: int) -> int | None:
+    """Likewise of the attempt that goes on."""
+    if phase is Phase.RUNNING and workload.attempt_started_at_ms is None:
+        return max(happened_ms, workload.created_at_ms)
+    return workload.attempt_started_at_ms
 
 
 def _ended_at(workload: Workload, phase: Phase, happened_ms: int) -> int | None:
@@ -201,6 +222,13 @@ def _count_move(tx: Transaction, before: Workload, after: Workload) -> None:
     where = (before.project_id, before.pool_id, before.type)
     tx.counts.workload(*where, before.view.statistics, -1)
     tx.counts.workload(*where, after.view.statistics, 1)
+
+
+def _count_use(tx: Transaction, before: Workload, after: Workload) -> None:
+    """Deleted or not, it takes of the quotas of its workspace until nothing of it is left."""
+    change = int(after.takes_quota) - int(before.takes_quota)
+    if change:
+        tx.counts.use(before.project_id, before.workspace_id, before.type, before.resources, change)
 
 
 def _show_in_lists(tx: Transaction, before: Workload, after: Workload) -> None:
@@ -231,12 +259,20 @@ def hold_nodes(
     """Give the workload its nodes and cards, under a new attempt.
 
     Raises:
-        StaleWrite: the workload moved, or somebody holds one of the cards.
+        StaleWrite: the workload moved, a node takes no work any more, or somebody holds a card.
     """
+    names = {placement.node_name for placement in placements}
+    [count] = tx.execute(
+        SQL["count_nodes_at_work"],
+        {"names": json.dumps(sorted(names)), "partition": workload.partition},
+    ).fetchone()
+    if count != len(names):
+        raise StaleWrite(f"A node of workload {workload.id} takes no work any more.")
     held = replace(
         workload,
         is_holding=True,
         attempt_id=attempt_id,
+        attempt_count=workload.attempt_count + 1,
         placements=tuple(placements),
         revision=workload.revision + 1,
     )
@@ -259,7 +295,13 @@ def hold_nodes(
                     f"Card {card} of {placement.node_name} is held by another workload."
                 ) from error
     tx.counts.held(workload.project_id, workload.pool_id, workload.type, workload.resources, 1)
+    _count_use(tx, workload, held)
     return held
+
+
+def list_held_cards(connection: Connection) -> list[tuple[str, int]]:
+    """(host, card) of every card that a workload holds."""
+    return connection.execute(SQL["list_held_cards"]).fetchall()
 
 
 def release_nodes(tx: Transaction, workload: Workload) -> Workload:
@@ -269,7 +311,81 @@ def release_nodes(tx: Transaction, workload: Workload) -> Workload:
     _guarded(tx, "release_nodes", workload)
     tx.execute(SQL["release_cards"], {"workload_id": workload.id})
     tx.counts.held(workload.project_id, workload.pool_id, workload.type, workload.resources, -1)
-    return replace(workload, is_holding=False, revision=workload.revision + 1)
+    released = replace(workload, is_holding=False, revision=workload.revision + 1)
+    _count_use(tx, workload, released)
+    return released
+
+
+def end_attempt(tx: Transaction, workload: Workload, *, ended_at_ms: int) -> Workload:
+    """Put the attempt of a workload that is to be tried again into its history.
+
+    It keeps the reason and the words with which the workload has moved, and costs one retry. The
+    nodes must be free by now: the next attempt gets its own.
+
+    Raises:
+        StaleWrite: the workload moved, holds nodes, or may not be tried again.
+    """
+    tx.execute(
+        SQL["insert_past_attempt"],
+        {
+            "workload_id": workload.id,
+            "started_at_ms": workload.attempt_started_at_ms,
+            "ended_at_ms": max(ended_at_ms, workload.attempt_started_at_ms or 0),
+            "reason": workload.reason,
+            "message": workload.message,
+        },
+    )
+    _guarded(tx, "end_attempt", workload)
+    return replace(
+        workload,
+        attempt_id=None,
+        engine_ref=None,
+        attempt_started_at_ms=None,
+        placements=(),
+        retries_left=workload.retries_left - 1,
+        revision=workload.revision + 1,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastAttempt:
+    """An attempt that failed, after which the workload was tried again."""
+
+    workload_id: int
+    number: int  # from 1
+    attempt_id: str
+    engine_ref: str | None
+    placements: tuple[TaskPlacement, ...]
+    started_at_ms: int | None  # None: it never came up
+    ended_at_ms: int
+    reason: Reason
+    message: str
+
+
+def list_past_attempts(
+    connection: Connection, workload_ids: Sequence[int]
+) -> dict[int, list[PastAttempt]]:
+    """By workload, each first to last; a workload that was not tried again is left out."""
+    if not workload_ids:
+        return {}
+    found: dict[int, list[PastAttempt]] = {}
+    rows = connection.execute(
+        SQL["list_past_attempts"], {"workload_ids": json.dumps(list(workload_ids))}
+    )
+    for row in rows:
+        attempt = PastAttempt(
+            workload_id=row[0],
+            number=row[1],
+            attempt_id=row[2],
+            engine_ref=row[3],
+            placements=_PLACEMENTS.decode(row[4]),
+            started_at_ms=row[5],
+            ended_at_ms=row[6],
+            reason=Reason(row[7]),
+            message=row[8],
+        )
+        found.setdefault(attempt.workload_id, []).append(attempt)
+    return found
 
 
 def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Workload:
@@ -298,20 +414,39 @@ def mark_deleted(tx: Transaction, workload: Workload) -> Workload:
     return replace(workload, is_deleted=True, revision=workload.revision + 1)
 
 
-def list_purgeable(connection: Connection) -> list[tuple[int, str | None, str | None]]:
-    """(workload id, attempt id, engine ref) of deleted workloads that nothing runs for any more."""
-    rows = connection.execute(SQL["list_deleted"], {"limit": PURGE_BATCH})
-    return [(workload_id, attempt, ref) for workload_id, attempt, ref, _ in rows]
+def list_purgeable(connection: Connection) -> list[tuple[int, list[tuple[str, str | None]]]]:
+    """Deleted workloads that nothing runs for any more: (id, [(attempt id, engine ref)])."""
+    rows = connection.execute(SQL["list_deleted"], {"limit": PURGE_BATCH}).fetchall()
+    past = list_past_attempts(connection, [row[0] for row in rows if row[3]])
+    return [
+        (
+            workload_id,
+            [(attempt.attempt_id, attempt.engine_ref) for attempt in past.get(workload_id, ())]
+            + ([(attempt_id, engine_ref)] if attempt_id is not None else []),
+        )
+        for workload_id, attempt_id, engine_ref, _ in rows
+    ]
 
 
 def purge_workload(tx: Transaction, workload_id: int) -> None:
     """Drop every row of a deleted workload, and of its job when it was the last of it."""
     key = {"workload_id": workload_id}
     tx.execute(SQL["delete_events"], key)
+    tx.execute(SQL["delete_past_attempts"], key)
     version = tx.execute(SQL["delete_version"], key).fetchone()
-    tx.execute(SQL["delete_workload"], key)
+    _forget_use(tx, tx.execute(SQL["delete_workload"], key).fetchone())
     if version is not None:
         tx.execute(SQL["delete_empty_job"], {"job_id": version[0]})
+
+
+def _forget_use(tx: Transaction, row: Sequence[Any] | None) -> None:
+    """A lost one may be purged while it still counts: nothing can end it any more."""
+    if row is None:
+        return
+    project_id, workspace_id, type_, phase, is_holding, task_count, *amounts = row
+    if takes_quota(Phase(phase), is_holding=bool(is_holding)):
+        task = Resources(**dict(zip(HELD, amounts, strict=True)))
+        tx.counts.use(project_id, workspace_id, type_, task * task_count, -1)
 
 
 def _guarded(tx: Transaction, statement: str, workload: Workload, **values: object) -> None:
@@ -345,6 +480,11 @@ def _workload(row: Sequence[Any]) -> Workload:
         started_at_ms=row[21],
         ended_at_ms=row[22],
         revision=row[23],
+        workspace_id=row[24],
+        time_limit_ms=row[25],
+        retries_left=row[26],
+        attempt_count=row[27],
+        attempt_started_at_ms=row[28],
     )
 
 
@@ -359,14 +499,17 @@ def list_pool_workloads(
     is_ascending: bool,
     offset: int,
     limit: int,
+    hidden_workspaces: Iterable[str] = (),
 ) -> tuple[int, list[tuple[Any, ...]]]:
     """(how many match, the page of rows)."""
+    hidden = sorted(hidden_workspaces)
     filters = {
         "project_id": project_id,
         "pool_id": pool_id,
         "types": None if types is None else json.dumps(types),
         "phases": None if phases is None else json.dumps(phases),
         "host": None if hosts is None else json.dumps(hosts),
+        "hidden": json.dumps(hidden) if hidden else None,
     }
     [total] = connection.execute(SQL["count_pool_workloads"], filters).fetchone()
     rows = connection.execute(
@@ -382,10 +525,37 @@ def queue_positions(connection: Connection, partition: str) -> dict[int, int]:
     return {workload_id: place for place, (workload_id,) in enumerate(rows, start=1)}
 
 
+def count_ahead(connection: Connection, workload: Workload) -> int:
+    """How many stand before it in its partition's queue."""
+    [count] = connection.execute(
+        SQL["count_ahead"],
+        {
+            "partition": workload.partition,
+            "priority": workload.priority,
+            "workload_id": workload.id,
+        },
+    ).fetchone()
+    return int(count)
+
+
+def name_workloads(
+    connection: Connection, project_id: str, workload_ids: Sequence[int]
+) -> dict[int, tuple[str, str, str]]:
+    """(uid, name, workspace id) by id, of those that belong to the project."""
+    if not workload_ids:
+        return {}
+    rows = connection.execute(
+        SQL["name_workloads"],
+        {"workload_ids": json.dumps(list(workload_ids)), "project_id": project_id},
+    )
+    return {row[0]: (row[1], row[2], row[3]) for row in rows}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadEvent:
     """What happened to a workload, as it was recorded."""
 
+    number: int  # 1, 2, 3 ... within the workload
     at_ms: int
     event: Event
     phase_before: Phase
@@ -400,6 +570,7 @@ def list_events(connection: Connection, workload_id: int) -> list[WorkloadEvent]
     rows = connection.execute(SQL["list_events"], {"workload_id": workload_id, "limit": EVENTS_MAX})
     return [
         WorkloadEvent(
+            number=row[7],
             at_ms=row[0],
             event=Event(row[1]),
             phase_before=Phase(row[2]),

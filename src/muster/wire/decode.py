@@ -18,7 +18,7 @@ _WHERE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.
 _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _STEP: Final = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+|\.\.\.)\]")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
-_SECRET: Final = re.compile(r"\.password\b")  # values that no message repeats
+_SECRET: Final = re.compile(r"\.(password|secret_key)\b")  # values that no message repeats
 _SHOWN_LENGTH_MAX: Final = 100
 _UNKNOWN: Final = object()
 

@@ -1,9 +1,9 @@
 """JSON shapes of the Keystone v3 calls that clients make."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 
 class Reference(Struct):
@@ -52,6 +52,37 @@ class AuthBody(Struct, kw_only=True):
 
 class AuthRequest(Struct):
     auth: AuthBody
+
+
+class LastingToken(Struct, kw_only=True):
+    id: str | None = None  # None: the one in X-Auth-Token
+    duration_seconds: Annotated[int, Meta(ge=900, le=86_400)] = 900
+
+
+class TokenMethod(Struct, kw_only=True):
+    methods: list[Literal["token"]]
+    token: LastingToken = field(default_factory=LastingToken)
+
+
+class TemporaryAuth(Struct):
+    identity: TokenMethod
+
+
+class TemporaryKeyRequest(Struct):
+    """Of `POST /v3.0/OS-CREDENTIAL/securitytokens`."""
+
+    auth: TemporaryAuth
+
+
+class TemporaryKeyView(Struct, kw_only=True):
+    access: str
+    secret: str
+    securitytoken: str
+    expires_at: str
+
+
+class TemporaryKeyReply(Struct):
+    credential: TemporaryKeyView
 
 
 class NamedView(Struct):

@@ -294,12 +294,33 @@ class JobVersions(Done, kw_only=True):
     versions: list[JobVersion]
 
 
+class WaitedFor(Struct):
+    """One of the project's own workloads."""
+
+    id: str  # as the v2 API writes it
+    name: str
+
+
+class WaitingView(Struct, kw_only=True):
+    """Ours: why a workload waits, and what would give it room."""
+
+    reason: str  # of `domain.waiting.WaitingReason`
+    message: str  # the same for people
+    position: int  # in its queue; 1 is next
+    missing: int  # cards, thousandths of a CPU, MiB on one node, or tasks: as `reason` says
+    unavailable_nodes: list[str]  # that are there and take no work
+    waits_for: list[WaitedFor]  # what has to end first
+    waits_for_others: int  # likewise, of other projects
+    predicted_start_time: int | None  # epoch ms, at the latest; null: not to be known
+
+
 class VersionDetail(VersionView, kw_only=True):
     is_success: bool = True
     job_id: int
     job_name: str
     job_desc: str
     spec_code: str
+    waiting: WaitingView | None = None  # ours: null unless it waits
     system_metric_list: dict[str, Any] = field(default_factory=dict)
 
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from muster.domain.training import Access
-from muster.wire.training import Integer, Order, WorkspaceId
+from muster.domain.training import Access, TimeUnit
+from muster.wire.training import Integer, Order, WaitingView, WorkspaceId
 
 # ------------------------------------------------------------------ requests
 
@@ -91,12 +91,17 @@ class GivenLogPath(Struct, kw_only=True):
     host_path: str | None = None
 
 
+class GivenAutoStop(Struct, kw_only=True):
+    time_unit: TimeUnit
+    duration: Annotated[int, Meta(ge=1, le=2**31)]
+
+
 class GivenSpec(Struct, kw_only=True):
     resource: GivenResource | None = None
     log_export_path: GivenLogPath | None = None
     schedule_policy: GivenSchedulePolicy | None = None
     volumes: Any = None
-    auto_stop: Any = None
+    auto_stop: GivenAutoStop | None = None
     notification: Any = None
     custom_metrics: Any = None
     output_model: Any = None
@@ -179,7 +184,27 @@ class EventsQuery(Struct, kw_only=True):
 
 
 class TasksQuery(Struct, kw_only=True):
-    schedule_count: int | None = None
+    schedule_count: Annotated[int, Meta(ge=1)] | None = None  # which attempt; the last one
+
+
+class TaskLogQuery(Struct, kw_only=True):
+    base_line: str | int = ""
+    lines: Annotated[int, Meta(ge=1, le=500)] = 50
+    order: Order = "desc"
+
+
+class LogLinkQuery(Struct, kw_only=True, rename={"content_type": "Content-Type"}):
+    content_type: str = ""  # some clients put it here, others into a header
+
+
+class LogDownloadQuery(Struct, kw_only=True):
+    expires: Annotated[int, Meta(ge=0, le=2**53)]  # epoch ms
+    signature: str
+    disposition: Literal["inline", "attachment"] = "inline"
+
+
+class EventCategoriesQuery(Struct, kw_only=True):
+    flavor_type: Literal["CPU", "GPU", "Ascend", ""] = ""
 
 
 class TrainingFlavorsQuery(Struct, kw_only=True):
@@ -218,10 +243,11 @@ class TaskStatus(Struct, kw_only=True):
 
 
 class RunningRecord(Struct, kw_only=True):
-    start_at: int  # seconds
+    start_at: int | None  # seconds; null: it never came up
     end_at: int | None
     start_type: str
     end_reason: str | None
+    end_recover: str | None = None  # what was done then
 
 
 class TaskPlace(Struct, kw_only=True):
@@ -241,6 +267,7 @@ class TrainingStatus(Struct, kw_only=True):
     task_statuses: list[TaskStatus]
     running_records: list[RunningRecord]
     message: str  # ours: why it stands where it stands, for people
+    waiting: WaitingView | None = None  # ours, of a single job: null unless it waits
 
 
 class TrainingParameter(Struct, kw_only=True):
@@ -333,8 +360,14 @@ class TrainingSchedulePolicy(Struct, kw_only=True):
     preemptible: bool = False
 
 
+class TrainingAutoStop(Struct, kw_only=True):
+    time_unit: TimeUnit
+    duration: int
+
+
 class TrainingSpec(Struct, kw_only=True):
     resource: TrainingResource
+    auto_stop: TrainingAutoStop | None
     log_export_path: TrainingLogPath | None
     schedule_policy: TrainingSchedulePolicy
 
@@ -365,6 +398,35 @@ class LogPreview(Struct, kw_only=True):
     content: str
     current_size: int
     full_size: int
+
+
+class LogShards(Struct, kw_only=True):
+    object_urls: list[str]
+    count: int = 1
+    total: int = 1
+
+
+class LogLink(Struct, kw_only=True):
+    obs_url: str
+    shards: LogShards
+
+
+class TaskLogLines(Struct, kw_only=True):
+    content: str
+    lines: int
+    start_line: str
+    end_line: str
+
+
+class EventCategory(Struct, kw_only=True):
+    id: str
+    name: str
+    description: str
+    notification: bool = False  # this server sends none
+
+
+class EventCategoryList(Struct, kw_only=True, rename={"categories": "event-categories"}):
+    categories: list[EventCategory]
 
 
 class TrainingEvent(Struct, kw_only=True):

@@ -76,3 +76,22 @@ async def check_name(services: Services, request: Request) -> Reply:
 
     is_taken = await services.database.read(read)
     return json_reply(shapes.TrainingNameCheck(is_duplicate=is_taken))
+
+
+@in_v2_words
+async def list_event_categories(services: Services, request: Request) -> Reply:
+    """The kinds of events that jobs of this server have: the same for every kind of flavor."""
+    decode_query(request.query, shapes.EventCategoriesQuery)
+    return json_reply(shapes.EventCategoryList(categories=list(_EVENT_CATEGORIES)))
+
+
+_EVENT_CATEGORIES: Final = tuple(
+    shapes.EventCategory(id=id_, name=id_, description=description)
+    for id_, description in (
+        ("JobStarted", "The job has begun to run."),
+        ("JobCompleted", "Every task of the job has ended with exit code 0."),
+        ("JobFailed", "The job has failed, or could not be started."),
+        ("JobTerminated", "The job was stopped, by a user or at its time limit."),
+        ("JobRestarted", "The job has failed and is tried again."),
+    )
+)

@@ -9,9 +9,14 @@ from muster.api.training_v2.submission import config_of, priority_of
 from muster.api.training_v2.unsupported import refuse, unsupported_fields
 from muster.api.training_v2.views import job_view
 from muster.api.training_v2.words import in_v2_words, shown
+from muster.api.waiting import show_waiting
 from muster.domain import errors
 from muster.domain.training import DEFAULT_WORKSPACE_ID, check_description
 from muster.operations import training as operations
+from muster.operations.waiting import WAITS
+from muster.store import workloads
+from muster.store.listing import TrainingRow
+from muster.store.workloads import PastAttempt
 from muster.wire import training_v2 as shapes
 from muster.wire.decode import decode_body
 
@@ -37,12 +42,25 @@ async def create_job(services: Services, request: Request) -> Reply:
 async def _show(
     services: Services, request: Request, uid: str | None = None
 ) -> shapes.TrainingJobView:
-    return job_view(await find_row(services, request, uid), services.catalogue)
+    row = await find_row(services, request, uid)
+    return job_view(row, services.catalogue, await _past(services, row))
+
+
+async def _past(services: Services, row: TrainingRow) -> list[PastAttempt]:
+    if not row.was_retried:
+        return []
+    found = await services.database.read(workloads.list_past_attempts, [row.workload_id])
+    return found.get(row.workload_id, [])
 
 
 @in_v2_words
 async def show_job(services: Services, request: Request) -> Reply:
-    return json_reply(await _show(services, request))
+    row = await find_row(services, request)
+    waiting = None
+    if row.phase in WAITS:
+        waiting = await show_waiting(services, request.caller, row.workload_id)
+    past = await _past(services, row)
+    return json_reply(job_view(row, services.catalogue, past, waiting))
 
 
 @in_v2_words

@@ -20,7 +20,7 @@ async def find_row(services: Services, request: Request, uid: str | None = None)
         now_ms=services.clock_ms(),
     )
     if row is None:
-        raise _unknown(request.params[1])
+        raise training_job_unknown(request.params[1])
     return row
 
 
@@ -28,7 +28,7 @@ def _uid(request: Request) -> str:
     """Of the path: as it is shown, or without its hyphens."""
     text = request.params[1]
     if not _UUID.fullmatch(text):
-        raise _unknown(text)
+        raise training_job_unknown(text)
     return text.replace("-", "").lower()
 
 
@@ -36,7 +36,7 @@ _HEX: Final = "[0-9a-fA-F]"
 _UUID: Final = re.compile(f"{_HEX}{{32}}|{_HEX}{{8}}-({_HEX}{{4}}-){{3}}{_HEX}{{12}}")
 
 
-def _unknown(shown: str) -> errors.TrainingJobUnknown:
+def training_job_unknown(shown: str) -> errors.TrainingJobUnknown:
     return errors.TrainingJobUnknown(
         f"training_job_id is {shown[:100]!r}; this project has no such training job."
     )

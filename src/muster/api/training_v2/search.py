@@ -3,17 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from muster.api.http import Reply, Request, json_reply
+from muster.api.http import Reply, Request
 from muster.api.services import Services
+from muster.api.training_v2.rendered import json_of_list
 from muster.api.training_v2.times import TIME_MS_MAX
-from muster.api.training_v2.views import job_view
 from muster.api.training_v2.words import in_v2_words, shown
 from muster.domain import errors
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.training import DEFAULT_WORKSPACE_ID
-from muster.store import jobs, listing
+from muster.store import jobs, listing, workloads
 from muster.store.database import Connection
 from muster.store.listing import SearchTerm, TrainingRow, TrainingSearch
+from muster.store.workloads import PastAttempt
 from muster.wire import training_v2 as shapes
 from muster.wire.decode import decode_body, decode_query
 
@@ -36,21 +37,22 @@ async def search_jobs(services: Services, request: Request) -> Reply:
         now_ms=services.clock_ms(),
     )
     read = services.database.read if wanted.is_quick else services.database.scan
-    total, rows = await read(_page, wanted)
-    return json_reply(
-        shapes.TrainingJobList(
-            total=total,
-            count=len(rows),
-            limit=limit,
-            offset=page,
-            sort_by=body.sort_by or _DEFAULT_SORT_KEY,
-            order=body.order or "desc",
-            group_by=body.group_by or "",
-            workspace_id=wanted.workspace_id,
-            train_type=body.train_type or "job",
-            items=[job_view(row, services.catalogue) for row in rows],
-        )
+    total, rows, past = await read(_page, wanted)
+    shown_page = shapes.TrainingJobList(
+        total=total,
+        count=len(rows),
+        limit=limit,
+        offset=page,
+        sort_by=body.sort_by or _DEFAULT_SORT_KEY,
+        order=body.order or "desc",
+        group_by=body.group_by or "",
+        workspace_id=wanted.workspace_id,
+        train_type=body.train_type or "job",
+        items=[],
     )
+    render = services.rendered_jobs.render
+    items = [render(row, past.get(row.workload_id, ())) for row in rows]
+    return Reply(200, json_of_list(shown_page, items))
 
 
 _DEFAULT_SORT_KEY: Final = "create_time"
@@ -60,9 +62,13 @@ def _first(*values: int | None) -> int:
     return next(value for value in values if value is not None)
 
 
-def _page(connection: Connection, search: TrainingSearch) -> tuple[int, list[TrainingRow]]:
+def _page(
+    connection: Connection, search: TrainingSearch
+) -> tuple[int, list[TrainingRow], dict[int, list[PastAttempt]]]:
     jobs.check_workspace(connection, search.project_id, search.workspace_id)
-    return listing.page_of_training_jobs(connection, search)
+    total, rows = listing.page_of_training_jobs(connection, search)
+    retried = [row.workload_id for row in rows if row.was_retried]
+    return total, rows, workloads.list_past_attempts(connection, retried)
 
 
 def _search(

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from muster.api.training_v2.views import engine_id_of
 from muster.domain import errors
 from muster.domain.catalogue import Catalogue
-from muster.domain.flavor import AiEngine, Flavor
+from muster.domain.flavor import ELASTIC_CARDS, AiEngine
 from muster.domain.pool import public_pool_id
-from muster.domain.training import Access, Channel, Parameter, TrainingConfig
+from muster.domain.training import Access, Channel, Parameter, TimeLimit, TrainingConfig
 from muster.domain.workload import PRIORITY_MIN
 from muster.wire import training_v2 as shapes
 
@@ -46,7 +46,8 @@ def config_of(
         engine_id=None if image_url else _engine(algorithm.engine, catalogue).engine_id,
         user_image_url=image_url or None,
         user_command=algorithm.command or None,
-        spec_id=_flavor(resource.flavor_id, catalogue).spec_id if resource.flavor_id else None,
+        spec_id=_spec_id(resource.flavor_id, catalogue),
+        elastic_flavor=resource.flavor_id if resource.flavor_id in ELASTIC_CARDS else None,
         pool_id=resource.pool_id or None,
         parameter=tuple(Parameter(label=p.name, value=p.value) for p in algorithm.parameters or ()),
         data_url=data_url,
@@ -57,6 +58,9 @@ def config_of(
         environments=algorithm.environments,
         priority=priority_of(spec.schedule_policy, resource.pool_id, project_id),
         annotations=body.metadata.annotations,
+        auto_stop=TimeLimit(time_unit=spec.auto_stop.time_unit, duration=spec.auto_stop.duration)
+        if spec.auto_stop
+        else None,
     )
 
 
@@ -138,11 +142,15 @@ def _engine(given: shapes.GivenEngine | None, catalogue: Catalogue) -> AiEngine:
     )
 
 
-def _flavor(flavor_id: str, catalogue: Catalogue) -> Flavor:
+def _spec_id(flavor_id: str | None, catalogue: Catalogue) -> int | None:
+    """None where the pool decides: of an elastic flavor, and where none is named."""
+    if not flavor_id or flavor_id in ELASTIC_CARDS:
+        return None
     flavor = catalogue.find_flavor(flavor_id)
     if flavor is None:
         offered = ", ".join(flavor.code for flavor in catalogue.flavors)
         raise errors.FlavorUnknown(
-            f"spec.resource.flavor_id is {flavor_id!r}; there are {offered}."
+            f"spec.resource.flavor_id is {flavor_id!r}; there are {offered}, and in dedicated pools"
+            f" with cards {', '.join(ELASTIC_CARDS)}."
         )
-    return flavor
+    return flavor.spec_id

@@ -24,6 +24,11 @@ from muster.wire.decode import decode_query
 async def list_events(services: Services, request: Request) -> Reply:
     query = decode_query(request.query, shapes.EventsQuery)
     start, end = _event_times(query)
+    source = (query.source or "").lower()
+    if source and source not in _SOURCES:
+        raise errors.QueryInvalid(
+            f"source is {query.source!r}; it must be one of K8S, Job and Task."
+        )
     row = await find_row(services, request)
     found = [
         (at_ms, event)
@@ -32,7 +37,7 @@ async def list_events(services: Services, request: Request) -> Reply:
         and (end is None or at_ms <= end)
         and (query.level is None or query.level == event.level)
         and query.pattern in event.message
-        and (not query.source or query.source.lower() == event.source.lower())
+        and (not source or source == event.source.lower())
     ]
     if query.order == "desc":
         found.reverse()
@@ -67,15 +72,27 @@ def _event_times(query: shapes.EventsQuery) -> tuple[int | None, int | None]:
 async def _events(services: Services, row: TrainingRow) -> list[tuple[int, shapes.TrainingEvent]]:
     """First to last, with when they happened."""
     recorded = await services.database.read(workloads.list_events, row.workload_id)
-    first = (row.created_at_ms, "Info", f"{row.creator_name} submitted the job.")
-    told = [first, *((e.at_ms, _LEVELS.get(e.event, "Info"), _told(e)) for e in recorded)]
-    return [
-        (
-            at_ms,
-            shapes.TrainingEvent(time=rfc3339(at_ms), level=level, message=text, source="Job"),
-        )
-        for at_ms, level, text in told
-    ]
+    first = shapes.TrainingEvent(
+        time=rfc3339(row.created_at_ms),
+        level="Info",
+        message=f"{row.creator_name} submitted the job.",
+        source="Job",
+    )
+    return [(row.created_at_ms, first), *((event.at_ms, _event_view(event)) for event in recorded)]
+
+
+def _event_view(event: WorkloadEvent) -> shapes.TrainingEvent:
+    return shapes.TrainingEvent(
+        time=rfc3339(event.at_ms),
+        level=_LEVELS.get(event.event, "Info"),
+        message=_told(event),
+        source="Task" if event.event in _OF_TASKS else "Job",
+    )
+
+
+# The third source that is published, K8S, tells of a cluster that there is none of here.
+_SOURCES: Final = frozenset({"k8s", "job", "task"})
+_OF_TASKS: Final = frozenset({Event.STARTED, Event.TASK_FAILED, Event.VANISHED, Event.FOUND})
 
 
 _LEVELS: Final[Mapping[Event, str]] = {
@@ -84,6 +101,7 @@ _LEVELS: Final[Mapping[Event, str]] = {
     Event.STOP_GIVEN_UP: "Error",
     Event.GIVEN_UP: "Error",
     Event.VANISHED: "Warning",
+    Event.RETRIED: "Warning",
 }
 _WORDS: Final[Mapping[Event, str]] = {
     Event.ENQUEUED: "The job is in the queue of its pool.",
@@ -97,7 +115,8 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.REFUSED: "The job cannot be started.",
     Event.VANISHED: "The processes of the job are not to be found.",
     Event.FOUND: "The processes of the job have been found again.",
-    Event.GIVEN_UP: "The job is given up as lost.",
+    Event.RETRIED: "The job has failed; it is tried again.",
+    Event.GIVEN_UP: "The job is given up.",
 }
 
 
@@ -110,21 +129,22 @@ def _told(event: WorkloadEvent) -> str:
 
 @in_v2_words
 async def list_tasks(services: Services, request: Request) -> Reply:
-    """Where each task was put; nothing before it was."""
+    """Where each task was put, by the latest attempt or another; nothing before it was."""
     query = decode_query(request.query, shapes.TasksQuery)
     row = await find_row(services, request)
 
     def read(connection: Connection) -> list[shapes.TaskPlace]:
         workload = workloads.get_workload(connection, row.workload_id)
-        events = workloads.list_events(connection, row.workload_id)
-        times = sum(event.event is Event.PLACED for event in events)
-        if query.schedule_count not in (None, times):
-            return []  # only the last placement is kept
+        past = workloads.list_past_attempts(connection, [row.workload_id]).get(row.workload_id, [])
+        placed = {attempt.number: attempt.placements for attempt in past}
+        if workload.attempt_id is not None:
+            placed[workload.attempt_count] = workload.placements
+        which = query.schedule_count or workload.attempt_count
         return [
             shapes.TaskPlace(
-                task=task_id_of(place.index), host_ip=place.node_name, schedule_count=times
+                task=task_id_of(place.index), host_ip=place.node_name, schedule_count=which
             )
-            for place in workload.placements
+            for place in placed.get(which, ())
         ]
 
     return json_reply(await services.database.read(read))

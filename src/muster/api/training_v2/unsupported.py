@@ -7,6 +7,7 @@ import msgspec
 
 from muster.api.training_v2.words import shown
 from muster.domain import errors
+from muster.domain.training import RETRY_ANNOTATION
 from muster.wire import training_v2 as shapes
 
 
@@ -30,7 +31,9 @@ def unsupported_fields(body: shapes.TrainingJobRequest) -> Iterator[tuple[str, o
     asked += (
         (f"metadata.annotations.{name}", value)
         for name, value in (body.metadata.annotations or {}).items()
-        if name.startswith(_ACTIVE_ANNOTATIONS) and value not in ("", "0", "false")
+        if name.startswith(_ACTIVE_ANNOTATIONS)
+        and name != RETRY_ANNOTATION
+        and value not in ("", "0", "false")
     )
     if algorithm := body.algorithm:
         asked += _fields_of("algorithm", algorithm, _ACTIVE_ALGORITHMS)
@@ -63,7 +66,7 @@ _ACTIVE_ALGORITHMS: Final = (
     "policies", "autosearch_config_path", "autosearch_framework_path", "summary",
 )  # fmt: skip
 _ACTIVE_SPECS: Final = (
-    "volumes", "auto_stop", "notification", "custom_metrics", "output_model", "asset_model",
+    "volumes", "notification", "custom_metrics", "output_model", "asset_model",
     "asset_id", "reserved_time", "log_export_config",
 )  # fmt: skip
 _ACTIVE_POLICIES: Final = ("preemptible", "required_affinity", "preferred_affinity")

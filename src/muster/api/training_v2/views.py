@@ -8,15 +8,23 @@ from typing import Final
 import msgspec
 
 from muster.domain.catalogue import Catalogue
-from muster.domain.flavor import AiEngine, Flavor
+from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.placement import CardKind
 from muster.domain.training import DEFAULT_ENGINE_ID, Channel, TrainingConfig
 from muster.store.listing import TrainingRow
+from muster.store.workloads import PastAttempt
 from muster.wire import training_v2 as shapes
+from muster.wire.training import WaitingView
 
 
-def job_view(row: TrainingRow, catalogue: Catalogue) -> shapes.TrainingJobView:
+def job_view(
+    row: TrainingRow,
+    catalogue: Catalogue,
+    past: Sequence[PastAttempt] = (),
+    waiting: WaitingView | None = None,
+) -> shapes.TrainingJobView:
+    """`past`: its attempts before the latest, first to last."""
     config = _CONFIG.decode(row.config)
     return shapes.TrainingJobView(
         metadata=shapes.TrainingMetadata(
@@ -30,7 +38,7 @@ def job_view(row: TrainingRow, catalogue: Catalogue) -> shapes.TrainingJobView:
             job_id=row.job_id,
             version_id=row.version_id,
         ),
-        status=_status(row),
+        status=_status(row, past, waiting),
         algorithm=_algorithm_view(config, catalogue),
         spec=_spec_view(row, config, catalogue),
     )
@@ -77,19 +85,18 @@ def task_id_of(index: int) -> str:
 _CONFIG: Final = msgspec.json.Decoder(TrainingConfig)
 
 
-def _status(row: TrainingRow) -> shapes.TrainingStatus:
+def _status(
+    row: TrainingRow, past: Sequence[PastAttempt], waiting: WaitingView | None
+) -> shapes.TrainingStatus:
     view = view_of(Phase(row.phase), Reason(row.reason))
     tasks = [task_id_of(index) for index in range(row.task_count)]
-    records = []
-    if row.started_at_ms is not None:
-        records.append(
-            shapes.RunningRecord(
-                start_at=row.started_at_ms // 1000,
-                end_at=None if row.ended_at_ms is None else row.ended_at_ms // 1000,
-                start_type="init_or_rescheduled",
-                end_reason=None if row.ended_at_ms is None else row.message or view.v2_phase,
-            )
-        )
+    records = [
+        _record(a.started_at_ms, a.ended_at_ms, a.message or a.reason, end_recover=_RESCHEDULED)
+        for a in past
+    ]
+    if row.attempt_started_at_ms is not None:
+        end_reason = None if row.ended_at_ms is None else row.message or view.v2_phase
+        records.append(_record(row.attempt_started_at_ms, row.ended_at_ms, end_reason))
     # Only the end of a completed job tells the exit codes of all its tasks.
     is_completed = row.phase == Phase.COMPLETED
     return shapes.TrainingStatus(
@@ -103,6 +110,26 @@ def _status(row: TrainingRow) -> shapes.TrainingStatus:
         ],
         running_records=records,
         message=row.message,
+        waiting=waiting,
+    )
+
+
+# Of the published ways to go on after a failure, the one that gives a job nodes anew.
+_RESCHEDULED: Final = "job_reschedule"
+
+
+def _record(
+    started_at_ms: int | None,
+    ended_at_ms: int | None,
+    end_reason: str | None,
+    end_recover: str | None = None,
+) -> shapes.RunningRecord:
+    return shapes.RunningRecord(
+        start_at=None if started_at_ms is None else started_at_ms // 1000,
+        end_at=None if ended_at_ms is None else ended_at_ms // 1000,
+        start_type="init_or_rescheduled",  # each attempt is placed anew
+        end_reason=end_reason,
+        end_recover=end_recover,
     )
 
 
@@ -151,8 +178,12 @@ def _channel_views(
 def _spec_view(
     row: TrainingRow, config: TrainingConfig, catalogue: Catalogue
 ) -> shapes.TrainingSpec:
-    flavor = catalogue.find_flavor(row.flavor_code)
+    flavor = _flavor_of(row, catalogue)
+    limit = config.auto_stop
     return shapes.TrainingSpec(
+        auto_stop=shapes.TrainingAutoStop(time_unit=limit.time_unit, duration=limit.duration)
+        if limit
+        else None,
         resource=shapes.TrainingResource(
             flavor_id=row.flavor_code,
             flavor_name=row.flavor_code,
@@ -163,3 +194,10 @@ def _spec_view(
         log_export_path=shapes.TrainingLogPath(obs_url=config.log_url) if config.log_url else None,
         schedule_policy=shapes.TrainingSchedulePolicy(priority=row.priority),
     )
+
+
+def _flavor_of(row: TrainingRow, catalogue: Catalogue) -> Flavor | None:
+    """An elastic one is what its tasks were given; None: the inventory has dropped it since."""
+    if row.flavor_code in ELASTIC_CARDS:
+        return Flavor(spec_id=0, code=row.flavor_code, task=row.task, task_count_max=row.task_count)
+    return catalogue.find_flavor(row.flavor_code)

@@ -30,7 +30,7 @@ SELECT j.id, j.latest_version_id, j.status, v.id, v.status
             SELECT count(*) FROM version AS x WHERE x.job_id = j.id AND x.is_deleted = 0))
 
 -- name: cards_held_by_nobody
-SELECT c.node_name, c.card, c.workload_id
+SELECT c.host_name, c.card, c.workload_id
   FROM card_hold AS c
   LEFT JOIN workload AS w
     ON w.id = c.workload_id
@@ -50,3 +50,46 @@ SELECT id, phase
   FROM workload
  WHERE is_holding = 1
    AND phase NOT IN ('Starting', 'Running', 'Terminating', 'StopFailed', 'Lost')
+
+-- name: events_with_a_gap
+SELECT workload_id, max(number), count(*)
+  FROM event
+ GROUP BY workload_id
+HAVING max(number) <> count(*)
+
+-- name: attempts_beside_their_count
+-- The one that goes on stands in the workload, those before it in their history.
+SELECT w.id, w.attempt_count, count(a.number)
+  FROM workload AS w
+  LEFT JOIN past_attempt AS a
+    ON a.workload_id = w.id
+ WHERE w.attempt_count > 0
+    OR w.attempt_id IS NOT NULL
+ GROUP BY w.id
+HAVING w.attempt_count <> count(a.number) + (w.attempt_id IS NOT NULL)
+    OR max(coalesce(a.number, 0)) <> count(a.number)
+
+-- name: pools_beside_their_nodes
+SELECT p.id, p.node_count, p.cpu_millis, p.memory_mib, p.gpu_count + p.npu_count
+  FROM pool AS p
+  LEFT JOIN node AS n
+    ON n.partition = p.partition
+ WHERE p.is_deleted = 0
+ GROUP BY p.id
+HAVING p.node_count <> count(n.name)
+    OR p.cpu_millis <> coalesce(sum(n.cpu_millis) FILTER (WHERE n.phase <> 'Abnormal'), 0)
+    OR p.memory_mib <> coalesce(sum(n.memory_mib) FILTER (WHERE n.phase <> 'Abnormal'), 0)
+    OR p.gpu_count + p.npu_count
+       <> coalesce(sum(json_array_length(n.cards)) FILTER (WHERE n.phase <> 'Abnormal'), 0)
+
+-- name: cards_dealt_twice
+SELECT n.host_name, c.value, count(*)
+  FROM node AS n, json_each(n.cards) AS c
+ GROUP BY n.host_name, c.value
+HAVING count(*) > 1
+
+-- name: pool_events_with_a_gap
+SELECT pool_id, max(number), count(*)
+  FROM pool_event
+ GROUP BY pool_id
+HAVING max(number) <> count(*)

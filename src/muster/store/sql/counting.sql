@@ -39,6 +39,19 @@ UPDATE job_total
 INSERT INTO job_total (project_id, workspace_id, status, count)
 VALUES (?, ?, ?, ?)
 
+-- name: add_to_workspace_use
+UPDATE workspace_use
+   SET workload_count = workload_count + ?, cpu_millis = cpu_millis + ?,
+       memory_mib = memory_mib + ?, gpu_count = gpu_count + ?, npu_count = npu_count + ?
+ WHERE project_id = ?
+   AND workspace_id = ?
+   AND type = ?
+
+-- name: insert_workspace_use
+INSERT INTO workspace_use (
+    project_id, workspace_id, type, workload_count, cpu_millis, memory_mib, gpu_count, npu_count)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+
 -- name: pool_statistics
 -- The statistics call: one statement, at most three tally rows, and the pool they belong to.
 SELECT p.phase, p.cpu_millis, p.memory_mib, p.gpu_count, p.npu_count,
@@ -54,6 +67,14 @@ SELECT p.phase, p.cpu_millis, p.memory_mib, p.gpu_count, p.npu_count,
    AND t.pool_id = p.id
  WHERE p.id = ?
    AND p.project_id = ?
+
+-- name: held_by_pool
+-- All types together.
+SELECT pool_id, sum(held_cpu_millis), sum(held_memory_mib), sum(held_gpu_count),
+       sum(held_npu_count)
+  FROM tally
+ WHERE project_id = :project_id
+ GROUP BY pool_id
 
 -- name: recount_tally
 SELECT project_id, pool_id, type, phase, reason, is_deleted, is_holding, count(*),
@@ -87,3 +108,15 @@ SELECT project_id, workspace_id, status, count(*)
 -- name: list_job_totals
 SELECT project_id, workspace_id, status, count
   FROM job_total
+
+-- name: recount_workspace_use
+-- By phase: which of them take of a quota is decided where the phases are.
+SELECT project_id, workspace_id, type, phase, is_holding, count(*),
+       sum(task_count * task_cpu_millis), sum(task_count * task_memory_mib),
+       sum(task_count * task_gpu_count), sum(task_count * task_npu_count)
+  FROM workload
+ GROUP BY project_id, workspace_id, type, phase, is_holding
+
+-- name: list_workspace_uses
+SELECT project_id, workspace_id, type, workload_count, cpu_millis, memory_mib, gpu_count, npu_count
+  FROM workspace_use

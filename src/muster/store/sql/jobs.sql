@@ -70,7 +70,8 @@ UPDATE version
 
 -- name: list_job_versions
 SELECT v.id, v.number, v.pre_version_id, v.status, v.created_at_ms, v.started_at_ms,
-       v.duration_ms, v.pool_id, v.flavor_code, v.config, w.uid, w.message, w.id
+       v.duration_ms, v.pool_id, v.flavor_code, v.config, w.uid, w.message, w.id,
+       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count
   FROM version AS v
   JOIN workload AS w
     ON w.id = v.workload_id
@@ -82,7 +83,8 @@ OFFSET :offset
 
 -- name: get_version
 SELECT v.id, v.number, v.pre_version_id, v.status, v.created_at_ms, v.started_at_ms,
-       v.duration_ms, v.pool_id, v.flavor_code, v.config, w.uid, w.message, w.id
+       v.duration_ms, v.pool_id, v.flavor_code, v.config, w.uid, w.message, w.id,
+       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count
   FROM version AS v
   JOIN workload AS w
     ON w.id = v.workload_id

@@ -1,0 +1,1 @@
+"""The resource layer: pools, their nodes, the workloads in them, and their statistics."""

@@ -1,0 +1,41 @@
+"""The route table: every path that muster answers, who may call it, and what it takes and gives."""
+
+from muster.api import openapi
+from muster.api.errors import Envelope
+from muster.api.http import Login, Route
+from muster.api.routes import (
+    identity,
+    metrics,
+    objects,
+    pools,
+    server,
+    training_v1,
+    training_v2,
+    workspaces,
+)
+from muster.api.routes.table import table
+from muster.api.services import Services
+
+
+def build_routes(services: Services) -> tuple[Route, ...]:
+    """The whole table, each handler with the services it works with."""
+    rows = [
+        *training_v1.routes(services),
+        *training_v2.routes(services),
+        *pools.routes(services),
+        *metrics.routes(services),
+        *workspaces.routes(services),
+        *identity.routes(services),
+        *objects.routes(services),
+        *server.routes(services),
+    ]
+    own = table(services, Envelope.MODERN)
+    document = openapi.describe(rows)
+    rows += [
+        own(
+            "GET", "/openapi.json", openapi.show_openapi(document), "This API, for machines",
+            login=Login.NONE,
+        ),
+        own("GET", "/docs", openapi.show_docs(rows), "This API, for people", login=Login.NONE),
+    ]  # fmt: skip
+    return tuple(rows)

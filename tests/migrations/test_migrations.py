@@ -1,0 +1,99 @@
+"""Old data still reads: databases as earlier musters left them."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from muster.domain.phase import Phase
+from muster.domain.placement import CardKind
+from muster.domain.pool import DEFAULT_LINE, Host, PoolPhase
+from muster.store import identity, pools, workloads
+from muster.store.database import Connection, Database, Transaction
+from muster.store.recount import differences
+from muster.store.statements import load_migrations
+
+HERE: Final = Path(__file__).parent
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A data folder's database as schema 1 left it, with a job that runs on card 1."""
+    file = tmp_path / "muster.db"
+    with closing(sqlite3.connect(file)) as connection:
+        _, script = load_migrations()[0]
+        connection.executescript(script)
+        connection.executescript((HERE / "schema_1.sql").read_text(encoding="utf-8"))
+        connection.execute("PRAGMA user_version = 1")
+        connection.commit()
+    return file
+
+
+def put_the_only_host(tx: Transaction) -> None:
+    host = Host(
+        name="renamed-since",
+        cpu_millis=16_000,
+        memory_mib=192_000,
+        card_kind=CardKind.GPU,
+        cards=(0, 1, 2, 3),
+    )
+    pools.put_hosts(tx, [host])
+
+
+def the_project(connection: Connection) -> str:
+    [project] = identity.list_projects(connection)
+    return project.id
+
+
+@pytest.mark.asyncio
+async def test_jobs_pools_and_counts_of_schema_1_are_read_as_they_were(old: Path) -> None:
+    database = Database(old)
+    try:
+        project_id = await database.read(the_project)
+        public, research = await database.read(pools.list_pools, project_id)
+
+        assert (public.display_name, research.display_name) == ("public", "research")
+        assert research.phase is PoolPhase.RUNNING
+        assert [(line.name, line.node_count) for line in research.lines] == [(DEFAULT_LINE, 2)]
+        active = await database.read(workloads.list_active)
+        assert [workload.phase for workload in active] == [Phase.RUNNING]
+        [queued] = await database.read(workloads.list_queue, research.partition, limit=9)
+        assert queued.task_count == 2
+        assert await database.scan(lambda connection: list(differences(connection))) == []
+    finally:
+        database.close()
+
+
+@pytest.mark.asyncio
+async def test_nodes_and_held_cards_of_schema_1_become_those_of_the_only_host_under_its_old_name(
+    old: Path,
+) -> None:
+    database = Database(old)
+    try:
+        await database.write(put_the_only_host)
+
+        nodes = await database.read(pools.list_nodes)
+        assert {node.name: node.host_name for node in nodes if node.line_name} == {
+            "research-1": "vm",
+            "research-2": "vm",
+        }
+        assert await database.read(workloads.list_held_cards) == [("vm", 1)]
+    finally:
+        database.close()
+
+
+@pytest.mark.asyncio
+async def test_events_of_schema_1_are_numbered_without_a_gap(old: Path) -> None:
+    database = Database(old)
+
+    def gaps(connection: Connection) -> list[object]:
+        return connection.execute(
+            "SELECT workload_id FROM event GROUP BY workload_id HAVING max(number) <> count(*)"
+        ).fetchall()
+
+    try:
+        assert await database.read(gaps) == []
+    finally:
+        database.close()
