@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import jobs, lists, start, statistics_call
+from bench import history, jobs, lists, quotas, start, statistics_call
 from bench.figure import Figure
 
 RESULTS = Path(__file__).parent / "results"
@@ -21,6 +21,8 @@ MEASUREMENTS: Mapping[str, Callable[[int], list[Figure]]] = {
     "start": start.measure,
     "statistics": statistics_call.measure,
     "lists": lists.measure,
+    "history": history.measure,
+    "quotas": quotas.measure,
     "jobs": jobs.measure,
 }
 

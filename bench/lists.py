@@ -4,6 +4,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.figure import Figure
@@ -44,7 +45,7 @@ def measure(_: int) -> list[Figure]:
                 _page(muster, empty, "versions page of 20, exact total", "versions?limit=20", 20),
                 _page(muster, empty, "jobs page of 10 by status", "?status=7,8&per_page=10", 25),
             ]
-            _stop_all(muster)
+            stop_all(muster)
         return [creates, *pages]
 
 
@@ -110,13 +111,15 @@ def _page(
     )
 
 
-def _stop_all(muster: RunningServer) -> None:
+def stop_all(muster: RunningServer, workspace_ids: Sequence[str] = ("0",)) -> None:
     """One of them runs; its process must not outlive the measurement."""
     jobs = f"/v1/{muster.project_id}/training-jobs"
     pool = f"/v2/{muster.project_id}/statistics/pools/bench-{muster.project_id}/workloads"
     with muster.client() as client:
-        while found := client.get(jobs, params={"per_page": 1000}).json()["jobs"]:
-            for job in found:
-                client.delete(f"{jobs}/{job['job_id']}")
+        for workspace_id in workspace_ids:
+            query: dict[str, str | int] = {"per_page": 1000, "workspace_id": workspace_id}
+            while found := client.get(jobs, params=query).json()["jobs"]:
+                for job in found:
+                    client.delete(f"{jobs}/{job['job_id']}")
         while client.get(pool).json()["statistics"]["resources"]["cpu"]["used"]:
             time.sleep(0.05)
