@@ -287,6 +287,24 @@ class TestQuotas:
             wait_until(lambda: is_gone(project, last))
             make(project, "the-fifth")
 
+    def test_a_pool_that_could_not_be_made_takes_nothing_of_the_quotas(
+        self, platform: Platform
+    ) -> None:
+        project = platform.new_project("too-much")
+        workspace = project.post("/workspaces", name="team-b")["id"]
+        quota = {"quotas": [{"resource": "pool.nodes", "quota": 4000}]}
+        project.http.put(f"{project.v1}/workspaces/{workspace}/quotas", json=quota)
+        body = body_of("too-large", {"flavor": CPU, "count": 4000})
+        body["metadata"]["labels"]["os.modelarts/workspace.id"] = workspace
+        wait_for(project, post(project, body).json(), "CreationFailed")
+
+        quotas = project.get(f"/workspaces/{workspace}/quotas")["quotas"]
+        of_project = ask(project, f"{project.v1}/quotas").json()["quotas"]["resources"]
+
+        [nodes] = [q for q in quotas if q["resource"] == "pool.nodes"]
+        assert nodes["used_quota"] == 0
+        assert {q["type"]: q["used"] for q in of_project}["node"] == 0
+
     def test_a_workspace_has_no_more_nodes_than_its_quota(self, platform: Platform) -> None:
         project = platform.new_project("bounded")
         workspace = project.post("/workspaces", name="team-a")["id"]

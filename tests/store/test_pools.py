@@ -9,7 +9,7 @@ import pytest
 from muster.domain.errors import PoolChanged
 from muster.domain.flavor import Flavor
 from muster.domain.phase import Phase
-from muster.domain.pool import Pool, PoolPhase
+from muster.domain.pool import NodePhase, Pool, PoolPhase
 from muster.domain.resources import Resources
 from muster.reconciler.pools import settle_pools
 from muster.store import pools, workloads
@@ -151,6 +151,31 @@ async def test_every_move_of_a_pool_and_its_nodes_is_numbered_without_a_gap(
     ]
     assert events[-1].node_name in {"gpu-a", "gpu-b"}
     assert events[-1].message.endswith("count from 2/0/0/0 to 1/0/0/0, timestamp: 1.")
+
+
+@pytest.mark.asyncio
+async def test_of_several_nodes_that_move_at_once_each_has_an_event_of_its_own(
+    database: Database,
+) -> None:
+    nodes = [replace(NODES[1], name=name, cards=()) for name in ("new-1", "new-2")]
+    pool = await the_pool(database)
+    larger = replace(pool, lines=(replace(pool.lines[0], node_count=4),))
+    await database.write(pools.change_pool, larger, now_ms=1_000, actor="ann")
+
+    await database.write(pools.add_nodes, nodes, now_ms=2_000, actor="muster")
+    await database.write(pools.mark_nodes, nodes, NodePhase.ABNORMAL, now_ms=3_000, actor="muster")
+
+    _, _, events = await database.read(pools.list_events, GPU_POOL, is_ascending=True)
+    told = [
+        (event.node_name, event.type, event.message.split(" count from ")[-1]) for event in events
+    ]
+    assert told[-5:] == [
+        (None, "Normal", "2/0/0/0 to 2/0/2/0, timestamp: 1."),
+        ("new-1", "Normal", "2/0/2/0 to 3/0/1/0, timestamp: 2."),
+        ("new-2", "Normal", "3/0/1/0 to 4/0/0/0, timestamp: 2."),
+        ("new-1", "Warning", "4/0/0/0 to 3/1/0/0, timestamp: 3."),
+        ("new-2", "Warning", "3/1/0/0 to 2/2/0/0, timestamp: 3."),
+    ]
 
 
 @pytest.mark.asyncio

@@ -1,7 +1,7 @@
 """Which nodes each pool gets and gives back. Pure: a PoolWorld in, actions out.
 
 Wishes are served oldest pool first. A pool takes nodes as they become free, so that cards which are
-given back one by one do not slip to others while it waits. Nodes that too many are leave idle ones
+given back one by one do not slip to others while it waits. Of surplus nodes the idle ones leave
 first; a busy one is drained: it takes nothing new, and goes when its work has ended.
 """
 
@@ -199,7 +199,7 @@ def _cards(cards: Sequence[int]) -> str:
 
 
 def _departures(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
-    """Nodes that too many are, or that were asked to go."""
+    """Surplus nodes, and those that were asked to go."""
     wanted = _wanted(pool)
     for line_name in sorted({node.line_name for node in nodes}):
         members = [node for node in nodes if node.line_name == line_name]

@@ -122,7 +122,7 @@ def change_pool(tx: Transaction, pool: Pool, *, now_ms: int | None = None, actor
         raise PoolChanged(
             f"Pool {pool.id} was changed by somebody else at the same time; read it again."
         )
-    with _nodes_change(tx, pool.partition, node_name=None, now_ms=now_ms, actor=actor):
+    with _nodes_change(tx, pool.partition, now_ms=now_ms, actor=actor):
         tx.execute(SQL["delete_lines"], {"pool_id": pool.id})
         _put_lines(tx, pool)
     tx.has_work = True
@@ -371,6 +371,19 @@ class NodeCounts:
     def __str__(self) -> str:
         return f"{self.available}/{self.abnormal}/{self.creating}/{self.deleting}"
 
+    def moved(self, move: "_NodeMove", *, creating: int) -> "NodeCounts":
+        """After one node has moved; `creating` is where that count is going."""
+
+        def changed(count: int, phase: NodePhase) -> int:
+            return count + (move.phase_after is phase) - (move.phase_before is phase)
+
+        return NodeCounts(
+            available=changed(self.available, NodePhase.AVAILABLE),
+            abnormal=changed(self.abnormal, NodePhase.ABNORMAL),
+            creating=self.creating + max(-1, min(1, creating - self.creating)),
+            deleting=changed(self.deleting, NodePhase.DELETING),
+        )
+
 
 def count_nodes(connection: Connection, partition: str) -> dict[str, NodeCounts]:
     """By pool: the public partition is seen through several."""
@@ -378,11 +391,25 @@ def count_nodes(connection: Connection, partition: str) -> dict[str, NodeCounts]
     return {row[0]: NodeCounts(*row[1:]) for row in rows}
 
 
+@dataclass(frozen=True, slots=True)
+class _NodeMove:
+    """One node that comes (from None), goes (to None) or changes its phase."""
+
+    node_name: str
+    phase_before: NodePhase | None
+    phase_after: NodePhase | None
+
+
 @contextmanager
 def _nodes_change(
-    tx: Transaction, partition: str, *, node_name: str | None, now_ms: int | None, actor: str
+    tx: Transaction,
+    partition: str,
+    *,
+    now_ms: int | None,
+    actor: str,
+    moves: Sequence[_NodeMove] = (),
 ) -> Iterator[None]:
-    """Around what changes nodes: measures the pools of the partition, and notes the difference."""
+    """Around what changes nodes: measures the pools of the partition, and notes every move."""
     before = count_nodes(tx.connection, partition)
     yield
     tx.execute(SQL["measure_pools"], {"partition": partition})
@@ -390,18 +417,35 @@ def _nodes_change(
     if now_ms is None:
         return
     for pool_id, after in count_nodes(tx.connection, partition).items():
-        if after != before.get(pool_id):
+        for node_name, was, is_ in _steps(before[pool_id], after, moves):
             _insert_event(
                 tx,
                 pool_id,
-                is_warning=after.abnormal > before[pool_id].abnormal,
+                is_warning=is_.abnormal > was.abnormal,
                 reason=NODES_CHANGED,
                 message="Pool resources status changed, available/abnormal/creating/deleting count"
-                f" from {before[pool_id]} to {after}, timestamp: {now_ms // 1000}.",
+                f" from {was} to {is_}, timestamp: {now_ms // 1000}.",
                 now_ms=now_ms,
                 actor=actor,
                 node_name=node_name,
             )
+
+
+def _steps(
+    before: NodeCounts, after: NodeCounts, moves: Sequence[_NodeMove]
+) -> Iterator[tuple[str | None, NodeCounts, NodeCounts]]:
+    """The way from one count to the other: (node, count before its move, count after it).
+
+    What is still to come changes by one a move at most, until it is what it will be.
+    """
+    counts = before
+    for move in moves:
+        stepped = counts.moved(move, creating=after.creating)
+        if stepped != counts:
+            yield move.node_name, counts, stepped
+        counts = stepped
+    if counts != after:  # what is asked for has changed
+        yield None, counts, after
 
 
 # ---------------------------------------------------------------- nodes and hosts
@@ -475,9 +519,9 @@ def list_holds(connection: Connection, partition: str) -> list[Hold]:
 
 
 def add_nodes(tx: Transaction, nodes: Sequence[Node], *, now_ms: int, actor: str) -> None:
-    """Nodes of one partition; one event tells of them all."""
-    name = nodes[0].name if len(nodes) == 1 else None
-    with _nodes_change(tx, nodes[0].partition, node_name=name, now_ms=now_ms, actor=actor):
+    """Nodes of one partition."""
+    moves = [_NodeMove(node.name, None, node.phase) for node in nodes]
+    with _nodes_change(tx, nodes[0].partition, moves=moves, now_ms=now_ms, actor=actor):
         for node in nodes:
             tx.execute(
                 SQL["insert_node"],
@@ -498,9 +542,9 @@ def add_nodes(tx: Transaction, nodes: Sequence[Node], *, now_ms: int, actor: str
 
 
 def remove_nodes(tx: Transaction, nodes: Sequence[Node], *, now_ms: int, actor: str) -> None:
-    """Only once nothing runs on them: their cards go back to their hosts. As `add_nodes`."""
-    name = nodes[0].name if len(nodes) == 1 else None
-    with _nodes_change(tx, nodes[0].partition, node_name=name, now_ms=now_ms, actor=actor):
+    """Only once nothing runs on them: their cards go back to their hosts."""
+    moves = [_NodeMove(node.name, node.phase, None) for node in nodes]
+    with _nodes_change(tx, nodes[0].partition, moves=moves, now_ms=now_ms, actor=actor):
         for node in nodes:
             tx.execute(SQL["delete_node"], {"name": node.name})
 
@@ -514,9 +558,9 @@ def mark_nodes(
     actor: str,
     message: str = "",
 ) -> None:
-    """Nodes of one partition; one event tells of them all."""
-    name = nodes[0].name if len(nodes) == 1 else None
-    with _nodes_change(tx, nodes[0].partition, node_name=name, now_ms=now_ms, actor=actor):
+    """Nodes of one partition."""
+    moves = [_NodeMove(node.name, node.phase, phase) for node in nodes]
+    with _nodes_change(tx, nodes[0].partition, moves=moves, now_ms=now_ms, actor=actor):
         for node in nodes:
             tx.execute(
                 SQL["mark_node"],
@@ -526,7 +570,7 @@ def mark_nodes(
 
 def deal_cards(tx: Transaction, node: Node, cards: Sequence[int], *, now_ms: int) -> None:
     """Give a public node these cards and no others."""
-    with _nodes_change(tx, node.partition, node_name=node.name, now_ms=now_ms, actor=""):
+    with _nodes_change(tx, node.partition, now_ms=now_ms, actor=""):
         tx.execute(SQL["deal_cards"], {"name": node.name, "cards": json.dumps(list(cards))})
 
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import UNSET
 
 from muster.api.http import Reply, Request, json_reply
-from muster.api.labels import Term, matches, parse_selector
+from muster.api.labels import matches, parse_selector
 from muster.api.pools.views import labels_of, plain, pool_view
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest
@@ -40,31 +40,37 @@ _SPEC_FIELDS: Final = ("type", "scope", "resources", "parent")
 
 async def list_pools(services: Services, request: Request) -> Reply:
     query = decode_query(request.query, shapes.PoolsQuery)
-    terms = parse_selector(query.labelSelector or "")
-    project_id = request.caller.project_id
-
-    def read(connection: Connection) -> list[shapes.PoolView]:
-        counts = pools.count_by_line(connection, project_id)
-        account_id = account_of(connection, project_id)
-        return [
-            pool_view(pool, counts.get(pool.partition, ()), account_id)
-            for pool in pools.list_pools(connection, project_id)
-            if _is_selected(pool, query, terms, account_id)
-        ]
-
-    return json_reply(shapes.PoolList(items=await services.database.read(read)))
+    body = await services.database.read_shared(
+        _list_pools,
+        request.caller.project_id,
+        query.workspaceId or DEFAULT_WORKSPACE_ID,
+        query.labelSelector or "",
+        query.status,
+        query.parent,
+    )
+    return Reply(200, body)
 
 
-def _is_selected(
-    pool: Pool, query: shapes.PoolsQuery, terms: Sequence[Term], account_id: str
-) -> bool:
-    if query.parent:
-        return False  # no pool is a part of another
-    if pool.workspace_id != (query.workspaceId or DEFAULT_WORKSPACE_ID):
-        return False
-    if query.status and query.status != status_word(pool.phase):
-        return False
-    return matches(labels_of(pool, account_id), terms)
+def _list_pools(
+    connection: Connection,
+    project_id: str,
+    workspace_id: str,
+    selector: str,
+    status: str | None,
+    parent: str | None,
+) -> bytes:
+    terms = parse_selector(selector)
+    counts = pools.count_by_line(connection, project_id)
+    account_id = account_of(connection, project_id)
+    views = [
+        pool_view(pool, counts.get(pool.partition, ()), account_id)
+        for pool in pools.list_pools(connection, project_id)
+        if pool.workspace_id == workspace_id
+        and not parent  # no pool is a part of another
+        and (not status or status == status_word(pool.phase))
+        and matches(labels_of(pool, account_id), terms)
+    ]
+    return msgspec.json.encode(shapes.PoolList(items=views))
 
 
 def status_word(phase: PoolPhase) -> str:

@@ -152,6 +152,7 @@ SELECT coalesce(sum(l.node_count), 0)
     ON l.pool_id = p.id
  WHERE p.project_id = :project_id
    AND p.is_deleted = 0
+   AND p.phase <> 'CreationFailed'
 
 -- name: insert_pool_event
 -- Numbered within the pool, without a gap.

@@ -124,6 +124,7 @@ SELECT coalesce(sum(l.node_count), 0)
  WHERE p.project_id = :project_id
    AND p.workspace_id = :workspace_id
    AND p.is_deleted = 0
+   AND p.phase <> 'CreationFailed'
 
 -- name: count_contents
 -- What keeps a workspace from being deleted. Deleted jobs count until the last process has ended.
