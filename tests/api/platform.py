@@ -133,6 +133,7 @@ class Platform:
     project: Project
     loop: asyncio.AbstractEventLoop
     spec_ids: dict[str, int] = field(default_factory=dict)
+    other_projects: list[Project] = field(default_factory=list)
 
     def run(self, work: Awaitable[T]) -> T:
         """Run a coroutine in the server's event loop."""
@@ -166,7 +167,11 @@ class Platform:
             )
 
         project_id, password, (access_key, secret_key) = self.run(create())
-        return log_in(self.url, project_id, name, f"{name}-user", password, access_key, secret_key)
+        project = log_in(
+            self.url, project_id, name, f"{name}-user", password, access_key, secret_key
+        )
+        self.other_projects.append(project)
+        return project
 
     def attempt_of(self, version_id: int) -> str | None:
         def read(connection: Connection) -> str | None:
@@ -291,7 +296,8 @@ def running_platform(folder: Path, **settings: Any) -> Iterator[Platform]:
         finally:
             web.should_exit = True
             serving.result(WAIT_SECONDS)
-            project.http.close()
+            for made in (project, *platform.other_projects):
+                made.http.close()
 
 
 def _listener() -> socket.socket:
