@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -32,9 +32,9 @@ from tests.engines.fake import Crash, Fault
 from tests.reconciler.site import (
     CALLER,
     CATALOGUE,
+    GPU_POOL,
     HOSTS,
     LOST_TIMEOUT_MS,
-    NODES,
     PROJECT,
     Site,
     config_of,
@@ -48,6 +48,7 @@ T = TypeVar("T")
 
 STEPS: Final = 200
 JOBS_MAX: Final = 15
+POOL_NODES: Final = 2  # as many as there are hosts for
 ROUNDS_MAX: Final = 60  # at the end, until all is at rest
 
 ENDED_STATUSES: Final = frozenset(view_of(phase).v1_status for phase in FINISHED)
@@ -219,6 +220,7 @@ class Simulation:
             "delete a job": (self.delete_job, 1),
             "describe": (self.describe, 1),
             "lock or unlock a node": (self.lock_or_unlock, 2),
+            "resize the pool": (self.resize, 1),
         }
         [name] = self.random.choices([*uses], [weight for _, weight in uses.values()])
         try:
@@ -319,6 +321,13 @@ class Simulation:
 
         await self.site.database.write(change)
 
+    async def resize(self) -> None:
+        """Nodes come and go: a busy one is drained, and its cards are dealt to a new one later."""
+        node_count = self.random.randrange(1, POOL_NODES + 1)
+        await self.site.database.write(
+            resize_pool, node_count, now_ms=self.site.clock_ms(), actor=CALLER.user_name
+        )
+
     def some_config(self) -> Any:
         flavor = self.random.choice(CATALOGUE.flavors)
         workers = self.random.randrange(1, flavor.task_count_max + 1)
@@ -407,7 +416,10 @@ class Simulation:
         assert twice == [], "an attempt was started twice"
         holding = {w.attempt_id for w in active if w.is_holding}
         assert self.site.engine.running() <= holding, "processes run on nodes that are free"
-        for room in rooms_left(NODES, active):
+        nodes = pools.list_nodes(connection)
+        used = {task.node_name for w in active if w.is_holding for task in w.placements}
+        assert used <= {node.name for node in nodes}, "a node has gone while work was on it"
+        for room in rooms_left(nodes, active):
             assert min(room.cpu_millis, room.memory_mib) >= 0, "a node holds more than it has"
         again = connection.execute(
             "SELECT id FROM workload"
@@ -445,6 +457,9 @@ class Simulation:
         for host_name in engine.down():
             engine.bring_back(host_name)
         await self.site.database.write(unlock_all)
+        await self.site.database.write(
+            resize_pool, POOL_NODES, now_ms=self.site.clock_ms(), actor=CALLER.user_name
+        )
         for _ in range(ROUNDS_MAX):
             async with asyncio.TaskGroup() as tasks:
                 planned = await self.site.reconciler.pass_once(tasks)
@@ -474,6 +489,12 @@ def is_at_rest(connection: Connection) -> bool:
         " + (SELECT count(*) FROM job WHERE is_deleted = 1)"
     ).fetchone()
     return not live and not left
+
+
+def resize_pool(tx: Transaction, node_count: int, *, now_ms: int, actor: str) -> None:
+    pool = pools.get_pool(tx.connection, PROJECT, GPU_POOL)
+    lines = tuple(replace(line, node_count=node_count) for line in pool.lines)
+    pools.change_pool(tx, replace(pool, lines=lines), now_ms=now_ms, actor=actor)
 
 
 def unlock_all(tx: Transaction) -> None:

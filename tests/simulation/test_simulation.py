@@ -16,7 +16,7 @@ from tests.simulation.simulation import simulate
 SEEDS: Final = int(os.environ.get("MUSTER_SIMULATION_SEEDS", "50"))
 
 # Together these see everything that is listed below; without it, the rest would prove little.
-SEEDS_COUNTED: Final = 45
+SEEDS_COUNTED: Final = 50
 SEEN_AT_LEAST: Final = {
     "crashes": 20,
     "CRASH in write": 10,
@@ -36,15 +36,16 @@ SEEN_AT_LEAST: Final = {
     "delete a job": 25,
     "Running": 100,
     "Completed": 100,
-    "Failed": 50,
+    "Failed": 45,
     "Terminated": 100,
     "CreateFailed": 20,
-    "StopFailed": 2,
+    "StopFailed": 1,
     "Lost": 15,
     "given up": 10,
     "host dies": 30,
     "host comes back": 20,
     "lock or unlock a node": 50,
+    "resize the pool": 30,
     "retried": 30,
     "stopped at the limit": 10,
 }
