@@ -118,6 +118,18 @@ def training_job_id(project: Project, name: str) -> str:
     return str(job["metadata"]["id"])
 
 
+def new_algorithm_id(project: Project, code: dict[str, Any]) -> str:
+    engines = project.http.get(f"{project.v2}/training-job-engines").json()["items"]
+    config = {
+        "code_dir": code["app_url"],
+        "boot_file": code["boot_file_url"],
+        "engine": {"engine_id": engines[0]["engine_id"]},
+    }
+    body = {"metadata": {"name": "described"}, "job_config": config}
+    reply = project.http.post(f"{project.v2}/algorithms", json=body)
+    return str(reply.json()["metadata"]["id"])
+
+
 def test_answers_are_what_their_schemas_say(platform: Platform, project: Project) -> None:
     """Decoded strictly as the declared type and encoded again, an answer stays as it is."""
     job = platform.submit("described")
@@ -129,6 +141,7 @@ def test_answers_are_what_their_schemas_say(platform: Platform, project: Project
         "{node_name}": "small-1", "{nodepool_name}": "default",
         "{config_name}": "described", "{bucket}": "bucket-default", "{task_id}": "worker-0",
         "{training_job_id}": training_job_id(project, "described"),
+        "{algorithm_id}": new_algorithm_id(project, platform.code()),
     }  # fmt: skip
     checked = 0
     for route in platform.server.app.routes:

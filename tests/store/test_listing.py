@@ -1,6 +1,7 @@
 """Pages of lists, held against a plain sort of all rows."""
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -11,19 +12,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.store import jobs, listing
+from muster.domain.phase import Phase, Reason, StatisticsState, view_of
+from muster.domain.workload import WorkloadType
+from muster.store import jobs, listing, paging
+from muster.store.counting import BLOCK_BITS
 from muster.store.database import Connection, Database, Transaction, open_snapshot
-from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
+from muster.store.listing import (
+    JOB_SORT_KEYS,
+    TRAINING_SORT_KEYS,
+    VERSION_SORT_KEYS,
+    ListQuery,
+    SearchTerm,
+    TrainingSearch,
+)
 from tests.store.rows import (
     GPU_POOL,
     OTHER_PROJECT,
     PROJECT,
+    PUBLIC_POOL,
     TWO_GPUS,
     WAYS,
     WORKSPACE,
     add_job,
     add_version,
     bring_to,
+    find_differences,
     set_up_store,
 )
 from tests.store.test_jobs import delete_job, delete_version
@@ -35,12 +48,24 @@ WORDS: Final = ("digits", "Digits", "faces", "words", "a_b", "a%b")
 
 Row = dict[str, Any]
 
+WHOLE: Final = ListQuery(
+    project_id=PROJECT,
+    workspace_id=WORKSPACE,
+    sort_key="status",
+    is_descending=True,
+    offset=0,
+    limit=None,
+    now_ms=NOW_MS,
+)
+
 
 def fill(tx: Transaction) -> None:
     """Jobs of all phases, with few different values, so that there are many ties."""
     random = Random(7)  # noqa: S311 - to be repeated, not to be secret
     phases = list(WAYS)
     for index in range(ROWS):
+        # As if there were many more rows: so these lie in many blocks of ids.
+        tx.execute("UPDATE sqlite_sequence SET seq = seq + ?", (random.randrange(9_000),))
         now_ms = 1_000 + 100 * (index // 3)
         job = add_job(
             tx,
@@ -70,11 +95,24 @@ def fill(tx: Transaction) -> None:
                 delete_version(tx, job, latest)
 
 
-@pytest.fixture(scope="module")
-def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+# What is done only where there are many rows, or few, is done here with the same ones.
+WAYS_TO_A_PAGE: Final[dict[str, dict[str, int]]] = {
+    "as it is": {},
+    "over blocks and indexes": {"WALKED_MAX": -1, "GATHERED_MAX": 0},
+    "gathered": {"WALKED_MAX": -1, "_GATHER_COST": 0},
+    "in chunks": {"GATHERED_MAX": 0, "_CHUNK_ROWS": 2},
+}
+
+
+@pytest.fixture(scope="module", params=list(WAYS_TO_A_PAGE.values()), ids=list(WAYS_TO_A_PAGE))
+def connection(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Connection]:
     """Of a database that is filled once for all tests here: they only read."""
     file = tmp_path_factory.mktemp("lists") / "muster.db"
-    with closing(Database(file)) as database:
+    with closing(Database(file)) as database, pytest.MonkeyPatch.context() as patch:
+        for name, value in request.param.items():
+            patch.setattr(paging, name, value)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
         with open_snapshot(file) as connection:
@@ -185,6 +223,189 @@ def test_a_stream_of_versions_is_the_same_as_one_long_page(
     assert all(len(chunk) <= listing.STREAM_CHUNK_ROWS for chunk in streamed)
 
 
+def training_name(row: Row) -> str:
+    return str(row["job_name"]) + ("" if row["number"] == 1 else f"-V{row['number']:04d}")
+
+
+TERM_SUBJECTS: Final[dict[str, Callable[[Row], str]]] = {
+    "name": training_name,
+    "id": lambda row: row["uid"],
+    "pool_id": lambda row: row["pool_id"] or f"public-{row['project_id']}",
+}
+
+
+def meets(row: Row, term: SearchTerm) -> bool:
+    subject = TERM_SUBJECTS[term.key](row)
+    if term.operator == "like":
+        return any(value.lower() in subject.lower() for value in term.values)
+    return (subject in term.values) == (term.operator == "in")
+
+
+def expected_versions(connection: Connection, search: TrainingSearch) -> list[int]:
+    uids = dict(connection.execute("SELECT id, uid FROM workload"))
+    rows = [row | {"uid": uids[row["workload_id"]]} for row in rows_of(connection, "version")]
+    from_ms, to_ms = search.created_from_ms, search.created_to_ms
+    matching = [
+        row
+        for row in rows
+        if (row["project_id"], row["workspace_id"]) == (search.project_id, search.workspace_id)
+        and (search.statuses is None or row["status"] in search.statuses)
+        and (from_ms is None or row["created_at_ms"] >= from_ms)
+        and (to_ms is None or row["created_at_ms"] <= to_ms)
+        and all(meets(row, term) for term in search.terms)
+    ]
+    key = {"name": "job_name", "phase": "status"}.get(search.sort_key, search.sort_key)
+    matching.sort(key=lambda row: row["id"])
+    matching.sort(key=SORT_VALUES[key], reverse=search.is_descending)
+    return [row["id"] for row in matching]
+
+
+times = st.none() | st.integers(900, 3_100)
+terms = st.lists(
+    st.one_of(
+        st.builds(
+            SearchTerm,
+            key=st.just("name"),
+            operator=st.just("like"),
+            values=st.lists(
+                st.sampled_from(
+                    [
+                        "dig",
+                        "DIGITS-0",
+                        "_",
+                        "%",
+                        "-V",
+                        "s-02-v",
+                        "digits-1",
+                        "s-4-V0002",
+                        "es-",
+                        "0002",
+                        "a_b",
+                        "1",
+                    ]
+                ),
+                min_size=1,
+                max_size=2,
+            ).map(tuple),
+        ),
+        st.builds(
+            SearchTerm,
+            key=st.just("name"),
+            operator=st.sampled_from(["in", "not"]),
+            values=st.just(("digits-01", "faces-03-V0002", "words-11")),
+        ),
+        st.builds(
+            SearchTerm,
+            key=st.just("pool_id"),
+            operator=st.sampled_from(["in", "not", "like"]),
+            values=st.sampled_from([(GPU_POOL,), (f"public-{PROJECT}", GPU_POOL), ("x",)]),
+        ),
+        st.builds(
+            SearchTerm,
+            key=st.just("id"),
+            operator=st.sampled_from(["in", "not", "like"]),
+            values=st.sampled_from([(f"{1:032x}",), ("1", "2")]),
+        ),
+    ),
+    max_size=2,
+).map(tuple)
+
+
+@given(
+    search=st.builds(
+        TrainingSearch,
+        project_id=st.sampled_from([PROJECT, PROJECT, OTHER_PROJECT, "nobody"]),
+        workspace_id=st.sampled_from([WORKSPACE, WORKSPACE, WORKSPACE, "7"]),
+        sort_key=st.sampled_from(sorted(TRAINING_SORT_KEYS)),
+        is_descending=st.booleans(),
+        offset=st.integers(0, ROWS),
+        limit=st.integers(1, ROWS),
+        now_ms=st.just(NOW_MS),
+        statuses=st.none() | statuses,
+        created_from_ms=times,
+        created_to_ms=times,
+        terms=st.just(()) | terms,
+    )
+)
+def test_a_page_of_a_search_is_that_part_of_all_versions_in_order(
+    connection: Connection, search: TrainingSearch
+) -> None:
+    ids = expected_versions(connection, search)
+
+    total, page = listing.page_of_training_jobs(connection, search)
+
+    assert [row.version_id for row in page] == ids[search.offset : search.offset + search.limit]
+    assert total == len(ids)
+
+
+def state_of(row: Row) -> StatisticsState:
+    return view_of(Phase(row["phase"]), Reason(row["reason"])).statistics
+
+
+@given(
+    project_id=st.sampled_from([PROJECT, PROJECT, OTHER_PROJECT]),
+    pool_id=st.sampled_from([PUBLIC_POOL, GPU_POOL, f"public-{OTHER_PROJECT}", "nowhere"]),
+    types=st.none() | st.lists(st.sampled_from(list(WorkloadType)), min_size=1, unique=True),
+    states=st.none() | st.lists(st.sampled_from(list(StatisticsState)), min_size=1, unique=True),
+    hosts=st.none() | st.lists(st.sampled_from(["shared", "gpu-a", "gpu-b", "x"]), min_size=1),
+    hidden=st.sampled_from([(), ("7",), (WORKSPACE,)]),
+    is_ascending=st.booleans(),
+    offset=st.integers(0, ROWS),
+    limit=st.integers(1, ROWS),
+)
+def test_a_page_of_the_workloads_of_a_pool_is_that_part_of_all_in_order(
+    connection: Connection,
+    project_id: str,
+    pool_id: str,
+    types: list[WorkloadType] | None,
+    states: list[StatisticsState] | None,
+    hosts: list[str] | None,
+    hidden: tuple[str, ...],
+    is_ascending: bool,
+    offset: int,
+    limit: int,
+) -> None:
+    ids = [
+        row["id"]
+        for row in sorted(rows_of(connection, "workload"), key=lambda row: row["id"])
+        if (row["project_id"], row["pool_id"]) == (project_id, pool_id)
+        and (types is None or row["type"] in types)
+        and (states is None or state_of(row) in states)
+        and row["workspace_id"] not in hidden
+        and (
+            hosts is None
+            or (
+                row["is_holding"]
+                and any(place["node_name"] in hosts for place in json.loads(row["placements"]))
+            )
+        )
+    ]
+    ids = ids if is_ascending else ids[::-1]
+
+    total, page = listing.page_of_pool_workloads(
+        connection,
+        project_id=project_id,
+        pool_id=pool_id,
+        types=types,
+        states=states,
+        hosts=hosts,
+        is_ascending=is_ascending,
+        offset=offset,
+        limit=limit,
+        hidden_workspaces=hidden,
+    )
+
+    assert [row[0] for row in page] == ids[offset : offset + limit]
+    assert total == len(ids)
+
+
+@pytest.mark.parametrize("table", ["job", "version"])
+def test_the_rows_lie_in_several_blocks_of_ids(connection: Connection, table: str) -> None:
+    blocks = {row["id"] >> BLOCK_BITS for row in rows_of(connection, table)}
+
+    assert len(blocks) > 3
+
+
 def test_every_kind_of_row_is_there_to_be_listed(connection: Connection) -> None:
     versions = rows_of(connection, "version")
 
@@ -207,24 +428,44 @@ def test_in_the_order_of_ids_the_times_of_creation_ascend(
 
 
 def test_all_pages_together_are_the_whole_list_once(connection: Connection) -> None:
-    whole = ListQuery(
-        project_id=PROJECT,
-        workspace_id=WORKSPACE,
-        sort_key="status",
-        is_descending=True,
-        offset=0,
-        limit=None,
-        now_ms=NOW_MS,
-    )
-    total, rows = listing.page_of_versions(connection, whole)
+    total, rows = listing.page_of_versions(connection, WHOLE)
 
     pages = [
-        listing.page_of_versions(connection, replace(whole, offset=offset, limit=7))[1]
+        listing.page_of_versions(connection, replace(WHOLE, offset=offset, limit=7))[1]
         for offset in range(0, total, 7)
     ]
 
     assert [row for page in pages for row in page] == rows
     assert len(rows) == total
+
+
+@pytest.mark.asyncio
+async def test_a_search_finds_jobs_that_it_has_learnt_and_those_that_it_has_not(
+    database: Database,
+) -> None:
+    def add_many(tx: Transaction) -> None:
+        for number in range(300):
+            add_job(tx, f"{'even' if number % 2 == 0 else 'odd'}-{number:03}")
+        delete_job(tx, jobs.get_job(tx.connection, PROJECT, 1))  # even-000
+
+    def find(connection: Connection, search: str) -> tuple[int, list[str]]:
+        query = replace(
+            WHOLE, sort_key="job_name", is_descending=False, limit=3, search=search, offset=147
+        )
+        total, rows = listing.page_of_jobs(connection, query)
+        return total, [row[1] for row in rows]
+
+    def learnt(connection: Connection) -> int:
+        [mark] = connection.execute("SELECT id FROM job_search_mark").fetchone()
+        return int(mark)
+
+    await database.write(add_many)
+
+    assert await database.read(learnt) == 256
+    assert await database.read(find, "EVEN-") == (149, ["even-296", "even-298"])
+    assert await database.read(find, "odd") == (150, ["odd-295", "odd-297", "odd-299"])
+    assert await database.read(find, "000") == (0, [])
+    assert await database.read(find_differences) == []
 
 
 @pytest.mark.parametrize(

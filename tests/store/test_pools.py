@@ -12,7 +12,7 @@ from muster.domain.phase import Phase
 from muster.domain.pool import NodePhase, Pool, PoolPhase
 from muster.domain.resources import Resources
 from muster.reconciler.pools import settle_pools
-from muster.store import pools, workloads
+from muster.store import listing, pools
 from muster.store.database import Database
 from tests.store.rows import (
     GPU_POOL,
@@ -237,20 +237,20 @@ async def test_the_workloads_of_a_pool_are_filtered_and_paged(database: Database
             "project_id": PROJECT,
             "pool_id": GPU_POOL,
             "types": None,
-            "phases": None,
+            "states": None,
             "hosts": None,
             "is_ascending": True,
             "offset": 0,
             "limit": 10,
         }
         total, rows = await database.read(
-            lambda connection: workloads.list_pool_workloads(connection, **{**asked, **filters})  # type: ignore[arg-type]
+            lambda connection: listing.page_of_pool_workloads(connection, **{**asked, **filters})  # type: ignore[arg-type]
         )
         return total, [[w.id for w in made].index(row[0]) for row in rows]
 
     assert await listed() == (4, [0, 1, 2, 3])
     assert await listed(is_ascending=False, offset=1, limit=2) == (4, [2, 1])
-    assert await listed(phases=["Queued", "Completed"]) == (2, [0, 3])
+    assert await listed(states=["Queue", "Completed"]) == (2, [0, 3])
     assert await listed(types=["train"]) == (4, [0, 1, 2, 3])
     assert await listed(types=["notebook"]) == (0, [])
     assert await listed(hosts=["gpu-a"]) == (2, [1, 2])  # the completed one was there, and is not

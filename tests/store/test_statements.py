@@ -14,20 +14,24 @@ from muster.store.counting import HELD
 from muster.store.statements import load_migrations, load_statements
 
 NOUNS: Final = (
+    "algorithms",
     "check",
     "counting",
     "grants",
+    "history",
     "identity",
     "jobs",
     "metrics",
     "pools",
+    "search",
+    "staging",
     "workloads",
     "workspaces",
 )
 SCHEMA: Final = "\n".join(script for _, script in load_migrations())
 
 # store/counting.py and store/recount.py put the names of these together; check.sql is run whole.
-COUNTED: Final = ("tally", "version_total", "job_total", "workspace_use")
+COUNTED: Final = ("tally", "version_total", "job_total", "id_block", "workspace_use")
 PUT_TOGETHER: Final = {
     *(f"{verb}_{table}" for verb in ("add_to", "insert", "recount") for table in COUNTED),
     *(f"list_{table}s" for table in COUNTED),

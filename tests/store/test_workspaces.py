@@ -135,7 +135,7 @@ class TestRows:
     @pytest.mark.asyncio
     async def test_a_workspace_knows_what_is_in_it(self, database: Database) -> None:
         assert await database.read(workspaces.count_contents, PROJECT, "0") == workspaces.Contents(
-            job_count=0, workload_count=0, pool_count=2
+            job_count=0, workload_count=0, pool_count=2, algorithm_count=0
         )
         workload = await database.write(add_workload, phase=Phase.RUNNING)
 

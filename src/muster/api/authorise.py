@@ -19,7 +19,7 @@ from muster.domain.errors import Forbidden, MusterError, PoolUnknown
 from muster.domain.permission import Permission, may
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.operations.caller import forbidden
-from muster.store import jobs, workspaces
+from muster.store import algorithms, jobs, workspaces
 from muster.store.database import Database
 
 _LABEL_PLACE: Final = ("metadata", "labels", "os.modelarts/workspace.id")
@@ -87,6 +87,9 @@ class Authoriser:
         elif route.within is Within.TRAINING_JOB:
             uid = name.replace("-", "").lower()
             found = await read(workspaces.find_workspace_of_workload, project_id, uid)
+        elif route.within is Within.ALGORITHM:
+            uid = name.replace("-", "").lower()
+            found = await read(algorithms.find_workspace_of_algorithm, project_id, uid)
         elif name.isascii() and name.isdigit() and len(name) <= _ID_DIGITS_MAX:
             found = await read(workspaces.find_workspace_of_job, project_id, int(name))
         return found or ""
@@ -149,6 +152,8 @@ def _hidden(request: Request, route: Route, workspace_id: str) -> MusterError:
             return jobs.job_unknown(int(request.params[1]))
         case Within.TRAINING_JOB:
             return training_job_unknown(request.params[1])
+        case Within.ALGORITHM:
+            return algorithms.algorithm_unknown(request.params[1])
         case Within.POOL:
             return PoolUnknown(f"Pool {request.params[1]} not found.")
         case Within.WORKSPACE:

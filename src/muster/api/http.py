@@ -65,6 +65,7 @@ class Within(StrEnum):
     BODY = "body"  # of a new job or pool
     JOB = "job"  # the one that the path's job is in, by its number
     TRAINING_JOB = "training job"  # likewise, by its uuid
+    ALGORITHM = "algorithm"  # the one that the path's algorithm is in
     POOL = "pool"  # the one that the path's pool is in
     WORKSPACE = "workspace"  # the path's own
 

@@ -178,6 +178,24 @@ class Client:
     def delete_version(self, job_id: int, version_id: int) -> JsonObject:
         return self._json("DELETE", self._v1("training-jobs", job_id, "versions", version_id))
 
+    # History.
+
+    def import_history(self, lines: bytes, *, pool_as_public: bool = False) -> JsonObject:
+        """Move in versions that ran elsewhere; at most 1 MiB of JSON lines, the oldest first."""
+        return self._json_of(
+            self._send(
+                "POST",
+                self._own("history"),
+                query={"pool_as_public": pool_as_public or None},
+                body=lines,
+            )
+        )
+
+    def export_history(self) -> Iterator[bytes]:
+        """Every version that has ended, as JSON lines, in pieces of any size."""
+        with self._stream("GET", self._own("history")) as response, self._told_in_our_words():
+            yield from response.iter_bytes(CHUNK_BYTES)
+
     # Logs.
 
     def list_log_files(self, job_id: int, version_id: int) -> list[str]:
@@ -368,6 +386,10 @@ class Client:
     def _v2(self, *segments: str | int) -> str:
         return "/".join(("/v2", self.credentials.project_id, *map(_segment, segments)))
 
+    def _own(self, *segments: str | int) -> str:
+        """What no other platform has."""
+        return "/".join(("/muster/v1", self.credentials.project_id, *map(_segment, segments)))
+
     def _json(
         self,
         method: str,
@@ -377,7 +399,9 @@ class Client:
         body: Mapping[str, Any] | None = None,
     ) -> JsonObject:
         content = b"" if body is None else msgspec.json.encode(body)
-        response = self._send(method, path, query=query, body=content)
+        return self._json_of(self._send(method, path, query=query, body=content))
+
+    def _json_of(self, response: httpx.Response) -> JsonObject:
         try:
             return msgspec.json.decode(response.content, type=JsonObject)
         except msgspec.DecodeError as error:

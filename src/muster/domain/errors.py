@@ -7,6 +7,8 @@
     │   ├── NoSuchWorkspace  WorkspaceFixed  WorkspaceInUse  TooManyWorkspaces
     │   ├── GrantTaken  GrantUnknown
     │   ├── FlavorUnknown  EngineUnknown  AlgorithmUnknown  DatasetUnknown  TooManyWorkers  TooLarge
+    │   ├── AlgorithmNameTaken  AlgorithmMismatch  ChannelInvalid  NotModifiable
+    │   ├── HyperparameterInvalid  HyperparameterTaken  TrainingQueryInvalid
     │   ├── CodeFolderInvalid  BootFileInvalid  StoragePathInvalid  CodeTooManyFiles  CodeTooLarge
     │   ├── PoolNotForTraining  PoolNotRunning  FlavorInvalid
     │   ├── TrainingJobUnknown  TrainingNameTaken  TrainingQuotaExceeded  ParameterInvalid
@@ -132,6 +134,46 @@ class EngineUnknown(InvalidRequest):
 
 class AlgorithmUnknown(InvalidRequest):
     code = "ModelArts.2755"
+
+
+class AlgorithmNameTaken(NameTaken):
+    code = "ModelArts.2752"
+
+
+class AlgorithmMismatch(InvalidRequest):
+    """A job is not what its algorithm asks it to be."""
+
+    code = "ModelArts.2814"
+
+
+class ChannelInvalid(InvalidRequest):
+    """An input or output that an algorithm declares."""
+
+    code = "ModelArts.2753"
+
+
+class HyperparameterInvalid(InvalidRequest):
+    """No value where there must be one, or one of the wrong type or out of range."""
+
+    code = "ModelArts.2765"
+
+
+class HyperparameterTaken(InvalidRequest):
+    """Two of one name."""
+
+    code = "ModelArts.2825"
+
+
+class NotModifiable(InvalidRequest):
+    """It is as it is for good."""
+
+    code = "ModelArts.2771"
+
+
+class TrainingQueryInvalid(InvalidRequest):
+    """A query parameter of the v2 algorithm API is outside what is allowed."""
+
+    code = "ModelArts.2764"
 
 
 class DatasetUnknown(InvalidRequest):

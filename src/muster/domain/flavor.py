@@ -25,6 +25,13 @@ class Flavor:
             return CardKind.GPU
         return CardKind.NPU if self.task.npu_count else None
 
+    @property
+    def type_name(self) -> str:
+        """As published (v2)."""
+        if self.card_kind is None:
+            return "CPU"
+        return "GPU" if self.card_kind is CardKind.GPU else "Ascend"
+
 
 # In a dedicated pool of cards: so many of them, with their share of the node. As published (v2).
 ELASTIC_CARDS: Final[Mapping[str, int]] = {

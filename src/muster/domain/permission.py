@@ -18,6 +18,7 @@ class Permission(StrEnum):
     WORKSPACE_MANAGE = "workspace:manage"  # make and change workspaces, and who may enter them
     QUOTA_MANAGE = "quota:manage"
     GRANT_MANAGE = "grant:manage"  # authorizations
+    HISTORY_WRITE = "history:write"  # move in what was run elsewhere
 
 
 class Role(StrEnum):

@@ -47,6 +47,7 @@ class Event(StrEnum):
     VANISHED = "Vanished"  # no trace of its processes is left, and no result
     FOUND = "Found"  # a lost one is there again
     GIVEN_UP = "GivenUp"  # lost for too long, or waiting too long to be tried again
+    IMPORTED = "Imported"  # it had ended elsewhere; no move leads there
 
 
 P, E = Phase, Event

@@ -2,11 +2,12 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Final
 
 from muster.domain.errors import InvalidRequest, TooManyWorkers
+from muster.domain.requirement import UsedAlgorithm
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DESCRIPTION_LENGTH_MAX: Final = 256
@@ -122,9 +123,12 @@ class V1Config:
         """This config where it says something, else `base`."""
         names = [field.name for field in fields(TrainingConfig)]
         own = {name: getattr(self, name, None) for name in names}
-        return TrainingConfig(
+        merged = TrainingConfig(
             **{name: getattr(base, name) if value is None else value for name, value in own.items()}
         )
+        # With something else to run it is that algorithm no more.
+        is_same = all(own[name] in (None, getattr(base, name)) for name in _WHAT_TO_RUN)
+        return merged if is_same else replace(merged, algorithm=None)
 
     @property
     def input_url(self) -> str | None:
@@ -132,6 +136,11 @@ class V1Config:
         if self.data_source:
             return self.data_source[0].data_url
         return self.data_url or None
+
+
+_WHAT_TO_RUN: Final = (
+    "app_url", "boot_file_url", "engine_id", "model_id", "user_image_url", "user_command",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +154,7 @@ class TrainingConfig(V1Config):
     annotations: dict[str, str] | None = None
     auto_stop: TimeLimit | None = None
     elastic_flavor: str | None = None  # of domain.flavor.ELASTIC_CARDS; `spec_id` goes before it
+    algorithm: UsedAlgorithm | None = None  # which one it was made from
 
     @property
     def retries(self) -> int:

@@ -226,6 +226,17 @@ class FolderStore:
                 self._remember(key, digest)
         return digest
 
+    def list_code(self, url: ObjectUrl, *, field: str) -> list[tuple[str, int]]:
+        """(path below it, size) of every file that `snapshot` would keep, in path order.
+
+        Raises:
+            CodeFolderInvalid, CodeTooManyFiles, CodeTooLarge: as `snapshot` would.
+        """
+        folder = self.local_path(url, field=field)
+        if not folder.is_dir():
+            raise CodeFolderInvalid(f"{field} is '{url}'; there is no such folder.")
+        return [(path, size) for path, size, _ in _code_listing(folder, url, field=field)]
+
     def snapshot_folder(self, digest: str) -> Path:
         return self._snapshots / digest
 
@@ -296,7 +307,9 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _code_listing(folder: Path, url: ObjectUrl) -> list[tuple[str, int, int]]:
+def _code_listing(
+    folder: Path, url: ObjectUrl, *, field: str = "app_url"
+) -> list[tuple[str, int, int]]:
     """(relative path, size, time of change in ns) of every file, in path order."""
     listing: list[tuple[str, int, int]] = []
     total_bytes = 0
@@ -305,12 +318,12 @@ def _code_listing(folder: Path, url: ObjectUrl) -> list[tuple[str, int, int]]:
         listing.append((path, size, changed_ns))
         if len(listing) > CODE_FILES_MAX:
             raise CodeTooManyFiles(
-                f"app_url is '{url}'; it holds more than {CODE_FILES_MAX} files."
+                f"{field} is '{url}'; it holds more than {CODE_FILES_MAX} files."
                 " Keep data under data_url."
             )
         if total_bytes > CODE_BYTES_MAX:
             raise CodeTooLarge(
-                f"app_url is '{url}'; it holds more than {CODE_BYTES_MAX >> 20} MiB."
+                f"{field} is '{url}'; it holds more than {CODE_BYTES_MAX >> 20} MiB."
                 " Keep data under data_url."
             )
     return sorted(listing)

@@ -27,6 +27,7 @@ from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor, elastic_flavor
 from muster.domain.phase import STOPPABLE, Event, Phase, Reason, view_of
 from muster.domain.placement import most_that_fit
 from muster.domain.pool import Pool, PoolPhase, Scope, public_pool_id
+from muster.domain.requirement import check_fits
 from muster.domain.training import (
     DEFAULT_ENGINE_ID,
     TrainingConfig,
@@ -246,6 +247,8 @@ def _look_up(
     """Everything about the config that the store knows better."""
     pool = _pool_for(connection, caller, config.pool_id)
     flavor = _flavor_for(catalogue, config, pool)
+    if config.algorithm is not None:
+        check_fits(config.algorithm, flavor, config.worker_server_num or 1)
     _check_size(connection, config, flavor, pool, catalogue)
     for field, url in urls.inputs:
         if not pools.may_use_bucket(connection, caller.project_id, url.bucket):

@@ -112,7 +112,11 @@ async def delete_workspace(database: Database, caller: Caller, workspace_id: str
 
 
 def _in_words(contents: workspaces.Contents) -> Sequence[str]:
-    counts = [(contents.job_count, "training job(s)"), (contents.pool_count, "pool(s)")]
+    counts = [
+        (contents.job_count, "training job(s)"),
+        (contents.pool_count, "pool(s)"),
+        (contents.algorithm_count, "algorithm(s)"),
+    ]
     if not contents.job_count:
         counts.append((contents.workload_count, "deleted job(s) that are still being stopped"))
     return [f"{count} {what}" for count, what in counts if count]

@@ -18,6 +18,7 @@ SQL: Final = load_statements("counting")
 STATES: Final = tuple(StatisticsState)
 HELD: Final = ("cpu_millis", "memory_mib", "gpu_count", "npu_count")
 USED: Final = ("workload_count", *HELD)
+BLOCK_BITS: Final = 14  # the lists count their rows by blocks of 16,384 ids, too
 
 _STATE_INDEX: Final = {state: index for index, state in enumerate(STATES)}
 _TALLY_WIDTH: Final = len(STATES) + len(HELD)
@@ -46,12 +47,25 @@ class Counts:
             row[index] += getattr(resources, name) * by
 
     def version(
-        self, project_id: str, workspace_id: str, pool_id: str, status: int, by: int
+        self,
+        project_id: str,
+        workspace_id: str,
+        pool_id: str,
+        status: int,
+        by: int,
+        *,
+        version_id: int,
     ) -> None:
         self._row("version_total", (project_id, workspace_id, pool_id, status))[0] += by
+        place = (project_id, workspace_id)
+        block = version_id >> BLOCK_BITS
+        self._row("id_block", ("version", *place, "", status, block))[0] += by
+        self._row("id_block", ("pooled", *place, pool_id, status, block))[0] += by
 
-    def job(self, project_id: str, workspace_id: str, status: int, by: int) -> None:
+    def job(self, project_id: str, workspace_id: str, status: int, by: int, *, job_id: int) -> None:
         self._row("job_total", (project_id, workspace_id, status))[0] += by
+        block = job_id >> BLOCK_BITS
+        self._row("id_block", ("job", project_id, workspace_id, "", status, block))[0] += by
 
     def use(
         self, project_id: str, workspace_id: str, type_: str, resources: Resources, by: int

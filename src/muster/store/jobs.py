@@ -130,7 +130,7 @@ def insert_job(
         ).fetchone()
     except IntegrityError as error:
         raise name_taken(name) from error
-    tx.counts.job(project_id, workspace_id, NO_VERSION_STATUS, 1)
+    tx.counts.job(project_id, workspace_id, NO_VERSION_STATUS, 1, job_id=job_id)
     return int(job_id)
 
 
@@ -188,10 +188,17 @@ def insert_version(
             "engine_type": engine_type,
         },
     )
-    tx.counts.version(job.project_id, job.workspace_id, pool_id, _INITIAL_STATUS, 1)
-    tx.counts.job(job.project_id, job.workspace_id, job.status, -1)
-    tx.counts.job(job.project_id, job.workspace_id, _INITIAL_STATUS, 1)
+    tx.counts.version(
+        job.project_id, job.workspace_id, pool_id, _INITIAL_STATUS, 1, version_id=version_id
+    )
+    _count_change(tx, job, _INITIAL_STATUS)
     return int(version_id)
+
+
+def _count_change(tx: Transaction, job: Job, status: int) -> None:
+    """A job shows another version, or none, from now on."""
+    tx.counts.job(job.project_id, job.workspace_id, job.status, -1, job_id=job.id)
+    tx.counts.job(job.project_id, job.workspace_id, status, 1, job_id=job.id)
 
 
 def get_job(connection: Connection, project_id: str, job_id: int) -> Job:
@@ -257,7 +264,7 @@ def hide_version(tx: Transaction, job: Job, version_id: int) -> None:
     if hidden is None:
         return
     project_id, workspace_id, pool_id, hidden_status = hidden
-    tx.counts.version(project_id, workspace_id, pool_id, hidden_status, -1)
+    tx.counts.version(project_id, workspace_id, pool_id, hidden_status, -1, version_id=version_id)
     latest = tx.execute(SQL["find_latest_version"], {"job_id": job.id}).fetchone()
     latest_id, status, started_at_ms, duration_ms = latest or (None, NO_VERSION_STATUS, None, 0)
     tx.execute(
@@ -270,17 +277,16 @@ def hide_version(tx: Transaction, job: Job, version_id: int) -> None:
             "duration_ms": duration_ms,
         },
     )
-    tx.counts.job(job.project_id, job.workspace_id, job.status, -1)
-    tx.counts.job(job.project_id, job.workspace_id, status, 1)
+    _count_change(tx, job, status)
 
 
 def hide_job(tx: Transaction, job: Job) -> None:
     """Take a job and its versions out of every list and total."""
     tx.execute(SQL["hide_job"], {"job_id": job.id})
-    tx.counts.job(job.project_id, job.workspace_id, job.status, -1)
+    tx.counts.job(job.project_id, job.workspace_id, job.status, -1, job_id=job.id)
     hidden = tx.execute(SQL["hide_versions"], {"job_id": job.id}).fetchall()
-    for project_id, workspace_id, pool_id, status in hidden:
-        tx.counts.version(project_id, workspace_id, pool_id, status, -1)
+    for project_id, workspace_id, pool_id, status, version_id in hidden:
+        tx.counts.version(project_id, workspace_id, pool_id, status, -1, version_id=version_id)
     tx.execute(SQL["drop_job_without_versions"], {"job_id": job.id})
 
 

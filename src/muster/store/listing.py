@@ -1,40 +1,59 @@
 """Lists: filter, sort, page and exact total.
 
-The SQL of a list is put together from the constant fragments below, so that each variant can meet
-its own index; every value is bound, and no user text ever becomes SQL text. Totals without a search
-text are read from the roll-ups and cost the same at any size.
+What is asked for becomes a scope and a sort key; `store/paging.py` finds the ids of the page, and
+the rows are read by their ids. No user text ever becomes SQL text.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from muster.domain.phase import Phase
+from muster.domain.phase import Phase, StatisticsState, view_of
 from muster.domain.resources import Resources
+from muster.store.counting import SQL, STATES
 from muster.store.database import Connection
+from muster.store.paging import (
+    CREATED,
+    DURATION,
+    STATUS,
+    Candidates,
+    Scope,
+    SortKey,
+    Statement,
+    first_id_since,
+    page_of_candidates,
+    page_statements,
+    stream_ids,
+    total_of,
+)
+from muster.store.statements import load_statements
+
+SEARCH: Final = load_statements("search")
 
 STREAM_CHUNK_ROWS: Final = 100  # larger chunks hold the interpreter, and so other calls, for longer
 
 # A running version has no stored duration: it changes by itself.
 _DURATION = "coalesce({table}.duration_ms, :now_ms - {table}.started_at_ms)"
 
-JOB_SORT_KEYS: Final[Mapping[str, str]] = {
-    "job_name": "job.name",
-    "job_desc": "job.description",
-    "status": "job.status",
-    "duration": _DURATION.format(table="job"),
-    "version_count": "job.version_count",
-    "create_time": "job.id",  # ids and times are handed out together, ascending
-    "engine_type": "job.engine_type",
+JOB_SORT_KEYS: Final[Mapping[str, SortKey]] = {
+    "job_name": SortKey("name", "by_name", is_unique=True),
+    "job_desc": SortKey("description", "by_description"),
+    "status": STATUS,
+    "duration": DURATION,
+    "version_count": SortKey("version_count", "by_version_count"),
+    "create_time": CREATED,  # ids and times are handed out together, ascending
+    "engine_type": SortKey("engine_type", "by_engine_type"),
 }
 
-VERSION_SORT_KEYS: Final[Mapping[str, str]] = {
-    "create_time": "version.id",
-    "job_desc": "version.description",
-    "status": "version.status",
-    "duration": _DURATION.format(table="version"),
-    "job_name": "version.job_name",
+VERSION_SORT_KEYS: Final[Mapping[str, SortKey]] = {
+    "create_time": CREATED,
+    "job_desc": SortKey("description", "by_description"),
+    "status": STATUS,
+    "duration": DURATION,
+    "job_name": SortKey("job_name", "by_name"),
 }
 
 _JOB_COLUMNS = (
@@ -46,6 +65,32 @@ _VERSION_COLUMNS = (
     f"version.ended_at_ms, {_DURATION.format(table='version')}, version.description, "
     "version.pool_id, version.flavor_code, version.npu_count, version.gpu_count"
 )
+_THESE = "SELECT value AS id FROM json_each(:ids)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """What a list shows of the rows whose ids it has found."""
+
+    columns: str
+    table: str
+    tables: str  # that and what is joined to it
+
+    def by_ids(self, ids: str) -> str:
+        return (
+            f"SELECT {self.columns} FROM ({ids}) AS page"  # noqa: S608 - constant fragments
+            f" CROSS JOIN {self.tables} WHERE {self.table}.id = page.id"
+        )
+
+    def of(self, statement: Statement) -> str:
+        """Read along the index where the page is one walk of it: nothing is looked up twice."""
+        if statement.source and self.tables == self.table:
+            return f"SELECT {self.columns} {statement.source}"
+        return self.by_ids(statement.ids)
+
+
+_JOB_ROWS = _Rows(_JOB_COLUMNS, "job", "job")
+_VERSION_ROWS = _Rows(_VERSION_COLUMNS, "version", "version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,14 +109,14 @@ class ListQuery:
     search: str = ""  # jobs only: part of the name, any case
 
 
-_INDEXED_KEYS: Final = frozenset({"create_time", "status", "job_name"})
+_QUICK_KEYS: Final = frozenset({"create_time", "status", "job_name"})
 _QUICK_OFFSET_MAX: Final = 1_000
 
 
 def is_quick(query: ListQuery) -> bool:
     """Whether a page is a bounded index read; anything else belongs into a thread."""
     return (
-        query.sort_key in _INDEXED_KEYS
+        query.sort_key in _QUICK_KEYS
         and query.limit is not None
         and query.offset + query.limit <= _QUICK_OFFSET_MAX
         and not query.search
@@ -79,116 +124,116 @@ def is_quick(query: ListQuery) -> bool:
 
 
 def page_of_jobs(connection: Connection, query: ListQuery) -> tuple[int, list[tuple[Any, ...]]]:
-    """(how many match, the rows of the page). Reads an index and a counter, unless searching."""
-    rows = connection.execute(*_select("job", _JOB_COLUMNS, JOB_SORT_KEYS, query)).fetchall()
-    return count_jobs(connection, query), rows
+    """(how many match, the rows of the page)."""
+    scope = _job_scope(connection, query)
+    return _page(connection, scope, JOB_SORT_KEYS[query.sort_key], query, _JOB_ROWS)
 
 
 def page_of_versions(connection: Connection, query: ListQuery) -> tuple[int, list[tuple[Any, ...]]]:
     """(how many match, the rows of the page)."""
-    rows = connection.execute(
-        *_select("version", _VERSION_COLUMNS, VERSION_SORT_KEYS, query)
-    ).fetchall()
-    return count_versions(connection, query), rows
+    scope = _version_scope(query)
+    return _page(connection, scope, VERSION_SORT_KEYS[query.sort_key], query, _VERSION_ROWS)
 
 
 def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[tuple[Any, ...]]]:
     """The rows in chunks of STREAM_CHUNK_ROWS, on the snapshot of the connection."""
-    cursor = connection.execute(*_select("version", _VERSION_COLUMNS, VERSION_SORT_KEYS, query))
-    while rows := cursor.fetchmany(STREAM_CHUNK_ROWS):
-        yield rows
-
-
-def count_jobs(connection: Connection, query: ListQuery) -> int:
-    if query.search:
-        where, values = _where("job", query)
-        sql = f"SELECT count(*) FROM job WHERE {where}"  # noqa: S608 - constant fragments
-    else:
-        where, values = _where_total("job_total", query)
-        sql = f"SELECT coalesce(sum(count), 0) FROM job_total WHERE {where}"  # noqa: S608
-    [count] = connection.execute(sql, values).fetchone()
-    return int(count)
+    ids = stream_ids(
+        connection,
+        _version_scope(query),
+        VERSION_SORT_KEYS[query.sort_key],
+        is_descending=query.is_descending,
+        offset=query.offset,
+        now_ms=query.now_ms,
+    )
+    ids = islice(ids, query.limit)
+    sql = _VERSION_ROWS.by_ids(_THESE)
+    while chunk := list(islice(ids, STREAM_CHUNK_ROWS)):
+        values = {"ids": json.dumps(chunk), "now_ms": query.now_ms}
+        yield connection.execute(sql, values).fetchall()
 
 
 def count_versions(connection: Connection, query: ListQuery) -> int:
-    where, values = _where_total("version_total", query)
-    sql = f"SELECT coalesce(sum(count), 0) FROM version_total WHERE {where}"  # noqa: S608
-    [count] = connection.execute(sql, values).fetchone()
-    return int(count)
+    return total_of(connection, _version_scope(query))
 
 
-def _select(
-    table: str, columns: str, sort_keys: Mapping[str, str], query: ListQuery
-) -> tuple[str, dict[str, Any]]:
-    where, values = _where(table, query)
-    direction = "DESC" if query.is_descending else "ASC"
-    key = sort_keys[query.sort_key]
-    paging = {
-        "limit": -1 if query.limit is None else query.limit,
-        "offset": query.offset,
-        "now_ms": query.now_ms,
-    }
-    if key == f"{table}.id" and len(query.statuses) > 1 and not query.search:
-        where, values = _where(table, replace(query, statuses=()))
-        page = _merged_ids(table, where, query.statuses, direction, values)
-        sql = (
-            f"SELECT {columns} FROM {page} AS page"  # noqa: S608 - constant fragments
-            f" JOIN {table} ON {table}.id = page.id ORDER BY {key} {direction}"
-        )
-        return sql, values | paging
-    # The id breaks ties, ascending: so the order is total and pages neither repeat nor skip.
-    order = f"{key} {direction}" if key == f"{table}.id" else f"{key} {direction}, {table}.id"
-    sql = (
-        f"SELECT {columns} FROM {table} WHERE {where} ORDER BY {order}"  # noqa: S608
-        " LIMIT :limit OFFSET :offset"
+def _job_scope(connection: Connection, query: ListQuery) -> Scope:
+    part = query.search.casefold()
+    return Scope(
+        table="job",
+        project_id=query.project_id,
+        workspace_id=query.workspace_id,
+        statuses=query.statuses or None,
+        more=" AND instr(lower(name), :search) > 0" if query.search else "",
+        more_values={"search": part} if part else {},
+        candidates=_jobs_with(connection, [part], column="id") if part else None,
     )
-    return sql, values | paging
 
 
-def _merged_ids(
-    table: str, where: str, statuses: Sequence[int], direction: str, values: dict[str, Any]
-) -> str:
-    """The ids of one page of several statuses, in id order.
+FOUND_MAX: Final = 50_000  # by a search; with more, walking the list finds a page sooner
+_GRAM_LENGTH: Final = 3
 
-    Each status lies in id order in its own stretch of the index; merging them reads as far as the
-    page goes, where one condition on all of them would be answered by sorting every match.
+
+def _jobs_with(connection: Connection, parts: Sequence[str], *, column: str) -> Candidates | None:
+    """The jobs that have any of some parts in their names, and perhaps others.
+
+    None where the search does not help: a part is shorter than what it knows, or found too often.
     """
-    names = _bind_statuses(tuple(dict.fromkeys(statuses)), values)  # each stretch once
-    stretches = " UNION ALL ".join(
-        f"SELECT {table}.id FROM {table} WHERE {where} AND {table}.status = :{name}"  # noqa: S608
-        for name in names
+    if any(len(part) < _GRAM_LENGTH for part in parts):
+        return None
+    words = " OR ".join('"' + part.replace('"', '""') + '"' for part in parts)
+    found = connection.execute(SEARCH["find_jobs"], {"words": words, "limit": FOUND_MAX + 1})
+    ids = [id_ for (id_,) in found]
+    if len(ids) > FOUND_MAX:
+        return None
+    ids += [id_ for (id_,) in connection.execute(SEARCH["list_jobs_not_searchable"])]
+    return Candidates(column, ids)
+
+
+def _version_scope(query: ListQuery) -> Scope:
+    return Scope(
+        table="version",
+        project_id=query.project_id,
+        workspace_id=query.workspace_id,
+        pool_id=query.pool_id,
+        statuses=query.statuses or None,
     )
-    return f"({stretches} ORDER BY 1 {direction} LIMIT :limit OFFSET :offset)"
 
 
-def _where(table: str, query: ListQuery) -> tuple[str, dict[str, Any]]:
-    where, values = _where_total(table, query)
-    where += f" AND {table}.is_deleted = 0"
-    if query.search:
-        where += f" AND instr(lower({table}.name), lower(:search)) > 0"
-        values["search"] = query.search
-    return where, values
-
-
-def _where_total(table: str, query: ListQuery) -> tuple[str, dict[str, Any]]:
-    where = f"{table}.project_id = :project_id AND {table}.workspace_id = :workspace_id"
-    values: dict[str, Any] = {"project_id": query.project_id, "workspace_id": query.workspace_id}
-    if query.pool_id is not None:
-        where += f" AND {table}.pool_id = :pool_id"
-        values["pool_id"] = query.pool_id
-    if query.statuses:
-        where += f" AND {table}.status IN ({_placeholders(query.statuses, values)})"
-    return where, values
-
-
-def _placeholders(statuses: Sequence[int], values: dict[str, Any]) -> str:
-    return ", ".join(f":{name}" for name in _bind_statuses(statuses, values))
-
-
-def _bind_statuses(statuses: Sequence[int], values: dict[str, Any]) -> list[str]:
-    names = [f"status_{index}" for index in range(len(statuses))]
-    values |= dict(zip(names, statuses, strict=True))
-    return names
+def _page(
+    connection: Connection,
+    scope: Scope,
+    key: SortKey,
+    query: "ListQuery | TrainingSearch",
+    rows: _Rows,
+) -> tuple[int, list[tuple[Any, ...]]]:
+    if scope.candidates is not None:
+        total, statement = page_of_candidates(
+            connection,
+            scope,
+            key,
+            is_descending=query.is_descending,
+            offset=query.offset,
+            limit=query.limit,
+            now_ms=query.now_ms,
+        )
+        values = statement.values | {"now_ms": query.now_ms}
+        return total, connection.execute(rows.of(statement), values).fetchall()
+    total = total_of(connection, scope)
+    statements = page_statements(
+        connection,
+        scope,
+        key,
+        is_descending=query.is_descending,
+        offset=query.offset,
+        limit=total if query.limit is None else query.limit,
+        total=total,
+        now_ms=query.now_ms,
+    )
+    page: list[tuple[Any, ...]] = []
+    for statement in statements:
+        values = statement.values | {"now_ms": query.now_ms}
+        page += connection.execute(rows.of(statement), values)
+    return total, page
 
 
 CONFIG_SORT_KEYS: Final[Mapping[str, str]] = {
@@ -233,11 +278,11 @@ _TRAINING_NAME = (
     " ELSE version.job_name || printf('-V%04d', version.number) END"
 )
 
-TRAINING_SORT_KEYS: Final[Mapping[str, str]] = {
-    "create_time": "version.id",
-    "name": "version.job_name",
-    "phase": "version.status",
-    "duration": _DURATION.format(table="version"),
+TRAINING_SORT_KEYS: Final[Mapping[str, SortKey]] = {
+    "create_time": CREATED,
+    "name": SortKey("job_name", "by_name"),
+    "phase": STATUS,
+    "duration": DURATION,
 }
 
 # What a search may look at. Each reads one row by its key, so that a count needs no join.
@@ -245,6 +290,7 @@ _SEARCHED: Final[Mapping[str, str]] = {
     "name": _TRAINING_NAME,
     "id": "(SELECT w.uid FROM workload AS w WHERE w.id = version.workload_id)",
     "pool_id": "(SELECT w.pool_id FROM workload AS w WHERE w.id = version.workload_id)",
+    "algorithm_name": "coalesce(json_extract(version.config, '$.algorithm.name'), '')",
     "user_id": (
         "(SELECT m.id FROM job AS j JOIN project AS p ON p.id = j.project_id"
         " JOIN member AS m ON m.account_id = p.account_id AND m.name = j.creator_name"
@@ -255,9 +301,10 @@ _SEARCHED: Final[Mapping[str, str]] = {
 _OPERATORS: Final[Mapping[str, str]] = {
     "in": "coalesce({subject}, '') IN (SELECT value FROM json_each(:{name}))",
     "not": "coalesce({subject}, '') NOT IN (SELECT value FROM json_each(:{name}))",
+    "like one": "instr(lower({subject}), :{name}) > 0",
     "like": (
         "EXISTS (SELECT 1 FROM json_each(:{name}) AS part"
-        " WHERE instr(lower({subject}), lower(part.value)) > 0)"
+        " WHERE instr(lower({subject}), part.value) > 0)"
     ),
 }
 
@@ -273,6 +320,7 @@ _TRAINING_COLUMNS = (
 _TRAINING_TABLES = (
     "version JOIN job ON job.id = version.job_id JOIN workload ON workload.id = version.workload_id"
 )
+_TRAINING_ROWS = _Rows(_TRAINING_COLUMNS, "version", _TRAINING_TABLES)
 
 
 class TrainingRow(NamedTuple):
@@ -348,78 +396,68 @@ class TrainingSearch:
     def is_quick(self) -> bool:
         """Whether it is a bounded index read; anything else belongs into a thread."""
         return (
-            self.sort_key == "create_time"
-            and not self.is_narrowed
+            TRAINING_SORT_KEYS[self.sort_key] in (CREATED, STATUS)
+            and not self.terms
+            and self.created_from_ms is None
+            and self.created_to_ms is None
             and self.offset + self.limit <= _QUICK_OFFSET_MAX
         )
-
-    @property
-    def is_narrowed(self) -> bool:
-        """By more than the counters know of."""
-        times = (self.created_from_ms, self.created_to_ms)
-        return bool(self.terms) or any(time is not None for time in times)
 
 
 def page_of_training_jobs(
     connection: Connection, search: TrainingSearch
 ) -> tuple[int, list[TrainingRow]]:
     """(how many match, the rows of the page)."""
-    where, values = _where_training(search)
-    direction = "DESC" if search.is_descending else "ASC"
+    scope = _training_scope(connection, search)
     key = TRAINING_SORT_KEYS[search.sort_key]
-    order = f"{key} {direction}" if key == "version.id" else f"{key} {direction}, version.id"
-    sql = (
-        f"SELECT {_TRAINING_COLUMNS} FROM {_TRAINING_TABLES}"  # noqa: S608 - constant fragments
-        f" WHERE {where} ORDER BY {order} LIMIT :limit OFFSET :offset"
-    )
-    paged = values | {"now_ms": search.now_ms, "limit": search.limit, "offset": search.offset}
-    if key == "version.id" and not search.is_narrowed and len(search.statuses or ()) > 1:
-        assert search.statuses is not None
-        each, _ = _where_training(replace(search, statuses=None))
-        page_ids = _merged_ids("version", each, search.statuses, direction, paged)
-        sql = (
-            f"SELECT {_TRAINING_COLUMNS} FROM {page_ids} AS page"  # noqa: S608
-            f" CROSS JOIN {_TRAINING_TABLES} WHERE version.id = page.id ORDER BY {order}"
-        )
-    page = [TrainingRow(*row) for row in connection.execute(sql, paged)]
-    return _count_training(connection, search, where, values), page
+    total, page = _page(connection, scope, key, search, _TRAINING_ROWS)
+    return total, [TrainingRow(*row) for row in page]
 
 
-def _count_training(
-    connection: Connection, search: TrainingSearch, where: str, values: dict[str, Any]
-) -> int:
-    if search.is_narrowed:
-        sql = f"SELECT count(*) FROM version WHERE {where}"  # noqa: S608 - constant fragments
-    else:
-        where, values = _where_training_total("version_total", search)
-        sql = f"SELECT coalesce(sum(count), 0) FROM version_total WHERE {where}"  # noqa: S608
-    [count] = connection.execute(sql, values).fetchone()
-    return int(count)
-
-
-def _where_training(search: TrainingSearch) -> tuple[str, dict[str, Any]]:
-    where, values = _where_training_total("version", search)
-    where += " AND version.is_deleted = 0"
-    if search.created_from_ms is not None:
-        where += " AND version.created_at_ms >= :created_from_ms"
-        values["created_from_ms"] = search.created_from_ms
-    if search.created_to_ms is not None:
-        where += " AND version.created_at_ms <= :created_to_ms"
-        values["created_to_ms"] = search.created_to_ms
+def _training_scope(connection: Connection, search: TrainingSearch) -> Scope:
+    from_ms, to_ms = search.created_from_ms, search.created_to_ms
+    more = ""
+    values: dict[str, str] = {}
     for index, term in enumerate(search.terms):
         name = f"term_{index}"
-        condition = _OPERATORS[term.operator].format(subject=_SEARCHED[term.key], name=name)
-        where += f" AND {condition}"
-        values[name] = json.dumps(term.values)
-    return where, values
+        operator, given = term.operator, term.values
+        if operator == "like":
+            given = tuple(value.casefold() for value in given)
+            if len(given) == 1:  # as a rule; it costs a tenth of looking through a list
+                operator, values[name] = "like one", given[0]
+        condition = _OPERATORS[operator].format(subject=_SEARCHED[term.key], name=name)
+        more += f" AND {condition}"
+        values.setdefault(name, json.dumps(given))
+    whole = Scope(table="version", project_id=search.project_id, workspace_id=search.workspace_id)
+    return replace(
+        whole,
+        statuses=search.statuses,
+        id_from=None if from_ms is None else first_id_since(connection, whole, from_ms),
+        id_below=None if to_ms is None else first_id_since(connection, whole, to_ms + 1),
+        more=more,
+        more_values=values,
+        candidates=_training_candidates(connection, search.terms),
+    )
 
 
-def _where_training_total(table: str, search: TrainingSearch) -> tuple[str, dict[str, Any]]:
-    where = f"{table}.project_id = :project_id AND {table}.workspace_id = :workspace_id"
-    values: dict[str, Any] = {"project_id": search.project_id, "workspace_id": search.workspace_id}
-    if search.statuses is not None:
-        where += f" AND {table}.status IN ({_placeholders(search.statuses, values)})"
-    return where, values
+# Where a part may stand, wholly or in part, in what a name has behind that of its job: -V0002.
+_IN_NUMBER: Final = re.compile(r"(-|-v\d*)\Z|\Av?\d*\Z")
+
+
+def _training_candidates(connection: Connection, terms: Sequence[SearchTerm]) -> Candidates | None:
+    """What the first of the terms that an index can answer finds."""
+    for term in terms:
+        if (term.key, term.operator) == ("id", "in"):
+            uids = {"uids": json.dumps(term.values)}
+            found = connection.execute(SEARCH["find_versions_by_uid"], uids)
+            return Candidates("id", [id_ for (id_,) in found])
+        if (term.key, term.operator) == ("name", "like"):
+            # What may stand there is left out: the rest is in the name of the job for sure.
+            parts = [_IN_NUMBER.sub("", value.casefold()) for value in term.values]
+            found_jobs = _jobs_with(connection, parts, column="job_id")
+            if found_jobs is not None:
+                return found_jobs
+    return None
 
 
 def find_training_job(
@@ -433,3 +471,107 @@ def find_training_job(
         {"uid": uid, "project_id": project_id, "now_ms": now_ms},
     ).fetchone()
     return None if row is None else TrainingRow(*row)
+
+
+# ------------------------------------------------------------------ the workloads of a pool
+
+_POOL_WORKLOAD_COLUMNS = (
+    "w.id, w.uid, w.pool_id, w.type, w.name, w.flavor_code, w.phase, w.reason, w.task_count,"
+    " w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count, w.priority,"
+    " w.created_at_ms, w.started_at_ms, w.ended_at_ms, w.phase_since_ms, w.placements,"
+    " w.is_holding, w.partition"
+)
+_POOL_WORKLOAD_ROWS = _Rows(_POOL_WORKLOAD_COLUMNS, "w", "workload AS w")
+_POOL_WORKLOADS = (
+    "SELECT id FROM workload INDEXED BY {index}"
+    " WHERE project_id = :project_id AND pool_id = :pool_id AND is_deleted = 0"
+)
+_ON_HOSTS = (
+    " AND is_holding = 1 AND EXISTS (SELECT 1 FROM json_each(workload.placements) AS p"
+    " WHERE json_extract(p.value, '$.node_name') IN (SELECT value FROM json_each(:hosts)))"
+)
+_NOT_HIDDEN = " AND workspace_id NOT IN (SELECT value FROM json_each(:hidden))"
+
+
+def page_of_pool_workloads(
+    connection: Connection,
+    *,
+    project_id: str,
+    pool_id: str,
+    types: Sequence[str] | None,
+    states: Sequence[StatisticsState] | None,
+    hosts: Sequence[str] | None,
+    is_ascending: bool,
+    offset: int,
+    limit: int,
+    hidden_workspaces: Iterable[str] = (),
+) -> tuple[int, list[tuple[Any, ...]]]:
+    """(how many match, the rows of the page). Filters that are not asked for are None.
+
+    The total comes from the tally. It is counted where no tally helps: of what is on some hosts,
+    which is bounded, and for who may not see every workspace.
+    """
+    counts = _tallied(connection, project_id, pool_id, types, states)
+    values = {"project_id": project_id, "pool_id": pool_id}
+    more = ""
+    if hosts is not None:
+        more += _ON_HOSTS
+        values["hosts"] = json.dumps(list(hosts))
+    if hidden := sorted(hidden_workspaces):
+        more += _NOT_HIDDEN
+        values["hidden"] = json.dumps(hidden)
+    index = "workload_by_pool" if hosts is None else "workload_holding"
+    if types is None and states is None:
+        stretches = [_POOL_WORKLOADS.format(index=index) + more]
+    else:
+        stretches = []
+        for number, (type_, state) in enumerate(counts):
+            phases = [phase for phase in Phase if view_of(phase).statistics is state]
+            for place, phase in enumerate(phases):
+                names = f"type_{number}", f"phase_{number}_{place}"
+                values |= dict(zip(names, (type_, phase), strict=True))
+                index = "workload_by_phase" if hosts is None else "workload_holding"
+                stretches.append(
+                    _POOL_WORKLOADS.format(index=index)
+                    + f" AND type = :{names[0]} AND phase = :{names[1]}{more}"
+                )
+    total = sum(counts.values())
+    if more:
+        total = sum(
+            connection.execute(f"SELECT count(*) FROM ({stretch})", values).fetchone()[0]  # noqa: S608
+            for stretch in stretches
+        )
+    limit = min(limit, total - offset)
+    if limit <= 0:
+        return total, []
+    # Walked to from its nearer end.
+    is_reversed = offset > total // 2
+    direction = "ASC" if is_ascending != is_reversed else "DESC"
+    page = f"{' UNION ALL '.join(stretches)} ORDER BY 1 {direction} LIMIT :limit OFFSET :offset"
+    paged = {
+        **values,
+        "limit": limit,
+        "offset": total - offset - limit if is_reversed else offset,
+    }
+    rows = connection.execute(_POOL_WORKLOAD_ROWS.by_ids(page), paged).fetchall()
+    return total, rows[::-1] if is_reversed else rows
+
+
+def _tallied(
+    connection: Connection,
+    project_id: str,
+    pool_id: str,
+    types: Sequence[str] | None,
+    states: Sequence[StatisticsState] | None,
+) -> dict[tuple[str, StatisticsState], int]:
+    """What the tally counts of some types and states, where it counts any."""
+    rows = connection.execute(
+        SQL["tallies_of_pool"], {"project_id": project_id, "pool_id": pool_id}
+    )
+    return {
+        (type_, state): count
+        for type_, *counts in rows
+        if types is None or type_ in types
+        for state, count in zip(STATES, counts, strict=True)
+        if count and (states is None or state in states)
+    }

@@ -19,7 +19,7 @@ def differences(connection: Connection) -> Iterator[str]:
     Reads every row: run it on a snapshot, not in the event loop.
     """
     yield from _compare("tally", _recount_tallies(connection), _tallies(connection))
-    for table in ("version_total", "job_total"):
+    for table in ("version_total", "job_total", "id_block"):
         yield from _compare(
             table,
             Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"recount_{table}"])}),

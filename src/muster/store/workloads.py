@@ -1,7 +1,7 @@
 """Workloads: insert, read, and the one place that moves them."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from sqlite3 import IntegrityError
 from typing import Any, Final
@@ -243,14 +243,15 @@ def _show_in_lists(tx: Transaction, before: Workload, after: Workload) -> None:
     ).fetchone()
     was, is_ = before.view.v1_status, after.view.v1_status
     if not version_is_deleted:
-        tx.counts.version(project_id, workspace_id, pool_id, was, -1)
-        tx.counts.version(project_id, workspace_id, pool_id, is_, 1)
+        place = (project_id, workspace_id, pool_id)
+        tx.counts.version(*place, was, -1, version_id=version_id)
+        tx.counts.version(*place, is_, 1, version_id=version_id)
     job = tx.execute(
         SQL["show_in_job"], {"job_id": job_id, "version_id": version_id, **shown}
     ).fetchone()
     if job is not None and not job[0]:
-        tx.counts.job(project_id, workspace_id, was, -1)
-        tx.counts.job(project_id, workspace_id, is_, 1)
+        tx.counts.job(project_id, workspace_id, was, -1, job_id=job_id)
+        tx.counts.job(project_id, workspace_id, is_, 1, job_id=job_id)
 
 
 def hold_nodes(
@@ -486,37 +487,6 @@ def _workload(row: Sequence[Any]) -> Workload:
         attempt_count=row[27],
         attempt_started_at_ms=row[28],
     )
-
-
-def list_pool_workloads(
-    connection: Connection,
-    *,
-    project_id: str,
-    pool_id: str,
-    types: Sequence[str] | None,
-    phases: Sequence[str] | None,
-    hosts: Sequence[str] | None,
-    is_ascending: bool,
-    offset: int,
-    limit: int,
-    hidden_workspaces: Iterable[str] = (),
-) -> tuple[int, list[tuple[Any, ...]]]:
-    """(how many match, the page of rows)."""
-    hidden = sorted(hidden_workspaces)
-    filters = {
-        "project_id": project_id,
-        "pool_id": pool_id,
-        "types": None if types is None else json.dumps(types),
-        "phases": None if phases is None else json.dumps(phases),
-        "host": None if hosts is None else json.dumps(hosts),
-        "hidden": json.dumps(hidden) if hidden else None,
-    }
-    [total] = connection.execute(SQL["count_pool_workloads"], filters).fetchone()
-    rows = connection.execute(
-        SQL["list_pool_workloads"],
-        {**filters, "direction": 1 if is_ascending else -1, "limit": limit, "offset": offset},
-    ).fetchall()
-    return total, rows
 
 
 def queue_positions(connection: Connection, partition: str) -> dict[int, int]:

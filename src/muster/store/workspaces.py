@@ -135,12 +135,15 @@ class Contents:
     job_count: int  # that are listed
     workload_count: int  # of which something may still run, deleted ones included
     pool_count: int
+    algorithm_count: int
 
 
 def count_contents(connection: Connection, project_id: str, workspace_id: str) -> Contents:
     key = {"project_id": project_id, "workspace_id": workspace_id}
-    jobs, workloads, pools = connection.execute(SQL["count_contents"], key).fetchone()
-    return Contents(job_count=jobs, workload_count=workloads, pool_count=pools)
+    jobs, workloads, pools, algorithms = connection.execute(SQL["count_contents"], key).fetchone()
+    return Contents(
+        job_count=jobs, workload_count=workloads, pool_count=pools, algorithm_count=algorithms
+    )
 
 
 # ---------------------------------------------------------------- roles

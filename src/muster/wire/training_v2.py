@@ -294,6 +294,8 @@ class TrainingEngine(Struct, kw_only=True):
 
 
 class TrainingAlgorithm(Struct, kw_only=True):
+    id: str | None  # of the one it was made from, as it was then; so is the name
+    name: str | None
     code_dir: str | None
     boot_file: str | None
     command: str | None

@@ -15,7 +15,7 @@ from muster.domain.placement import TaskPlacement
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.operations.waiting import Told, explain_queue, tell_behind
-from muster.store import pools, workloads
+from muster.store import listing, pools, workloads
 from muster.store.database import Connection
 from muster.wire.decode import decode_query
 from muster.wire.pools import WorkloadList, WorkloadNode, WorkloadsQuery, WorkloadView
@@ -34,7 +34,7 @@ async def list_workloads(services: Services, request: Request) -> Reply:
         pool = pools.get_pool(connection, project_id, pool_id)
         positions = workloads.queue_positions(connection, pool.partition)
         told = explain_queue(connection, request.caller, pool.id, pool.partition, now_ms=now_ms)
-        total, rows = workloads.list_pool_workloads(
+        total, rows = listing.page_of_pool_workloads(
             connection,
             project_id=project_id,
             pool_id=pool_id,
@@ -66,7 +66,7 @@ def _filters(query: WorkloadsQuery) -> dict[str, Any]:
     return {
         # muster runs every kind of inference as `infer`.
         "types": ["infer" if type_ == "x-infer" else type_ for type_ in types] or None,
-        "phases": [p for p in Phase if view_of(p).statistics in states] if states else None,
+        "states": [StatisticsState(state) for state in states] or None,
         "hosts": hosts or None,
         # Newest first, unless another order was asked for.
         "is_ascending": query.ascend and query.sort == "create_time",

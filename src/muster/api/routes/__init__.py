@@ -4,6 +4,8 @@ from muster.api import openapi
 from muster.api.errors import Envelope
 from muster.api.http import Login, Route
 from muster.api.routes import (
+    algorithms,
+    history,
     identity,
     metrics,
     objects,
@@ -22,8 +24,10 @@ def build_routes(services: Services) -> tuple[Route, ...]:
     rows = [
         *training_v1.routes(services),
         *training_v2.routes(services),
+        *algorithms.routes(services),
         *pools.routes(services),
         *metrics.routes(services),
+        *history.routes(services),
         *workspaces.routes(services),
         *identity.routes(services),
         *objects.routes(services),

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from muster.api.algorithms import find_algorithm
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.api.training_v2.lookup import find_row
@@ -11,6 +12,7 @@ from muster.api.training_v2.views import job_view
 from muster.api.training_v2.words import in_v2_words, shown
 from muster.api.waiting import show_waiting
 from muster.domain import errors
+from muster.domain.algorithm import Algorithm
 from muster.domain.training import DEFAULT_WORKSPACE_ID, check_description
 from muster.operations import training as operations
 from muster.operations.waiting import WAITS
@@ -31,12 +33,26 @@ async def create_job(services: Services, request: Request) -> Reply:
         name=body.metadata.name,
         description=body.metadata.description or "",
         workspace_id=body.metadata.workspace_id or DEFAULT_WORKSPACE_ID,
-        config=config_of(body, services.catalogue, request.caller.project_id),
+        config=config_of(
+            body,
+            services.catalogue,
+            request.caller.project_id,
+            await _used_algorithm(services, request, body),
+        ),
         creates_version=True,
         now_ms=services.clock_ms(),
     )
     assert submitted.workload_uid is not None
     return json_reply(await _show(services, request, submitted.workload_uid), 201)
+
+
+async def _used_algorithm(
+    services: Services, request: Request, body: shapes.TrainingJobRequest
+) -> Algorithm | None:
+    """The one that the job names; None: it brings its own code."""
+    if body.algorithm is None or not body.algorithm.id:
+        return None
+    return await find_algorithm(services, request, body.algorithm.id, field="algorithm.id")
 
 
 async def _show(

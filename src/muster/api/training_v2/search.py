@@ -117,7 +117,7 @@ _FILTER_OPERATORS: Final[Mapping[str, Sequence[str]]] = {
 }
 
 # The same for every job of this server: such a filter holds for all of them, or for none.
-_CONSTANTS: Final[Mapping[str, str]] = {"kind": "job", "algorithm_name": "", "runtime_type": ""}
+_CONSTANTS: Final[Mapping[str, str]] = {"kind": "job", "runtime_type": ""}
 
 
 def _statuses_by_phase() -> Mapping[str, frozenset[int]]:

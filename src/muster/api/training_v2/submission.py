@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from muster.api.training_v2.by_algorithm import filled_in
 from muster.api.training_v2.views import engine_id_of
 from muster.domain import errors
+from muster.domain.algorithm import Algorithm, use_of
 from muster.domain.catalogue import Catalogue
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine
 from muster.domain.pool import public_pool_id
@@ -13,10 +15,15 @@ from muster.wire import training_v2 as shapes
 
 
 def config_of(
-    body: shapes.TrainingJobRequest, catalogue: Catalogue, project_id: str
+    body: shapes.TrainingJobRequest,
+    catalogue: Catalogue,
+    project_id: str,
+    used: Algorithm | None = None,
 ) -> TrainingConfig:
-    """What is asked for, as the operations know it."""
+    """What is asked for, as the operations know it; `used` is the algorithm that it names."""
     algorithm = _algorithm(body)
+    if used is not None:
+        algorithm = filled_in(algorithm, used)
     spec = body.spec or shapes.GivenSpec()
     resource = spec.resource or shapes.GivenResource()
     if not resource.flavor_id and not resource.pool_id:
@@ -43,7 +50,7 @@ def config_of(
         worker_server_num=1 if resource.node_count is None else resource.node_count,
         app_url=algorithm.code_dir,
         boot_file_url=algorithm.boot_file,
-        engine_id=None if image_url else _engine(algorithm.engine, catalogue).engine_id,
+        engine_id=None if image_url else find_engine(algorithm.engine, catalogue).engine_id,
         user_image_url=image_url or None,
         user_command=algorithm.command or None,
         spec_id=_spec_id(resource.flavor_id, catalogue),
@@ -61,6 +68,7 @@ def config_of(
         auto_stop=TimeLimit(time_unit=spec.auto_stop.time_unit, duration=spec.auto_stop.duration)
         if spec.auto_stop
         else None,
+        algorithm=use_of(used) if used else None,
     )
 
 
@@ -85,13 +93,15 @@ def _algorithm(body: shapes.TrainingJobRequest) -> shapes.GivenAlgorithm:
     algorithm = body.algorithm
     if algorithm is None:
         raise errors.AlgorithmUnknown(
-            "algorithm is missing; give code_dir, boot_file and engine, or command and an image."
+            "algorithm is missing; give an id, or code_dir, boot_file and engine, or command and"
+            " an image."
         )
-    for name in ("id", "subscription_id", "item_version_id"):
+    for name in ("subscription_id", "item_version_id"):
         if getattr(algorithm, name):
             raise errors.AlgorithmUnknown(
-                f"algorithm.{name} is {getattr(algorithm, name)!r}; this server keeps no"
-                " algorithms. Give code_dir, boot_file and engine."
+                f"algorithm.{name} is {getattr(algorithm, name)!r}; this server has no subscribed"
+                " algorithms. Name one of the project's as algorithm.id, or give code_dir,"
+                " boot_file and engine."
             )
     return algorithm
 
@@ -127,7 +137,14 @@ def _channels(
     return v1_url, tuple(others) or None
 
 
-def _engine(given: shapes.GivenEngine | None, catalogue: Catalogue) -> AiEngine:
+def find_engine(
+    given: shapes.GivenEngine | None, catalogue: Catalogue, *, field: str = "algorithm.engine"
+) -> AiEngine:
+    """The one that is named by its id, or by name and version.
+
+    Raises:
+        EngineUnknown: names the field, and what there is.
+    """
     given = given or shapes.GivenEngine()
     for engine in catalogue.engines:
         is_named = (given.engine_name, given.engine_version) == (engine.name, engine.version)
@@ -136,9 +153,9 @@ def _engine(given: shapes.GivenEngine | None, catalogue: Catalogue) -> AiEngine:
     offered = ", ".join(engine_id_of(engine) for engine in catalogue.engines)
     asked = given.engine_id or " ".join(filter(None, (given.engine_name, given.engine_version)))
     raise errors.EngineUnknown(
-        f"algorithm.engine is {asked!r}; there are the engine_ids {offered}."
+        f"{field} is {asked!r}; there are the engine_ids {offered}."
         if asked
-        else f"algorithm.engine is missing; there are the engine_ids {offered}."
+        else f"{field} is missing; there are the engine_ids {offered}."
     )
 
 

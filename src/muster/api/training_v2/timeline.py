@@ -117,6 +117,7 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.FOUND: "The processes of the job have been found again.",
     Event.RETRIED: "The job has failed; it is tried again.",
     Event.GIVEN_UP: "The job is given up.",
+    Event.IMPORTED: "The job had ended elsewhere; its history was moved in.",
 }
 
 

@@ -10,7 +10,6 @@ import msgspec
 from muster.domain.catalogue import Catalogue
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor
 from muster.domain.phase import Phase, Reason, view_of
-from muster.domain.placement import CardKind
 from muster.domain.training import DEFAULT_ENGINE_ID, Channel, TrainingConfig
 from muster.store.listing import TrainingRow
 from muster.store.workloads import PastAttempt
@@ -68,9 +67,7 @@ def flavor_detail(flavor: Flavor) -> shapes.TrainingFlavorDetail:
 
 
 def flavor_type(flavor: Flavor) -> str:
-    if flavor.card_kind is None:
-        return "CPU"
-    return "GPU" if flavor.card_kind is CardKind.GPU else "Ascend"
+    return flavor.type_name
 
 
 def engine_id_of(engine: AiEngine) -> str:
@@ -137,6 +134,8 @@ def _algorithm_view(config: TrainingConfig, catalogue: Catalogue) -> shapes.Trai
     v1_inputs = [("data_url", config.input_url)] if config.input_url else []
     v1_outputs = [("train_url", config.train_url)] if config.train_url else []
     return shapes.TrainingAlgorithm(
+        id=config.algorithm.id if config.algorithm else None,
+        name=config.algorithm.name if config.algorithm else None,
         code_dir=config.app_url or None,
         boot_file=config.boot_file_url or None,
         command=config.user_command or None,

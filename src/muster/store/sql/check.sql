@@ -29,6 +29,17 @@ SELECT j.id, j.latest_version_id, j.status, v.id, v.status
         OR j.version_count <> (
             SELECT count(*) FROM version AS x WHERE x.job_id = j.id AND x.is_deleted = 0))
 
+-- name: jobs_beside_the_search
+-- It knows every job up to its mark, and no other.
+SELECT j.id
+  FROM job AS j
+ WHERE j.id <= (SELECT id FROM job_search_mark)
+   AND NOT EXISTS (SELECT 1 FROM job_search_docsize AS s WHERE s.id = j.id)
+ UNION ALL
+SELECT s.id
+  FROM job_search_docsize AS s
+ WHERE NOT EXISTS (SELECT 1 FROM job AS j WHERE j.id = s.id)
+
 -- name: cards_held_by_nobody
 SELECT c.host_name, c.card, c.workload_id
   FROM card_hold AS c

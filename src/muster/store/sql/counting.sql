@@ -39,6 +39,20 @@ UPDATE job_total
 INSERT INTO job_total (project_id, workspace_id, status, count)
 VALUES (?, ?, ?, ?)
 
+-- name: add_to_id_block
+UPDATE id_block
+   SET count = count + ?
+ WHERE list = ?
+   AND project_id = ?
+   AND workspace_id = ?
+   AND pool_id = ?
+   AND status = ?
+   AND block = ?
+
+-- name: insert_id_block
+INSERT INTO id_block (list, project_id, workspace_id, pool_id, status, block, count)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+
 -- name: add_to_workspace_use
 UPDATE workspace_use
    SET workload_count = workload_count + ?, cpu_millis = cpu_millis + ?,
@@ -76,6 +90,14 @@ SELECT pool_id, sum(held_cpu_millis), sum(held_memory_mib), sum(held_gpu_count),
  WHERE project_id = :project_id
  GROUP BY pool_id
 
+-- name: tallies_of_pool
+-- By type; one column a state.
+SELECT type, queue, pending, abnormal, terminating, creating, running, completed, terminated,
+       failed
+  FROM tally
+ WHERE project_id = :project_id
+   AND pool_id = :pool_id
+
 -- name: recount_tally
 SELECT project_id, pool_id, type, phase, reason, is_deleted, is_holding, count(*),
        sum(task_count * task_cpu_millis), sum(task_count * task_memory_mib),
@@ -108,6 +130,26 @@ SELECT project_id, workspace_id, status, count(*)
 -- name: list_job_totals
 SELECT project_id, workspace_id, status, count
   FROM job_total
+
+-- name: recount_id_block
+SELECT 'job', project_id, workspace_id, '', status, id >> 14, count(*)
+  FROM job
+ WHERE is_deleted = 0
+ GROUP BY project_id, workspace_id, status, id >> 14
+ UNION ALL
+SELECT 'version', project_id, workspace_id, '', status, id >> 14, count(*)
+  FROM version
+ WHERE is_deleted = 0
+ GROUP BY project_id, workspace_id, status, id >> 14
+ UNION ALL
+SELECT 'pooled', project_id, workspace_id, pool_id, status, id >> 14, count(*)
+  FROM version
+ WHERE is_deleted = 0
+ GROUP BY project_id, workspace_id, pool_id, status, id >> 14
+
+-- name: list_id_blocks
+SELECT list, project_id, workspace_id, pool_id, status, block, count
+  FROM id_block
 
 -- name: recount_workspace_use
 -- By phase: which of them take of a quota is decided where the phases are.

@@ -131,7 +131,7 @@ UPDATE version
    SET is_deleted = 1
  WHERE job_id = :job_id
    AND is_deleted = 0
-RETURNING project_id, workspace_id, pool_id, status
+RETURNING project_id, workspace_id, pool_id, status, id
 
 -- name: drop_job_without_versions
 DELETE FROM job

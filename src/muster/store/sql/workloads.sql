@@ -207,41 +207,6 @@ DELETE FROM job
    AND is_deleted = 1
    AND NOT EXISTS (SELECT 1 FROM version WHERE job_id = :job_id)
 
--- name: list_pool_workloads
--- Filters that are not asked for are NULL. Newest first, or oldest first.
-SELECT w.id, w.uid, w.pool_id, w.type, w.name, w.flavor_code, w.phase, w.reason, w.task_count,
-       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count, w.priority,
-       w.created_at_ms, w.started_at_ms, w.ended_at_ms, w.phase_since_ms, w.placements,
-       w.is_holding, w.partition
-  FROM workload AS w
- WHERE w.project_id = :project_id
-   AND w.pool_id = :pool_id
-   AND w.is_deleted = 0
-   AND (:hidden IS NULL OR w.workspace_id NOT IN (SELECT value FROM json_each(:hidden)))
-   AND (:types IS NULL OR w.type IN (SELECT value FROM json_each(:types)))
-   AND (:phases IS NULL OR w.phase IN (SELECT value FROM json_each(:phases)))
-   AND (:host IS NULL OR EXISTS (
-           SELECT 1 FROM json_each(w.placements) AS p
-            WHERE w.is_holding = 1
-              AND json_extract(p.value, '$.node_name') IN (SELECT value FROM json_each(:host))))
- ORDER BY w.id * :direction
- LIMIT :limit
-OFFSET :offset
-
--- name: count_pool_workloads
-SELECT count(*)
-  FROM workload AS w
- WHERE w.project_id = :project_id
-   AND w.pool_id = :pool_id
-   AND w.is_deleted = 0
-   AND (:hidden IS NULL OR w.workspace_id NOT IN (SELECT value FROM json_each(:hidden)))
-   AND (:types IS NULL OR w.type IN (SELECT value FROM json_each(:types)))
-   AND (:phases IS NULL OR w.phase IN (SELECT value FROM json_each(:phases)))
-   AND (:host IS NULL OR EXISTS (
-           SELECT 1 FROM json_each(w.placements) AS p
-            WHERE w.is_holding = 1
-              AND json_extract(p.value, '$.node_name') IN (SELECT value FROM json_each(:host))))
-
 -- name: queue_order
 -- The whole queue of a partition, first to last.
 SELECT id

@@ -136,7 +136,10 @@ SELECT (SELECT coalesce(sum(count), 0)
          WHERE project_id = :project_id AND workspace_id = :workspace_id),
        (SELECT count(*)
           FROM pool
-         WHERE project_id = :project_id AND workspace_id = :workspace_id AND is_deleted = 0)
+         WHERE project_id = :project_id AND workspace_id = :workspace_id AND is_deleted = 0),
+       (SELECT count(*)
+          FROM algorithm
+         WHERE project_id = :project_id AND workspace_id = :workspace_id)
 
 -- name: find_workspace_of_job
 SELECT workspace_id

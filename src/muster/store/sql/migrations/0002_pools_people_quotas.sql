@@ -250,3 +250,23 @@ CREATE TABLE service_grant (        -- what the API calls an authorization: kept
     created_at_ms INTEGER NOT NULL,
     PRIMARY KEY (project_id, user_id)
 ) WITHOUT ROWID;
+
+-- ---------------------------------------------------------------- what is kept to be run
+
+CREATE TABLE algorithm (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    uid           TEXT NOT NULL UNIQUE,
+    project_id    TEXT NOT NULL REFERENCES project (id),
+    workspace_id  TEXT NOT NULL,
+    name          TEXT NOT NULL,
+    description   TEXT NOT NULL DEFAULT '',
+    creator_name  TEXT NOT NULL,
+    recipe        TEXT NOT NULL,              -- JSON, as domain.algorithm.Recipe
+    requirements  TEXT NOT NULL DEFAULT '[]', -- JSON, of the flavors and workers it runs on
+    auto_search   TEXT NOT NULL DEFAULT 'null', -- JSON
+    code_bytes    INTEGER NOT NULL DEFAULT 0, -- when it was last changed
+    created_at_ms INTEGER NOT NULL,
+    updated_at_ms INTEGER NOT NULL,
+    FOREIGN KEY (project_id, workspace_id) REFERENCES workspace (project_id, id)
+);
+CREATE UNIQUE INDEX algorithm_name_taken ON algorithm (project_id, workspace_id, name);

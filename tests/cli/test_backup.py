@@ -1,0 +1,88 @@
+"""`muster backup` and `muster migrate` on a data folder."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from muster.cli.main import main
+from muster.store.database import Database
+from muster.store.statements import load_migrations
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    data = tmp_path / "data"
+    data.mkdir()
+    Database(data / "muster.db").close()
+    return data
+
+
+def run(data: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments), "--data", str(data)])
+
+
+def set_schema(data: Path, number: int) -> None:
+    with closing(sqlite3.connect(data / "muster.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {number}")
+
+
+def test_a_backup_in_the_place_of_the_database_is_the_database(data: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+
+    result = run(data, "backup", copy)
+
+    assert result.exit_code == 0
+    assert result.stdout == f"{copy} holds the database ({copy.stat().st_size:,} bytes).\n"
+    assert "secret.key, which is not in it" in result.stderr
+    (data / "muster.db").unlink()
+    copy.rename(data / "muster.db")
+    assert run(data, "check").stdout == "Exact: 0 job versions recounted, 0 differences.\n"
+
+
+def test_the_help_says_how_to_restore() -> None:
+    text = CliRunner().invoke(main, ["backup", "--help"]).output
+
+    assert "To restore:" in text
+    assert "secret.key" in text
+
+
+def test_a_migration_says_from_where_to_where(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    with closing(sqlite3.connect(data / "muster.db")) as connection:
+        _, script = load_migrations()[0]
+        connection.executescript(script)
+        connection.execute("PRAGMA user_version = 1")
+    newest = len(load_migrations())
+
+    first, second = run(data, "migrate"), run(data, "migrate")
+
+    assert first.stdout == f"{data}/muster.db was brought from schema 1 to {newest}.\n"
+    assert second.stdout == f"{data}/muster.db is up to date: schema {newest}.\n"
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["backup", "copy.db"]])
+def test_a_database_of_a_newer_muster_is_refused_in_one_line(
+    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(data)
+    set_schema(data, len(load_migrations()) + 1)
+
+    result = run(data, *arguments)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: The database has schema")
+    assert result.stderr.count("\n") == 1
+    assert not (data / "copy.db").exists()
+
+
+@pytest.mark.parametrize("arguments", [["migrate"], ["backup", "copy.db"]])
+def test_a_folder_without_a_database_is_not_made_one(tmp_path: Path, arguments: list[str]) -> None:
+    result = run(tmp_path / "none", *arguments)
+
+    assert result.exit_code == 1
+    assert "There is no database" in result.stderr
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,260 @@
+"""No list scans a table or sorts more than a page, whatever it is asked for."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from itertools import product
+from typing import Any, Final
+
+import pytest
+
+from muster.domain.phase import StatisticsState
+from muster.domain.workload import WorkloadType
+from muster.store import listing, paging
+from muster.store.database import Connection, Database, open_snapshot
+from muster.store.listing import (
+    JOB_SORT_KEYS,
+    TRAINING_SORT_KEYS,
+    VERSION_SORT_KEYS,
+    ListQuery,
+    SearchTerm,
+    TrainingSearch,
+)
+from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
+from tests.store.test_listing import fill
+
+STATUSES: Final = ((), (7,), (5, 8, 10, 11))
+
+# What is read whole: an answer of the same statement, the list of a parameter, nothing at all.
+READ_WHOLE: Final = (
+    "SCAN page",
+    "SCAN json_each",
+    "SCAN part",
+    "SCAN p ",
+    "SCAN CONSTANT ROW",
+    "SCAN candidate ",
+    "SCAN u ",
+    "SCAN job_search ",
+    "SCAN job_search_mark ",
+)
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    """With every way to a page taken, however few rows there are."""
+    file = tmp_path_factory.mktemp("plans") / "muster.db"
+    with closing(Database(file)) as database, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paging, "WALKED_MAX", -1)
+        patch.setattr(paging, "GATHERED_MAX", 0)
+        asyncio.run(database.write(set_up_store))
+        asyncio.run(database.write(fill))
+        with open_snapshot(file) as connection:
+            yield connection
+
+
+def plan(connection: Connection, read: Callable[[], object]) -> list[tuple[str, str]]:
+    """(statement, step) of all that `read` asks for."""
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    try:
+        read()
+    finally:
+        connection.set_trace_callback(None)
+    assert statements
+    return [
+        (statement, step[3])
+        for statement in dict.fromkeys(statements)
+        # What the search asks its own tables is its own affair.
+        if statement.startswith("SELECT") and "'main'.'job_search" not in statement
+        for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
+    ]
+
+
+def faults(connection: Connection, read: Callable[[], object]) -> list[str]:
+    """The steps that grow with the table."""
+    return [
+        f"{step} in {statement}"
+        for statement, step in plan(connection, read)
+        if "TEMP B-TREE" in step
+        or (step.startswith("SCAN") and not f"{step} ".startswith(READ_WHOLE))
+    ]
+
+
+def stream(connection: Connection, query: ListQuery) -> None:
+    for _ in listing.stream_versions(connection, query):
+        pass
+
+
+def list_query(
+    sort_key: str,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+    *,
+    offset: int = 0,
+    limit: int | None = 5,
+    **more: Any,
+) -> ListQuery:
+    return ListQuery(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key=sort_key,
+        is_descending=is_descending,
+        offset=offset,
+        limit=limit,
+        now_ms=50_000,
+        statuses=statuses,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("sort_key", "is_descending", "statuses"),
+    [*product(sorted(JOB_SORT_KEYS), [False, True], STATUSES)],
+)
+@pytest.mark.parametrize("search", ["", "dig", "d"])
+def test_the_list_of_jobs(
+    connection: Connection,
+    sort_key: str,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+    search: str,
+) -> None:
+    for offset in (0, 7, 30):
+        query = list_query(sort_key, is_descending, statuses, offset=offset, search=search)
+
+        assert faults(connection, partial(listing.page_of_jobs, connection, query)) == []
+
+
+@pytest.mark.parametrize(
+    ("sort_key", "is_descending", "statuses"),
+    [*product(sorted(VERSION_SORT_KEYS), [False, True], STATUSES)],
+)
+@pytest.mark.parametrize("pool_id", [None, "", GPU_POOL])
+def test_the_list_of_versions(
+    connection: Connection,
+    sort_key: str,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+    pool_id: str | None,
+) -> None:
+    for offset in (0, 5, 30):
+        query = list_query(sort_key, is_descending, statuses, offset=offset, pool_id=pool_id)
+
+        assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
+        assert faults(connection, partial(stream, connection, query)) == []
+
+
+TERMS: Final = {
+    "no term": (),
+    "part of the name": (SearchTerm(key="name", operator="like", values=("dig",)),),
+    "a short part": (SearchTerm(key="name", operator="like", values=("d",)),),
+    "names": (SearchTerm(key="name", operator="in", values=("digits-01",)),),
+    "ids": (SearchTerm(key="id", operator="in", values=(f"{1:032x}",)),),
+    "a pool": (SearchTerm(key="pool_id", operator="not", values=(GPU_POOL,)),),
+    "a user": (SearchTerm(key="user_id", operator="in", values=("x",)),),
+}
+
+
+@pytest.mark.parametrize(
+    ("sort_key", "is_descending", "statuses"),
+    [*product(sorted(TRAINING_SORT_KEYS), [False, True], STATUSES)],
+)
+@pytest.mark.parametrize("times", [(None, None), (1_500, 2_500)])
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS.keys())
+def test_the_search_of_training_jobs(
+    connection: Connection,
+    sort_key: str,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+    times: tuple[int | None, int | None],
+    terms: tuple[SearchTerm, ...],
+) -> None:
+    for offset in (0, 10, 30):
+        search = TrainingSearch(
+            project_id=PROJECT,
+            workspace_id=WORKSPACE,
+            sort_key=sort_key,
+            is_descending=is_descending,
+            offset=offset,
+            limit=5,
+            now_ms=50_000,
+            statuses=statuses or None,
+            created_from_ms=times[0],
+            created_to_ms=times[1],
+            terms=terms,
+        )
+
+        assert faults(connection, partial(listing.page_of_training_jobs, connection, search)) == []
+
+
+@pytest.mark.parametrize("is_ascending", [False, True])
+@pytest.mark.parametrize("types", [None, list(WorkloadType)])
+@pytest.mark.parametrize("states", [None, list(StatisticsState)])
+@pytest.mark.parametrize("hosts", [None, ["shared"]])
+@pytest.mark.parametrize("hidden", [(), ("7",)])
+def test_the_workloads_of_a_pool(
+    connection: Connection,
+    is_ascending: bool,
+    types: list[WorkloadType] | None,
+    states: list[StatisticsState] | None,
+    hosts: list[str] | None,
+    hidden: tuple[str, ...],
+) -> None:
+    for offset in (0, 10, 40):
+        found = faults(
+            connection,
+            partial(
+                listing.page_of_pool_workloads,
+                connection,
+                project_id=PROJECT,
+                pool_id=f"public-{PROJECT}",
+                types=types,
+                states=states,
+                hosts=hosts,
+                is_ascending=is_ascending,
+                offset=offset,
+                limit=5,
+                hidden_workspaces=hidden,
+            ),
+        )
+
+        assert found == []
+
+
+@pytest.mark.parametrize("column", ["id", "job_id"])
+def test_candidates_are_looked_up_one_by_one(connection: Connection, column: str) -> None:
+    scope = paging.Scope(
+        table="version",
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        candidates=paging.Candidates(column, [1, 2]),
+    )
+
+    steps = plan(
+        connection,
+        partial(
+            paging.page_of_candidates,
+            connection,
+            scope,
+            paging.CREATED,
+            is_descending=True,
+            offset=0,
+            limit=5,
+            now_ms=50_000,
+        ),
+    )
+
+    [lookup] = [step for _, step in steps if step.startswith("SEARCH version")]
+    assert ("rowid=?" if column == "id" else "job_id=?") in lookup
+
+
+def test_a_scan_and_a_sort_would_be_found(connection: Connection) -> None:
+    found = faults(
+        connection, lambda: connection.execute("SELECT id FROM version ORDER BY config").fetchall()
+    )
+
+    assert [fault.split(" in ")[0] for fault in found] == [
+        "SCAN version",
+        "USE TEMP B-TREE FOR ORDER BY",
+    ]
