@@ -6,7 +6,7 @@ import pytest
 
 from muster.domain.history import ENDED, HistoryRow
 from muster.domain.phase import Event, Phase, Reason
-from muster.store import jobs, workloads
+from muster.store import jobs, listing, workloads
 from muster.store.database import Connection, Database, Transaction
 from muster.store.history import (
     ROWS_OF_STATEMENT,
@@ -273,3 +273,31 @@ async def test_hidden_workspaces_are_left_out(database: Database) -> None:
 
     assert await database.read(read) == []
     assert await database.read(count_history, PROJECT, {"0"}) == 0
+
+
+@pytest.mark.asyncio
+async def test_a_range_of_times_is_exact_where_older_history_came_in_later(
+    database: Database,
+) -> None:
+    await move_in(database, row(10), row(11))
+    await move_in(database, row(1), row(2))
+
+    def made_between(connection: Connection, start: int, end: int) -> tuple[int, set[str]]:
+        total, rows = listing.page_of_training_jobs(
+            connection,
+            listing.TrainingSearch(
+                project_id=PROJECT,
+                workspace_id="0",
+                sort_key="create_time",
+                is_descending=True,
+                offset=0,
+                limit=10,
+                now_ms=NOW_MS,
+                created_from_ms=start,
+                created_to_ms=end,
+            ),
+        )
+        return total, {row.name for row in rows}
+
+    assert await database.read(made_between, 1_002, 1_010) == (2, {"job-2", "job-10"})
+    assert await database.read(made_between, 1_011, 9_999) == (1, {"job-11"})

@@ -15,6 +15,7 @@ from muster.domain.phase import Phase, StatisticsState, view_of
 from muster.domain.resources import Resources
 from muster.store.counting import SQL, STATES
 from muster.store.database import Connection
+from muster.store.history import is_out_of_order
 from muster.store.paging import (
     CREATED,
     DURATION,
@@ -428,16 +429,37 @@ def _training_scope(connection: Connection, search: TrainingSearch) -> Scope:
         condition = _OPERATORS[operator].format(subject=_SEARCHED[term.key], name=name)
         more += f" AND {condition}"
         values.setdefault(name, json.dumps(given))
-    whole = Scope(table="version", project_id=search.project_id, workspace_id=search.workspace_id)
-    return replace(
-        whole,
+    whole = Scope(
+        table="version",
+        project_id=search.project_id,
+        workspace_id=search.workspace_id,
         statuses=search.statuses,
-        id_from=None if from_ms is None else first_id_since(connection, whole, from_ms),
-        id_below=None if to_ms is None else first_id_since(connection, whole, to_ms + 1),
         more=more,
         more_values=values,
         candidates=_training_candidates(connection, search.terms),
     )
+    if from_ms is None and to_ms is None:
+        return whole
+    if is_out_of_order(connection, search.project_id, search.workspace_id, "version"):
+        # Ids do not tell times where older history came in later: every row is looked at.
+        return replace(
+            whole,
+            more=f"{more} AND created_at_ms BETWEEN :from_ms AND :to_ms",
+            more_values={
+                **values,
+                "from_ms": 0 if from_ms is None else from_ms,
+                "to_ms": _LATEST_MS if to_ms is None else to_ms,
+            },
+        )
+    place = replace(whole, statuses=None, more="", more_values={}, candidates=None)
+    return replace(
+        whole,
+        id_from=None if from_ms is None else first_id_since(connection, place, from_ms),
+        id_below=None if to_ms is None else first_id_since(connection, place, to_ms + 1),
+    )
+
+
+_LATEST_MS: Final = 2**63 - 1
 
 
 # Where a part may stand, wholly or in part, in what a name has behind that of its job: -V0002.
