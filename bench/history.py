@@ -16,7 +16,8 @@ from muster.domain.pool import PUBLIC_PARTITION, public_pool_id
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.store import jobs, workloads
-from muster.store.database import Database, Transaction
+from muster.store.sqlite import SqliteDatabase
+from muster.store.transaction import Transaction
 
 JOBS = 100_000
 JOBS_A_COMMIT = 1_000
@@ -80,7 +81,7 @@ def _compare(muster: RunningServer, empty: RunningServer, what: str, call: bytes
 
 
 async def _fill(file: Path, project_id: str) -> None:
-    database = Database(file)
+    database = SqliteDatabase(file)
     try:
         for first in range(0, JOBS, JOBS_A_COMMIT):
             await database.write(_add_jobs, project_id, first)

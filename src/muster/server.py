@@ -46,9 +46,11 @@ from muster.reconciler.pools import settle_pools
 from muster.reconciler.sampler import Sampler
 from muster.settings import Settings
 from muster.store import identity, pools
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
 from muster.store.metrics import MetricsStore
 from muster.store.notice import LOOK_SECONDS, take_notice
+from muster.store.sqlite import SqliteDatabase
+from muster.store.transaction import Transaction
 from muster.store.vault import Vault
 from muster.wire.credentials import Credentials
 
@@ -126,7 +128,7 @@ async def running_server(
         find_machine(),
     )
     vault = Vault(settings.data / "secret.key")
-    database = Database(settings.database_file)
+    database = SqliteDatabase(settings.database_file)
     try:
         ident = Identity(
             database=database,

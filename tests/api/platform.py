@@ -22,7 +22,7 @@ from muster.domain.jobfolder import log_file
 from muster.operations import identity
 from muster.server import Server, running_server
 from muster.settings import Settings
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from tests.engines.fake import FakeEngine
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from muster.store.database import Transaction
+from muster.store.transaction import Transaction
 from tests.api import refusals
 from tests.api.people import signed_request
 from tests.api.platform import Platform, Project, login_body, wait_until

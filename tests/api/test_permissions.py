@@ -10,7 +10,7 @@ from muster.api.authorise import _place
 from muster.api.http import Login, Route, Within
 from muster.api.routes import build_routes
 from muster.domain.permission import Permission, Role, may
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from tests.api import refusals
 from tests.api.people import AddPerson, Person, add_workspace, people_of, set_role, signed_request
 from tests.api.platform import Platform, Project, login_body

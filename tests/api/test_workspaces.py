@@ -1,6 +1,7 @@
 """Workspaces over the API: list, make, show, change, delete, permission checks."""
 
 import re
+import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -444,7 +445,9 @@ class TestAuthorizations:
 
         self.call(fresh, "POST", content="AK7", type="credential", secret_key=secret)
 
-        dump = platform.run(platform.server.database.read(lambda c: "\n".join(c.iterdump())))
+        with sqlite3.connect(platform.server.settings.database_file) as connection:
+            dump = "\n".join(connection.iterdump())
+        connection.close()
         assert "AK7" in dump
         assert secret not in dump
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 
 from muster.cli.main import main
 from muster.operations.identity import Identity, set_up
-from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase
 from muster.store.vault import Vault
 
 Run = Callable[..., Result]
@@ -23,7 +23,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = tmp_path_factory.mktemp("accounts")
 
     async def begin() -> None:
-        database = Database(data / "muster.db")
+        database = SqliteDatabase(data / "muster.db")
         vault = Vault(data / "secret.key")
         await set_up(Identity(database=database, vault=vault, token_lifetime_ms=1), now_ms=0)
         database.close()

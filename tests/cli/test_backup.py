@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from muster.cli.main import main
-from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase
 from muster.store.statements import load_migrations
 
 
@@ -16,7 +16,7 @@ from muster.store.statements import load_migrations
 def data(tmp_path: Path) -> Path:
     data = tmp_path / "data"
     data.mkdir()
-    Database(data / "muster.db").close()
+    SqliteDatabase(data / "muster.db").close()
     return data
 
 

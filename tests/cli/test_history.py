@@ -15,9 +15,11 @@ from muster.cli import history as command
 from muster.cli.main import main
 from muster.operations.identity import Identity, create_project, set_up
 from muster.store import identity, listing, pools
-from muster.store.database import Connection, Database, Transaction, open_snapshot
+from muster.store.connection import Connection
 from muster.store.listing import ListQuery
 from muster.store.recount import differences
+from muster.store.sqlite import SqliteDatabase, open_snapshot
+from muster.store.transaction import Transaction
 from muster.store.vault import Vault
 from tests.client.fake_api import FakeApi
 
@@ -42,7 +44,7 @@ def make_folder(data: Path) -> Path:
     data.mkdir()
 
     async def begin() -> None:
-        database = Database(data / "muster.db")
+        database = SqliteDatabase(data / "muster.db")
         vault = Vault(data / "secret.key")
         ident = Identity(database=database, vault=vault, token_lifetime_ms=1)
         await set_up(ident, now_ms=0)

@@ -11,9 +11,11 @@ from muster.domain.phase import Phase
 from muster.domain.placement import CardKind
 from muster.domain.pool import DEFAULT_LINE, Host, PoolPhase
 from muster.store import identity, pools, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
 from muster.store.recount import differences
+from muster.store.sqlite import SqliteDatabase
 from muster.store.statements import load_migrations
+from muster.store.transaction import Transaction
 
 HERE: Final = Path(__file__).parent
 
@@ -49,7 +51,7 @@ def the_project(connection: Connection) -> str:
 
 @pytest.mark.asyncio
 async def test_jobs_pools_and_counts_of_schema_1_are_read_as_they_were(old: Path) -> None:
-    database = Database(old)
+    database = SqliteDatabase(old)
     try:
         project_id = await database.read(the_project)
         public, research = await database.read(pools.list_pools, project_id)
@@ -70,7 +72,7 @@ async def test_jobs_pools_and_counts_of_schema_1_are_read_as_they_were(old: Path
 async def test_nodes_and_held_cards_of_schema_1_become_those_of_the_only_host_under_its_old_name(
     old: Path,
 ) -> None:
-    database = Database(old)
+    database = SqliteDatabase(old)
     try:
         await database.write(put_the_only_host)
 
@@ -86,7 +88,7 @@ async def test_nodes_and_held_cards_of_schema_1_become_those_of_the_only_host_un
 
 @pytest.mark.asyncio
 async def test_events_of_schema_1_are_numbered_without_a_gap(old: Path) -> None:
-    database = Database(old)
+    database = SqliteDatabase(old)
 
     def gaps(connection: Connection) -> list[object]:
         return connection.execute(

@@ -23,8 +23,10 @@ from muster.operations.training import SubmittedVersion, Training
 from muster.reconciler.act import Platform
 from muster.reconciler.loop import Reconciler
 from muster.store import identity, jobs, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
 from muster.store.recount import differences
+from muster.store.transaction import Transaction
 from tests.engines.fake import FakeEngine
 from tests.store.rows import set_up_pools
 

@@ -14,7 +14,8 @@ from muster.domain.training import RETRY_ANNOTATION, TimeLimit, TimeUnit
 from muster.operations.training import SubmittedVersion
 from muster.reconciler.plan import RETRY_TIMEOUT_MS
 from muster.store import workloads
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.engines.fake import TERMINATED, Crash, Fault
 from tests.reconciler.site import (
     GPU_FLAVOR,

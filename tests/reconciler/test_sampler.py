@@ -18,8 +18,10 @@ from muster.domain.workload import Workload, WorkloadType
 from muster.engines.engine import CardUsage, EngineRef, HostUsage, Launch, Sample, TaskUsage
 from muster.reconciler.sampler import Sampler, measure
 from muster.store import workloads
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
 from muster.store.metrics import MetricsStore, Series, Span
+from muster.store.sqlite import SqliteDatabase
+from muster.store.transaction import Transaction
 from tests.engines.fake import FakeEngine, Program
 from tests.store.rows import GPU_POOL, TWO_GPUS, add_workload, set_up_store
 
@@ -227,7 +229,7 @@ def _averages(series: Series) -> Values:
 
 @pytest_asyncio.fixture
 async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
-    database = Database(tmp_path / "muster.db")
+    database = SqliteDatabase(tmp_path / "muster.db")
     metrics = MetricsStore(tmp_path / "metrics.db", kept_hours=1)
 
     def run_one(tx: Transaction) -> Workload:

@@ -26,8 +26,10 @@ from muster.domain.training import RETRIES_MAX, RETRY_ANNOTATION, TimeLimit, Tim
 from muster.operations import training
 from muster.reconciler.act import PASSING
 from muster.store import jobs, pools, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
 from muster.store.recount import differences
+from muster.store.sqlite import SqliteDatabase
+from muster.store.transaction import Transaction
 from tests.engines.fake import Crash, Fault
 from tests.reconciler.site import (
     CALLER,
@@ -54,7 +56,7 @@ ROUNDS_MAX: Final = 60  # at the end, until all is at rest
 ENDED_STATUSES: Final = frozenset(view_of(phase).v1_status for phase in FINISHED)
 
 
-class SteppedDatabase(Database):
+class SteppedDatabase(SqliteDatabase):
     """Commits while the event loop stands still: only the seed decides who comes first.
 
     A write may fail, and the server may die right before or right after a commit.

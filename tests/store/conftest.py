@@ -5,6 +5,7 @@ import pytest
 import pytest_asyncio
 
 from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase
 from tests.store.rows import set_up_store
 
 
@@ -16,7 +17,7 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def empty(file: Path) -> Iterator[Database]:
     """A database as the first start finds it: tables without rows."""
-    database = Database(file)
+    database = SqliteDatabase(file)
     yield database
     database.close()
 

@@ -21,9 +21,11 @@ from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType
 from muster.reconciler.pools import settle_pools
 from muster.store import identity, jobs, pools, workloads
+from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES
-from muster.store.database import Connection, Database, Transaction
+from muster.store.database import Database
 from muster.store.recount import differences
+from muster.store.transaction import Transaction
 
 ACCOUNT: Final = identity.Named("a" * 32, "default")
 PROJECT: Final = "1" * 32

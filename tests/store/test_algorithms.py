@@ -23,7 +23,8 @@ from muster.domain.errors import AlgorithmNameTaken, AlgorithmUnknown, TrainingQ
 from muster.domain.requirement import Requirement, RequirementKey
 from muster.domain.workspace import Workspace
 from muster.store import algorithms, workspaces
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.store.rows import ACCOUNT, OTHER_PROJECT, PROJECT, WORKSPACE
 
 FULL = Algorithm(

@@ -8,12 +8,9 @@ import pytest
 from muster.domain.errors import StoreUnavailable
 from muster.domain.phase import Phase
 from muster.store.backup import CannotBackUp, back_up, schema_of
-from muster.store.database import (
-    Connection,
-    Database,
-    NewerDatabase,
-    open_snapshot,
-)
+from muster.store.connection import Connection, NewerDatabase
+from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.statements import load_migrations
 from tests.store.rows import add_workload, find_differences
 
@@ -42,7 +39,7 @@ async def test_a_copy_that_is_taken_while_jobs_come_in_is_exact(
     size = await copying
 
     assert size == copy.stat().st_size
-    restored = Database(copy)
+    restored = SqliteDatabase(copy)
     try:
         assert before <= await restored.read(count_versions) <= before + 200
         assert await restored.scan(find_differences) == []
@@ -60,7 +57,7 @@ async def test_a_copy_is_for_nobody_else(database: Database, file: Path, tmp_pat
 
 
 def test_a_file_that_is_there_is_never_written_over(file: Path, tmp_path: Path) -> None:
-    Database(file).close()
+    SqliteDatabase(file).close()
     copy = tmp_path / "copy.db"
     copy.write_text("the last one")
 
@@ -87,7 +84,7 @@ def test_a_database_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def make_newer(file: Path) -> None:
-    database = Database(file)
+    database = SqliteDatabase(file)
     database.close()
     with open_snapshot(file) as connection:
         connection.execute("ROLLBACK")

@@ -7,7 +7,8 @@ import pytest
 from muster.domain.history import ENDED, HistoryRow
 from muster.domain.phase import Event, Phase, Reason
 from muster.store import jobs, listing, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
 from muster.store.history import (
     ROWS_OF_STATEMENT,
     Moved,
@@ -16,6 +17,7 @@ from muster.store.history import (
     is_out_of_order,
     stream_history,
 )
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
     OTHER_PROJECT,

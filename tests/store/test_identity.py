@@ -8,7 +8,8 @@ from muster.domain.errors import NameTaken
 from muster.domain.permission import Role
 from muster.domain.workspace import AuthType, Grant, Workspace
 from muster.store import identity, workspaces
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from muster.store.vault import KeyFileWrong, Vault
 from tests.store.rows import ACCOUNT, OTHER_PROJECT, PROJECT
 

@@ -7,7 +7,9 @@ import pytest
 from muster.domain.errors import JobUnknown, NameTaken, QuotaExceeded, WorkspaceUnknown
 from muster.domain.phase import FINISHED, Event, Phase, view_of
 from muster.store import jobs, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     OTHER_PROJECT,
     PROJECT,

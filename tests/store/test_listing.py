@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from muster.domain.phase import Phase, Reason, StatisticsState, view_of
 from muster.domain.workload import WorkloadType
 from muster.store import jobs, listing, paging
+from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
-from muster.store.database import Connection, Database, Transaction, open_snapshot
+from muster.store.database import Database
 from muster.store.listing import (
     JOB_SORT_KEYS,
     TRAINING_SORT_KEYS,
@@ -25,6 +26,8 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
+from muster.store.sqlite import SqliteDatabase, open_snapshot
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
     OTHER_PROJECT,
@@ -110,7 +113,7 @@ def connection(
 ) -> Iterator[Connection]:
     """Of a database that is filled once for all tests here: they only read."""
     file = tmp_path_factory.mktemp("lists") / "muster.db"
-    with closing(Database(file)) as database, pytest.MonkeyPatch.context() as patch:
+    with closing(SqliteDatabase(file)) as database, pytest.MonkeyPatch.context() as patch:
         for name, value in request.param.items():
             patch.setattr(paging, name, value)
         asyncio.run(database.write(set_up_store))

@@ -1,6 +1,7 @@
 """No list scans a table or sorts more than a page, whatever it is asked for."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
@@ -12,7 +13,7 @@ import pytest
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
 from muster.store import listing, paging
-from muster.store.database import Connection, Database, open_snapshot
+from muster.store.connection import Connection
 from muster.store.listing import (
     JOB_SORT_KEYS,
     TRAINING_SORT_KEYS,
@@ -21,6 +22,7 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
+from muster.store.sqlite import SqliteDatabase, open_snapshot
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
 from tests.store.test_listing import fill
 
@@ -44,7 +46,7 @@ READ_WHOLE: Final = (
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     """With every way to a page taken, however few rows there are."""
     file = tmp_path_factory.mktemp("plans") / "muster.db"
-    with closing(Database(file)) as database, pytest.MonkeyPatch.context() as patch:
+    with closing(SqliteDatabase(file)) as database, pytest.MonkeyPatch.context() as patch:
         patch.setattr(paging, "WALKED_MAX", -1)
         patch.setattr(paging, "GATHERED_MAX", 0)
         asyncio.run(database.write(set_up_store))
@@ -56,6 +58,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
 def plan(connection: Connection, read: Callable[[], object]) -> list[tuple[str, str]]:
     """(statement, step) of all that `read` asks for."""
     statements: list[str] = []
+    assert isinstance(connection, sqlite3.Connection)
     connection.set_trace_callback(statements.append)
     try:
         read()

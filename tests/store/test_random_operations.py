@@ -9,7 +9,8 @@ import pytest
 from muster.domain.errors import JobUnknown
 from muster.domain.phase import TRANSITIONS, Event, Reason
 from muster.store import jobs, workloads
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
     ONE_CPU,

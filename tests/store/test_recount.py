@@ -3,7 +3,8 @@
 import pytest
 
 from muster.domain.phase import Phase
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.store.rows import GPU_POOL, TWO_GPUS, add_workload, find_differences
 
 

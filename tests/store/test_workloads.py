@@ -10,7 +10,9 @@ from muster.domain.phase import FINISHED, Event, Phase, Reason, view_of
 from muster.domain.placement import CardKind, TaskPlacement
 from muster.domain.workload import Workload, WorkloadType
 from muster.store import workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
     ONE_CPU,

@@ -11,7 +11,8 @@ from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType
 from muster.domain.workspace import AuthType, Grant, Quota, QuotaResource, Use, Workspace
 from muster.store import pools, workloads, workspaces
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
     ONE_CPU,

@@ -26,7 +26,7 @@ from muster.domain.training import DEFAULT_WORKSPACE_ID, Parameter
 from muster.operations import algorithms as operations
 from muster.operations.algorithms import Files
 from muster.store import algorithms, jobs
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.wire import algorithms as shapes
 from muster.wire import training_v2 as training_shapes
 from muster.wire.decode import decode_body, decode_query

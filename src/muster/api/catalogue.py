@@ -12,8 +12,9 @@ from muster.domain.catalogue import Catalogue
 from muster.domain.errors import JobUnknown
 from muster.domain.training import TrainingConfig, V1Config, check_description, check_name
 from muster.store import jobs, listing, pools
-from muster.store.database import Connection, Transaction
+from muster.store.connection import Connection
 from muster.store.jobs import JobConfig
+from muster.store.transaction import Transaction
 from muster.wire.decode import decode_body, decode_query
 from muster.wire.training import (
     AlgorithmList,

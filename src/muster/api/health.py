@@ -7,7 +7,7 @@ from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.domain.errors import EngineUnavailable
 from muster.store import counting
-from muster.store.database import Connection
+from muster.store.connection import Connection
 
 
 async def show_alive(services: Services, request: Request) -> Reply:

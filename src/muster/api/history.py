@@ -11,7 +11,7 @@ from muster.domain.errors import InvalidRequest, SignatureWrong
 from muster.domain.history import HistoryRow
 from muster.operations import history as operations
 from muster.store import history
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.wire.decode import decode_query
 from muster.wire.history import (
     HistoryImport,

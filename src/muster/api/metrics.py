@@ -16,7 +16,7 @@ from muster.domain.phase import FINISHED
 from muster.domain.pool import Pool
 from muster.domain.resources import Resources
 from muster.store import counting, pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.jobs import Version
 from muster.store.metrics import Span
 from muster.wire import metrics as shapes

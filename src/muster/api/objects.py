@@ -12,7 +12,7 @@ from muster.api.services import Services
 from muster.domain.errors import ObjectUnknown, SignatureWrong
 from muster.objects.folder import LIST_MAX, ObjectInfo, ObjectUrl, parse_url
 from muster.store import pools
-from muster.store.database import Transaction
+from muster.store.transaction import Transaction
 from muster.wire.decode import decode_query
 from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery, StoredObject
 

@@ -22,7 +22,7 @@ from muster.domain.training import (
 from muster.operations import training as operations
 from muster.operations.training import SubmittedVersion, config_of
 from muster.store import jobs, listing, pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.jobs import Version, version_name
 from muster.store.listing import ListQuery
 from muster.wire.decode import decode_body, decode_query

@@ -19,7 +19,7 @@ from muster.domain.workspace import (
 )
 from muster.operations import workspaces as operations
 from muster.store import workspaces
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.grants import ServiceGrant
 from muster.wire import workspaces as shapes
 from muster.wire.decode import decode_body, decode_query

@@ -66,14 +66,14 @@ def migrate(data: Path | None) -> None:
     from muster.server import locked_data_folder
     from muster.settings import default_data_folder, load_settings
     from muster.store.backup import schema_of
-    from muster.store.database import Database, open_snapshot
+    from muster.store.sqlite import SqliteDatabase, open_snapshot
 
     settings = load_settings(data or default_data_folder(), {})
     file = settings.database_file
     with open_snapshot(file) as connection:  # there is one, and it is not newer
         before = schema_of(connection)
     with locked_data_folder(settings.data):
-        Database(file).close()
+        SqliteDatabase(file).close()
         with open_snapshot(file) as connection:
             after = schema_of(connection)
     if before == after:

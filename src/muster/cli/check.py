@@ -23,8 +23,8 @@ def check(data: Path | None) -> None:
     """
     from muster.domain.errors import MusterError
     from muster.settings import load_settings
-    from muster.store.database import open_snapshot
     from muster.store.recount import differences
+    from muster.store.sqlite import open_snapshot
 
     try:
         settings = load_settings(data or default_data_folder(), {})

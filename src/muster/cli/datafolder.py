@@ -25,7 +25,7 @@ def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]"
     """
     from muster.operations.identity import Identity
     from muster.settings import default_data_folder, load_settings
-    from muster.store.database import Database
+    from muster.store.sqlite import SqliteDatabase
     from muster.store.vault import Vault
 
     async def run() -> T:
@@ -34,7 +34,7 @@ def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]"
             raise click.ClickException(
                 f"There is no muster in {settings.data}; start `muster serve` on it once."
             )
-        database = Database(settings.database_file)
+        database = SqliteDatabase(settings.database_file)
         try:
             ident = Identity(
                 database=database,

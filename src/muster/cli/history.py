@@ -337,8 +337,9 @@ def _folder(data: Path, project_name: str, *, pool_as_public: bool) -> Iterator[
     from muster.server import locked_data_folder, now_ms
     from muster.settings import load_settings
     from muster.store import identity
-    from muster.store.database import Connection, Database
+    from muster.store.connection import Connection
     from muster.store.history import insert_history
+    from muster.store.sqlite import SqliteDatabase
 
     def find_project(connection: Connection) -> str:
         for project in identity.list_projects(connection):
@@ -354,7 +355,7 @@ def _folder(data: Path, project_name: str, *, pool_as_public: bool) -> Iterator[
             f"There is no muster in {settings.data}; start `muster serve` on it once."
         )
     with locked_data_folder(settings.data), _loop_beside() as loop:
-        database = Database(settings.database_file)
+        database = SqliteDatabase(settings.database_file)
         try:
             finding = database.read(find_project)
             project_id = asyncio.run_coroutine_threadsafe(finding, loop).result()
@@ -531,8 +532,8 @@ def _from_server(client: "AbstractContextManager[Client]") -> Iterator[Iterable[
 def _from_folder(data: Path, project_name: str) -> Iterator[Iterable[bytes]]:
     from muster.settings import load_settings
     from muster.store import identity
-    from muster.store.database import open_snapshot
     from muster.store.history import stream_history
+    from muster.store.sqlite import open_snapshot
     from muster.wire.history import encode_line
 
     settings = load_settings(data, {})

@@ -17,7 +17,8 @@ from muster.domain.requirement import Requirement
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
 from muster.operations.caller import Caller
 from muster.store import algorithms, jobs, pools
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 
 Files = Sequence[tuple[str, int]]  # (path below the code folder, bytes)
 

@@ -22,8 +22,9 @@ from muster.domain.errors import (
 )
 from muster.domain.permission import Role
 from muster.store import identity, pools, workspaces
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
 from muster.store.identity import Member, Named, Project, StoredToken, TemporaryKey
+from muster.store.transaction import Transaction
 from muster.store.vault import Vault
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}")

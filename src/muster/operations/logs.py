@@ -14,7 +14,8 @@ from muster.domain.jobfolder import log_file
 from muster.domain.workload import Workload
 from muster.operations.caller import Caller
 from muster.store import jobs, workloads
-from muster.store.database import Connection, Database
+from muster.store.connection import Connection
+from muster.store.database import Database
 
 BYTES_MAX: Final = 1 << 20  # of one answer, however long its lines are
 _BLOCK_BYTES: Final = 64 << 10

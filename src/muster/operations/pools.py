@@ -34,7 +34,9 @@ from muster.domain.poolwish import (
 )
 from muster.operations.caller import Caller
 from muster.store import jobs, pools, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 from muster.store.workspaces import check_pool_quota
 
 TAGS_MAX: Final = 20  # of a node

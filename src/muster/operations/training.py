@@ -39,7 +39,9 @@ from muster.domain.workload import PRIORITY_MIN, WorkloadType
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
 from muster.operations.caller import Caller, check_priority
 from muster.store import jobs, pools, workloads
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from muster.domain.waiting import QUEUE_MAX, Scene, Waiting, behind, explain, me
 from muster.domain.workload import Workload, turn
 from muster.operations.caller import Caller
 from muster.store import pools, workloads
-from muster.store.database import Connection, Database
+from muster.store.connection import Connection
+from muster.store.database import Database
 
 WAITS: Final = frozenset({Phase.CREATING, Phase.QUEUED})
 

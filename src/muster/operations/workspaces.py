@@ -19,8 +19,10 @@ from muster.domain.workspace import (
 )
 from muster.operations.caller import Caller
 from muster.store import grants, workspaces
-from muster.store.database import Connection, Database, Transaction
+from muster.store.connection import Connection
+from muster.store.database import Database
 from muster.store.grants import ALL_USERS, ServiceGrant
+from muster.store.transaction import Transaction
 
 
 async def create_workspace(

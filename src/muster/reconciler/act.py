@@ -30,7 +30,8 @@ from muster.engines.engine import Launch as EngineLaunch
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
 from muster.store import workloads
-from muster.store.database import Database, Transaction
+from muster.store.database import Database
+from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 

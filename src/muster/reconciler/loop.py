@@ -19,7 +19,8 @@ from muster.reconciler.plan import Action, Admit, World, plan
 from muster.reconciler.poolplan import is_at_rest, plan_pools
 from muster.reconciler.pools import read_pool_world, settle_pools
 from muster.store import pools, workloads
-from muster.store.database import Connection, Transaction
+from muster.store.connection import Connection
+from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 

@@ -25,7 +25,8 @@ from muster.reconciler.poolplan import (
     plan_pools,
 )
 from muster.store import pools, workloads
-from muster.store.database import Connection, Transaction
+from muster.store.connection import Connection
+from muster.store.transaction import Transaction
 
 ROUNDS_MAX: Final = 4  # what one round gives back, the next may give away
 STOPS_AT_ONCE: Final = 200

@@ -19,7 +19,8 @@ from muster.domain.pool import PUBLIC_PARTITION, Node
 from muster.domain.workload import Workload
 from muster.engines.engine import CardUsage, Engine, EngineRef, HostUsage, Sample, TaskUsage
 from muster.store import pools, workloads
-from muster.store.database import Connection, Database
+from muster.store.connection import Connection
+from muster.store.database import Database
 from muster.store.metrics import MetricsStore
 
 log = structlog.get_logger()

@@ -1,7 +1,6 @@
 """Algorithms in the store."""
 
 from collections.abc import Sequence
-from sqlite3 import IntegrityError
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +14,9 @@ from muster.domain.algorithm import (
 )
 from muster.domain.errors import AlgorithmNameTaken, AlgorithmUnknown, TrainingQuotaExceeded
 from muster.domain.requirement import Requirement
-from muster.store.database import Connection, Transaction
+from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("algorithms")
 
@@ -40,7 +40,7 @@ def insert_algorithm(tx: Transaction, algorithm: Algorithm) -> None:
         )
     try:
         tx.execute(SQL["insert_algorithm"], _row_of(algorithm))
-    except IntegrityError as error:
+    except REFUSED as error:
         raise _name_taken(algorithm) from error
 
 
@@ -53,7 +53,7 @@ def update_algorithm(tx: Transaction, algorithm: Algorithm) -> None:
     """
     try:
         changed = tx.execute(SQL["update_algorithm"], _row_of(algorithm)).rowcount
-    except IntegrityError as error:
+    except REFUSED as error:
         raise _name_taken(algorithm) from error
     if changed == 0:
         raise algorithm_unknown(algorithm.id)

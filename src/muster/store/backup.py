@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from muster.domain.errors import MusterError
-from muster.store.database import Connection, NewerDatabase, open_snapshot
+from muster.store.connection import Connection, NewerDatabase
+from muster.store.sqlite import open_snapshot
 from muster.store.statements import load_migrations
 
 PAGES_AT_ONCE: Final = 4_096
@@ -73,7 +74,9 @@ def back_up(database: Path, copy: Path, advance: Callable[[int, int], None]) -> 
         part.unlink(missing_ok=True)
 
 
-def _copy(source: Connection, part: Path, copy: Path, advance: Callable[[int, int], None]) -> None:
+def _copy(
+    source: sqlite3.Connection, part: Path, copy: Path, advance: Callable[[int, int], None]
+) -> None:
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous = OFF")  # it is put on disk once, at the end

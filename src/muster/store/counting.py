@@ -4,13 +4,13 @@ They change in the transaction of what they count, last in it and in key order: 
 writers deadlock on a shared database. `store/recount.py` holds them against a full count.
 """
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from muster.domain.phase import StatisticsState
 from muster.domain.resources import Resources
+from muster.store.connection import Connection
 from muster.store.statements import load_statements
 
 SQL: Final = load_statements("counting")
@@ -84,7 +84,7 @@ class Counts:
     def _row(self, table: str, key: _Key, *, width: int = 1) -> list[int]:
         return self._changes.setdefault((table, key), [0] * width)
 
-    def apply(self, connection: sqlite3.Connection) -> None:
+    def apply(self, connection: Connection) -> None:
         """Write every change: to the row that is there, else as a new one."""
         for (table, key), values in sorted(self._changes.items()):
             if not any(values):
@@ -94,7 +94,7 @@ class Counts:
                 connection.execute(SQL[f"insert_{table}"], (*key, *values))
 
 
-def held_by_pool(connection: sqlite3.Connection, project_id: str) -> Mapping[str, Resources]:
+def held_by_pool(connection: Connection, project_id: str) -> Mapping[str, Resources]:
     """What the project's workloads hold now, in each pool where it has any."""
     rows = connection.execute(SQL["held_by_pool"], {"project_id": project_id})
     return {

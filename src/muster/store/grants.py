@@ -4,12 +4,12 @@ On the cloud they let the service act for a user; muster's jobs reach buckets as
 """
 
 from dataclasses import dataclass
-from sqlite3 import IntegrityError
 from typing import Final
 
 from muster.domain.errors import GrantTaken, GrantUnknown, QuotaExceeded
-from muster.store.database import Connection, Transaction
+from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("grants")
 
@@ -50,7 +50,7 @@ def insert_grant(tx: Transaction, project_id: str, grant: ServiceGrant) -> None:
                 "created_at_ms": grant.created_at_ms,
             },
         )
-    except IntegrityError as error:
+    except REFUSED as error:
         raise GrantTaken(
             f"user_id is {grant.user_id!r}; that user has an authorization. Delete it first."
         ) from error

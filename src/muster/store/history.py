@@ -20,9 +20,10 @@ from muster.domain.history import ENDED, HistoryRow, ending_of
 from muster.domain.phase import Event, Reason, StatisticsState, view_of
 from muster.domain.pool import public_pool_id
 from muster.domain.workload import WorkloadType
+from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
-from muster.store.database import Connection, Transaction
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("history")
 

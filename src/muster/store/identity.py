@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from sqlite3 import IntegrityError
 from typing import Final
 
 from muster.domain.errors import NameTaken
 from muster.domain.permission import Role
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.domain.workspace import AuthType, Grant, Workspace, role_in
-from muster.store.database import Connection, Transaction
+from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("identity")
 
@@ -119,7 +119,7 @@ def insert_project(tx: Transaction, project: Project, *, is_default: bool, now_m
                 "is_default": is_default,
             },
         )
-    except IntegrityError as error:
+    except REFUSED as error:
         raise NameTaken(f"A project named {project.name!r} exists.") from error
     tx.execute(
         SQL["insert_workspace"],
@@ -143,7 +143,7 @@ def insert_member(tx: Transaction, member: Member) -> None:
                 "password_hash": member.password_hash,
             },
         )
-    except IntegrityError as error:
+    except REFUSED as error:
         raise NameTaken(f"A user named {member.name!r} exists.") from error
 
 

@@ -3,14 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from sqlite3 import IntegrityError
 from typing import Any, Final
 
 from muster.domain.errors import JobUnknown, NameTaken, QuotaExceeded, WorkspaceUnknown
 from muster.domain.phase import LIVE_STATUSES, Phase, view_of
 from muster.domain.resources import Resources
-from muster.store.database import Connection, Transaction
+from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("jobs")
 
@@ -128,7 +128,7 @@ def insert_job(
                 "now_ms": created_at_ms,
             },
         ).fetchone()
-    except IntegrityError as error:
+    except REFUSED as error:
         raise name_taken(name) from error
     tx.counts.job(project_id, workspace_id, NO_VERSION_STATUS, 1, job_id=job_id)
     return int(job_id)
@@ -310,7 +310,7 @@ def insert_config(tx: Transaction, project_id: str, config: JobConfig) -> None:
                 "now_ms": config.created_at_ms,
             },
         )
-    except IntegrityError as error:
+    except REFUSED as error:
         raise NameTaken(
             f"config_name is {config.name!r}; a job configuration of that name exists."
         ) from error

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from muster.domain.phase import Phase, StatisticsState, view_of
 from muster.domain.resources import Resources
+from muster.store.connection import Connection
 from muster.store.counting import SQL, STATES
-from muster.store.database import Connection
 from muster.store.history import is_out_of_order
 from muster.store.paging import (
     CREATED,

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, groupby, islice
 from typing import Any, Final, Literal
 
+from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
-from muster.store.database import Connection
 
 WALKED_MAX: Final = 1 << BLOCK_BITS  # a page that begins before is walked to from the end
 GATHERED_MAX: Final = 10_000
@@ -505,11 +505,12 @@ def _cursor(
     if bound is not None:
         source += f" AND {key.column} {bound[0]} :key"
         values["key"] = bound[1]
-    return connection.execute(
+    rows = connection.execute(
         f"SELECT {key.column}, id {source} {_order(key, is_reversed=is_reversed)}"
         " LIMIT :limit OFFSET :offset",
         values | {"limit": limit, "offset": offset},
     )
+    return iter(rows)
 
 
 def _count(connection: Connection, scope: Scope, key: SortKey, comparison: str, than: Any) -> int:

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from sqlite3 import IntegrityError
 from typing import Any, Final
 
 from muster.domain.errors import PoolChanged, PoolNameTaken, PoolUnknown, StaleWrite
@@ -29,8 +28,9 @@ from muster.domain.pool import (
     public_pool,
 )
 from muster.domain.resources import Resources
-from muster.store.database import Connection, Transaction
+from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("pools")
 
@@ -98,7 +98,7 @@ def insert_pool(tx: Transaction, pool: Pool) -> None:
     """
     try:
         tx.execute(SQL["insert_pool"], _row_of(pool))
-    except IntegrityError as error:
+    except REFUSED as error:
         raise PoolNameTaken(
             f"The project has a pool named {pool.display_name!r}; names are unique in a project."
         ) from error

@@ -6,8 +6,8 @@ from typing import Final
 
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.workload import takes_quota
+from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES, USED
-from muster.store.database import Connection
 from muster.store.statements import load_statements
 
 CHECK_SQL: Final = load_statements("check")

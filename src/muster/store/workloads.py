@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from sqlite3 import IntegrityError
 from typing import Any, Final
 
 import msgspec
@@ -14,9 +13,10 @@ from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase, view
 from muster.domain.placement import TaskPlacement
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType, takes_quota
+from muster.store.connection import REFUSED, Connection
 from muster.store.counting import HELD
-from muster.store.database import Connection, Transaction
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 from muster.store.workspaces import check_workload_quota
 
 SQL: Final = load_statements("workloads")
@@ -291,7 +291,7 @@ def hold_nodes(
                     SQL["hold_card"],
                     {"node_name": placement.node_name, "card": card, "workload_id": workload.id},
                 )
-            except IntegrityError as error:
+            except REFUSED as error:
                 raise StaleWrite(
                     f"Card {card} of {placement.node_name} is held by another workload."
                 ) from error

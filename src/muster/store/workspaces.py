@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from sqlite3 import IntegrityError
 from typing import Any, Final
 
 from muster.domain.errors import NameTaken, NoSuchWorkspace
@@ -22,9 +21,10 @@ from muster.domain.workspace import (
     asked_by,
     check_room,
 )
+from muster.store.connection import REFUSED, Connection
 from muster.store.counting import USED
-from muster.store.database import Connection, Transaction
 from muster.store.statements import load_statements
+from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("workspaces")
 
@@ -99,7 +99,7 @@ def update_workspace(tx: Transaction, project_id: str, workspace: Workspace) -> 
 def _name_taken_in_words(workspace: Workspace) -> Iterator[None]:
     try:
         yield
-    except IntegrityError as error:
+    except REFUSED as error:
         raise NameTaken(
             f"name is {workspace.name!r}; this project has a workspace of that name."
         ) from error

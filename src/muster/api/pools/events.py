@@ -5,7 +5,7 @@ from muster.api.pools.cursors import number_before, numbered_cursor
 from muster.api.pools.views import timestamp
 from muster.api.services import Services
 from muster.store import pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.pools import PoolEventRow
 from muster.wire import resource_layer as shapes
 from muster.wire.decode import decode_query

@@ -17,7 +17,7 @@ from muster.domain.pool import Pool
 from muster.domain.poolwish import check_annotations, check_line_name
 from muster.operations import pools as operations
 from muster.store import pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.pools import LineCount
 from muster.wire import nodes as shapes
 from muster.wire.decode import decode_body, decode_query

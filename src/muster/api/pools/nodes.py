@@ -12,7 +12,7 @@ from muster.domain.pool import Pool
 from muster.operations import pools as operations
 from muster.operations.pools import NodeAction
 from muster.store import pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.pools import Hold
 from muster.wire import nodes as shapes
 from muster.wire.decode import decode_body, decode_query

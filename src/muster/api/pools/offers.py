@@ -13,7 +13,7 @@ from muster.domain.flavor import Flavor
 from muster.domain.pool import LINES_MAX, Scope
 from muster.operations import pools as operations
 from muster.store import pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.wire import resource_layer as shapes
 from muster.wire.decode import decode_query
 from muster.wire.nodes import PAGE_MAX, PageMetadata

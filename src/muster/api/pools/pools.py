@@ -23,7 +23,7 @@ from muster.domain.poolwish import (
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.operations import pools as operations
 from muster.store import identity, pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.pools import LineCount
 from muster.wire import pools as shapes
 from muster.wire.decode import decode_body, decode_query

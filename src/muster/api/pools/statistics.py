@@ -17,7 +17,7 @@ from muster.domain.pool import Pool, PoolPhase
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.domain.workload import WorkloadType
 from muster.store import counting, pools
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.wire.decode import decode_query
 from muster.wire.pools import (
     PoolCounts,

@@ -16,7 +16,7 @@ from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.operations.waiting import Told, explain_queue, tell_behind
 from muster.store import listing, pools, workloads
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.wire.decode import decode_query
 from muster.wire.pools import WorkloadList, WorkloadNode, WorkloadsQuery, WorkloadView
 

@@ -8,7 +8,7 @@ from muster.api.training_v2.views import engine_id_of, flavor_detail, flavor_typ
 from muster.api.training_v2.words import in_v2_words
 from muster.domain.flavor import Flavor
 from muster.store import jobs
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.wire import training_v2 as shapes
 from muster.wire.decode import decode_query
 

@@ -13,7 +13,7 @@ from muster.domain import errors
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.store import jobs, listing, workloads
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.listing import SearchTerm, TrainingRow, TrainingSearch
 from muster.store.workloads import PastAttempt
 from muster.wire import training_v2 as shapes

@@ -13,7 +13,7 @@ from muster.api.training_v2.words import in_v2_words
 from muster.domain import errors
 from muster.domain.phase import FINISHED, Event, Phase
 from muster.store import workloads
-from muster.store.database import Connection
+from muster.store.connection import Connection
 from muster.store.listing import TrainingRow
 from muster.store.workloads import WorkloadEvent
 from muster.wire import training_v2 as shapes

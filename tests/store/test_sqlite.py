@@ -12,17 +12,13 @@ import pytest
 
 from muster.domain.errors import NameTaken, StoreUnavailable
 from muster.domain.phase import Event
-from muster.store import database as database_module
+from muster.store import sqlite as sqlite_module
 from muster.store import workloads
-from muster.store.database import (
-    Connection,
-    Database,
-    NewerDatabase,
-    NotADatabase,
-    Transaction,
-    open_snapshot,
-)
+from muster.store.connection import Connection, NewerDatabase, NotADatabase
+from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.statements import load_migrations
+from muster.store.transaction import Transaction
 from tests.store.rows import (
     PROJECT,
     add_job,
@@ -111,7 +107,7 @@ async def test_acknowledged_writes_are_there_after_reopening(
     await database.write(add_workload, "digits")
     database.close()
 
-    reopened = Database(file)
+    reopened = SqliteDatabase(file)
 
     with closing(reopened):
         assert await reopened.read(count_jobs) == 1
@@ -128,7 +124,7 @@ async def test_acknowledged_writes_are_there_after_the_process_was_killed(
     for left in file.parent.glob("muster.db*"):  # as it lies on disk, nothing closed
         shutil.copy(left, killed)
 
-    reopened = Database(killed / file.name)
+    reopened = SqliteDatabase(killed / file.name)
 
     with closing(reopened):
         assert await reopened.read(count_jobs) == 1
@@ -137,7 +133,7 @@ async def test_acknowledged_writes_are_there_after_the_process_was_killed(
 
 @pytest.mark.asyncio
 async def test_a_database_that_is_closed_takes_no_writes(file: Path) -> None:
-    database = Database(file)
+    database = SqliteDatabase(file)
     database.close()
 
     with pytest.raises(StoreUnavailable, match="shutting down"):
@@ -146,7 +142,7 @@ async def test_a_database_that_is_closed_takes_no_writes(file: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_closing_commits_what_was_handed_over(file: Path) -> None:
-    database = Database(file)
+    database = SqliteDatabase(file)
     writing = [asyncio.create_task(database.write(set_up_store))]
     writing += [asyncio.create_task(database.write(add_job, f"job-{i}")) for i in range(300)]  # type: ignore[arg-type]
     await asyncio.sleep(0)
@@ -161,7 +157,7 @@ async def test_closing_commits_what_was_handed_over(file: Path) -> None:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Locks are given up at once."""
-    monkeypatch.setattr(database_module, "WRITER_BUSY_TIMEOUT_MS", 1)
+    monkeypatch.setattr(sqlite_module, "WRITER_BUSY_TIMEOUT_MS", 1)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -229,13 +225,13 @@ async def test_a_full_disk_fails_every_write_of_its_group(database: Database) ->
 
 
 def test_a_newer_database_is_refused_and_left_alone(file: Path) -> None:
-    Database(file).close()
+    SqliteDatabase(file).close()
     newer = len(load_migrations()) + 1
     with closing(sqlite3.connect(file)) as connection:
         connection.execute(f"PRAGMA user_version = {newer}")
 
     with pytest.raises(NewerDatabase, match=f"schema {newer}; this muster knows up to"):
-        Database(file)
+        SqliteDatabase(file)
 
     with closing(sqlite3.connect(file)) as connection:
         assert connection.execute("PRAGMA user_version").fetchone() == (newer,)
@@ -245,7 +241,7 @@ def test_a_file_that_is_no_database_is_refused_in_one_line(file: Path) -> None:
     file.write_text("These are my notes, please do not overwrite them.\n" * 100)
 
     with pytest.raises(NotADatabase) as refused:
-        Database(file)
+        SqliteDatabase(file)
 
     assert str(file) in refused.value.message
     assert "\n" not in refused.value.message
@@ -261,7 +257,7 @@ async def test_a_damaged_database_is_called_so(file: Path, database: Database) -
 
     with (
         pytest.raises(NotADatabase, match=r"muster\.db is damaged or is not a database"),
-        closing(Database(file)) as damaged,
+        closing(SqliteDatabase(file)) as damaged,
     ):
         await damaged.read(count_jobs)
 
@@ -276,7 +272,7 @@ def test_a_database_in_a_folder_that_is_not_there_is_refused_in_one_line(
     tmp_path: Path,
 ) -> None:
     with pytest.raises(StoreUnavailable, match="cannot be used at the moment") as refused:
-        Database(tmp_path / "nowhere" / "muster.db")
+        SqliteDatabase(tmp_path / "nowhere" / "muster.db")
 
     assert "\n" not in refused.value.message
 
@@ -298,7 +294,7 @@ def test_a_database_that_is_locked_at_the_start_is_refused_in_one_line(file: Pat
         other.execute("BEGIN EXCLUSIVE")
 
         with pytest.raises(StoreUnavailable, match="cannot be used at the moment"):
-            Database(file)
+            SqliteDatabase(file)
 
 
 def names_in_chunks(connection: Connection) -> Iterator[list[str]]:
@@ -327,7 +323,7 @@ async def test_a_stream_shows_one_moment_whatever_is_written_meanwhile(
 async def test_streams_have_a_bound_and_one_that_is_left_makes_room(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "STREAMS_AT_ONCE", 1)
+    monkeypatch.setattr(sqlite_module, "STREAMS_AT_ONCE", 1)
     await database.write(add_job, "a")
     first = database.stream(names_in_chunks)
     assert await anext(first) == ["a"]
