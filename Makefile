@@ -58,6 +58,7 @@ lock: .venv/test.stamp  ## resolve requirements/*.txt again
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/server.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra demo -o requirements/demo.txt
 	$(COMPILE) pyproject.toml requirements/build.in requirements/test.in --extra demo -o requirements/test.txt
+	$(COMPILE) requirements/mlflow.in -o requirements/mlflow.txt
 
 clean:  ## remove what the targets made
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis bench/results

@@ -1,5 +1,6 @@
 """One measured figure, and what it is held against."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ class Figure:
     value: float
     unit: str
     how: str
+    rows: int | None = None  # versions stored while it was measured; None: it hangs on none
     at_least: float | None = None
     at_most: float | None = None
 
@@ -23,22 +25,24 @@ class Figure:
         )
 
     @property
-    def shown(self) -> str:
-        return (
-            f"{self.value:,.3g} {self.unit}"
-            if self.value < 100
-            else f"{self.value:,.0f} {self.unit}"
-        )
+    def verdict(self) -> str:
+        return {True: "met", False: "NOT MET", None: ""}[self.is_met]
 
     @property
-    def wanted(self) -> str:
+    def shown(self) -> str:
+        number = f"{self.value:,.3g}" if abs(self.value) < 100 else f"{self.value:,.0f}"
+        return f"{number} {self.unit}".rstrip()
+
+    @property
+    def budget(self) -> str:
         if self.at_least is not None:
-            return f"≥ {self.at_least:g} {self.unit}"
-        return f"≤ {self.at_most:g} {self.unit}" if self.at_most is not None else ""
+            return f"≥ {self.at_least:,g} {self.unit}".rstrip()
+        return f"≤ {self.at_most:,g} {self.unit}".rstrip() if self.at_most is not None else ""
 
     def as_json(self) -> dict[str, Any]:
         return {
             "what": self.what,
+            "rows": self.rows,
             "value": self.value,
             "unit": self.unit,
             "how": self.how,
@@ -46,3 +50,24 @@ class Figure:
             "at_most": self.at_most,
             "is_met": self.is_met,
         }
+
+
+def shown_rows(rows: int | None) -> str:
+    """1000 is "1k"."""
+    if rows is None:
+        return ""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if rows >= size:
+            return f"{rows / size:g}{letter}"
+    return str(rows)
+
+
+def flatness(what: str, values: Sequence[float], *, sizes: Sequence[int], at_most: float) -> Figure:
+    """How far the slowest size lies below the fastest, in percent of the fastest."""
+    return Figure(
+        what=f"{what}: flat over all sizes within",
+        value=100 * (1 - min(values) / max(values)),
+        unit="%",
+        how="slowest size against the fastest, " + " / ".join(shown_rows(size) for size in sizes),
+        at_most=at_most,
+    )

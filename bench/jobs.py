@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from bench.figure import Figure
+from bench.run import Run
 from bench.servers import RunningServer, muster_server
 
 IDLE_JOBS = 30
@@ -23,13 +24,18 @@ TERMINAL = (5, 10, 11, 12)
 COMPLETED = 10
 
 
-def measure(job_count: int) -> list[Figure]:
+def measure(run: Run) -> list[Figure]:
+    job_count = run.job_count
     with tempfile.TemporaryDirectory() as folder, muster_server(Path(folder)) as muster:
         with muster.client() as client:
             for name, code in (("stamp", STAMP), ("short", SHORT)):
                 client.put(f"/objects/bench/{name}/main.py", content=code).raise_for_status()
-            latencies = [_submit_to_code_ms(client, muster, n) for n in range(IDLE_JOBS)]
-        rates = asyncio.run(_run_short_jobs(muster, job_count))
+            latencies = [
+                _submit_to_code_ms(client, muster, number)
+                for number in run.track(range(IDLE_JOBS), "submit to user code running")
+            ]
+        with run.told(f"{job_count:,} short jobs"):
+            rates = asyncio.run(_run_short_jobs(muster, job_count))
     first, last = (
         statistics.mean(rates[: len(rates) // 5]),
         statistics.mean(rates[-len(rates) // 5 :]),

@@ -6,9 +6,10 @@ import tempfile
 from itertools import count
 from pathlib import Path
 
+from bench.creates import INVENTORY, SLEEPER, stop_all
 from bench.figure import Figure
-from bench.lists import INVENTORY, SLEEPER, stop_all
 from bench.load import raw_request, run_load
+from bench.run import Run
 from bench.servers import RunningServer, muster_server
 
 ROUNDS = 9
@@ -18,14 +19,14 @@ LARGE = 1_000_000
 RESOURCES = ("training.jobs", "training.gpus", "training.cpus", "training.memory")
 
 
-def measure(_: int) -> list[Figure]:
+def measure(run: Run) -> list[Figure]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "inventory.toml").write_text(INVENTORY)
         flags = ("--inventory", str(folder / "inventory.toml"))
         with muster_server(folder / "data", *flags) as muster:
             workspaces = _make_workspaces(muster)
-            figure = _compare(muster, *workspaces)
+            figure = _compare(run, muster, *workspaces)
             stop_all(muster, workspaces)
     return [figure]
 
@@ -43,14 +44,14 @@ def _make_workspaces(muster: RunningServer) -> tuple[str, str]:
     return free, bound
 
 
-def _compare(muster: RunningServer, free: str, bound: str) -> Figure:
+def _compare(run: Run, muster: RunningServer, free: str, bound: str) -> Figure:
     with muster.client() as client:
         client.put("/objects/bench/code/main.py", content=SLEEPER).raise_for_status()
         specs = client.get(f"/v1/{muster.project_id}/job/resource-specs").json()["specs"]
     spec_id = next(spec["spec_id"] for spec in specs if spec["spec_code"] == "bench.gpu")
     numbers = count()
     ratios = []
-    for _round in range(ROUNDS):
+    for _round in run.track(range(run.rounds(ROUNDS)), "quotas"):
         without, with_quota = (
             run_load(
                 muster.pid,
@@ -65,7 +66,7 @@ def _compare(muster: RunningServer, free: str, bound: str) -> Figure:
         what="quota check, added to a create",
         value=statistics.median(ratios),
         unit="%",
-        how=f"CPU seconds, median of {ROUNDS} pairs of {CREATES}, {len(RESOURCES)} quotas",
+        how=f"CPU seconds, median of {len(ratios)} pairs of {CREATES}, {len(RESOURCES)} quotas",
         at_most=5,
     )
 

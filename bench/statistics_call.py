@@ -1,46 +1,64 @@
-"""The statistics call against the empty handler on the same web server, in one run."""
+"""The statistics call against the empty handler on the same web server, in one run, by size."""
 
-import statistics
-import tempfile
-from pathlib import Path
+from contextlib import ExitStack
 
-from bench.figure import Figure
-from bench.load import raw_request, run_load
-from bench.servers import empty_server, muster_server
+from bench.dataset import open_dataset, pool_ids
+from bench.figure import Figure, flatness
+from bench.load import raw_request
+from bench.ratio import rates
+from bench.run import Run
+from bench.servers import RunningServer, empty_server
 
 ROUNDS = 7
 REQUESTS = 3_000
-CLIENTS = 16
+PERCENT = 55
+FLAT_PERCENT = 10
 
 
-def measure(_: int) -> list[Figure]:
-    ratios, rates = [], []
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        muster_server(Path(folder)) as muster,
-        empty_server() as empty,
-    ):
-        path = f"/v2/{muster.project_id}/statistics/pools/public-{muster.project_id}/workloads"
-        call = raw_request("GET", muster.port, path, {"X-Auth-Token": muster.token})
-        nothing = raw_request("GET", empty.port, "/", {})
-        for _round in range(ROUNDS):
-            base = run_load(empty.pid, empty.port, [nothing] * REQUESTS, clients=CLIENTS)
-            own = run_load(muster.pid, muster.port, [call] * REQUESTS, clients=CLIENTS)
-            ratios.append(100 * own.per_cpu_second / base.per_cpu_second)
-            rates.append(own.per_cpu_second)
-    how = f"median of {ROUNDS} pairs of {REQUESTS:,} requests, log-in checked"
-    return [
+def measure(run: Run) -> list[Figure]:
+    datasets = [open_dataset(run, size) for size in run.sizes]
+    with ExitStack() as opened:
+        empty = opened.enter_context(empty_server())
+        servers = {d.size: opened.enter_context(d.server()) for d in datasets}
+        found = rates(
+            run,
+            "the statistics call",
+            empty,
+            {size: (server, statistics_calls(server)) for size, server in servers.items()},
+            rounds=run.rounds(ROUNDS),
+            requests=run.requests(REQUESTS),
+        )
+    how = (
+        f"median of {run.rounds(ROUNDS)} pairs of {run.requests(REQUESTS):,} requests,"
+        " log-in checked"
+    )
+    figures = [
         Figure(
             what="statistics call, of the empty handler",
-            value=statistics.median(ratios),
+            rows=size,
+            value=rate.percent_of_empty,
             unit="%",
-            how=how,
-            at_least=50,
-        ),
-        Figure(
-            what="statistics calls per CPU-second",
-            value=statistics.median(rates),
-            unit="/s",
-            how="the same",
-        ),
+            how=f"{how}; {rate.per_cpu_second:,.0f} per CPU-second",
+            at_least=PERCENT,
+        )
+        for size, rate in found.items()
+    ]
+    if len(found) > 1:
+        values = [rate.percent_of_empty for rate in found.values()]
+        figures.append(flatness("statistics call", values, sizes=run.sizes, at_most=FLAT_PERCENT))
+    return figures
+
+
+def statistics_calls(server: RunningServer) -> list[bytes]:
+    """One for each pool, the public one too."""
+    token = {"X-Auth-Token": server.token}
+    pools = [f"public-{server.project_id}", *pool_ids(server.project_id)]
+    return [
+        raw_request(
+            "GET",
+            server.port,
+            f"/v2/{server.project_id}/statistics/pools/{pool_id}/workloads",
+            token,
+        )
+        for pool_id in pools
     ]

@@ -16,6 +16,7 @@ SOURCES: Final = [
     ("stop_grace_seconds", "1.5", "2.5", 3.5, 10.0),
     ("sample_seconds", "0.5", "1.5", 2.5, 10.0),
     ("metrics_hours", "1", "2", 3, 168),
+    ("archive_after_days", "30", "60", 90, 0),
     ("log_level", '"debug"', "warning", "error", "info"),
 ]
 
@@ -79,11 +80,11 @@ def test_values_have_the_types_that_the_settings_have(
 
 def test_everything_lies_in_the_data_folder_unless_told_otherwise(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, {})
-    assert settings.database_file == tmp_path / "muster.db"
+    assert settings.store == tmp_path / "muster.db"
     assert settings.objects_folder == tmp_path / "objects"
 
     settings = load_settings(tmp_path, {"database": "/srv/a.db", "objects": "/srv/objects"})
-    assert settings.database_file == Path("/srv/a.db")
+    assert settings.store == Path("/srv/a.db")
     assert settings.objects_folder == Path("/srv/objects")
 
 
@@ -135,8 +136,9 @@ def test_a_variable_that_makes_no_sense_is_refused_with_its_name(
         ({"lost_timeout_seconds": -5}, "lost_timeout_seconds is -5"),
         ({"sample_seconds": 0}, "sample_seconds is 0.0; it must be from 0.1 to 3600"),
         ({"metrics_hours": 9000}, "metrics_hours is 9000; it must be from 1 to 8760"),
+        ({"archive_after_days": -1}, "archive_after_days is -1; it must be from 0 to 36500"),
         ({"engine": "slurm"}, "engine is 'slurm'"),
-        ({"database": "postgresql://x"}, "database is 'postgresql://x'"),
+        ({"database": "mysql://x"}, "database begins with 'mysql://'; it must be a file's path or"),
         ({"objects": "s3://bucket"}, "objects is 's3://bucket'"),
         ({"statistics_total": "all"}, "statistics_total is 'all'; it must be 'entries' or 'jobs'"),
         ({"tls_cert": "c.pem"}, "--tls-cert and --tls-key belong together"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,15 +42,17 @@ from muster.operations.identity import FirstCredentials, Identity, set_up
 from muster.operations.pools import Pools
 from muster.operations.training import Training
 from muster.reconciler.act import Platform
+from muster.reconciler.leadership import Leadership
 from muster.reconciler.loop import Reconciler
 from muster.reconciler.pools import settle_pools
 from muster.reconciler.sampler import Sampler
+from muster.reconciler.sweeps import Sweeper
 from muster.settings import Settings
 from muster.store import identity, pools
+from muster.store.addressed import open_database
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore
 from muster.store.notice import LOOK_SECONDS, take_notice
-from muster.store.sqlite import SqliteDatabase
 from muster.store.transaction import Transaction
 from muster.store.vault import Vault
 from muster.wire.credentials import Credentials
@@ -77,19 +80,20 @@ class Server:
     app: App
     reconciler: Reconciler
     sampler: Sampler
+    sweeper: Sweeper
     identity: Identity
     first: FirstCredentials | None
+    leadership: Leadership  # where several servers share a store
     forget_logins: Callable[[], None]
-
-    def on_engine_change(self) -> None:
-        """Something has started or ended."""
-        self.reconciler.wake()
-        self.sampler.wake()
 
 
 @contextmanager
-def locked_data_folder(data: Path) -> Iterator[None]:
+def locked_data_folder(data: Path, *, is_shared: bool = False) -> Iterator[None]:
     """One server a data folder. The lock goes with the process, however it ends.
+
+    Args:
+        data: the folder.
+        is_shared: any number of servers of one PostgreSQL may have it; none of SQLite beside them.
 
     Raises:
         CannotStart: another server has it, or it cannot be written.
@@ -104,7 +108,8 @@ def locked_data_folder(data: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
         except OSError as error:
             owner = os.pread(handle, 64, 0).decode(errors="replace").strip()
             raise CannotStart(
@@ -128,7 +133,7 @@ async def running_server(
         find_machine(),
     )
     vault = Vault(settings.data / "secret.key")
-    database = SqliteDatabase(settings.database_file)
+    database = open_database(settings.store)
     try:
         ident = Identity(
             database=database,
@@ -138,23 +143,62 @@ async def running_server(
         first = await set_up(ident, now_ms=clock_ms())
         catalogue = await database.write(_store_inventory, inventory, clock_ms())
         server = _build(settings, database, ident, catalogue, clock_ms, first)
-        engine = server.reconciler.platform.engine
-        await engine.open(server.on_engine_change)
-        database.on_work(server.reconciler.wake)
-        passes = asyncio.create_task(server.reconciler.run())
+        database.on_logins_changed(server.forget_logins)
         looking = asyncio.create_task(_look_for_notices(settings.data, server.forget_logins))
-        sampling = asyncio.create_task(server.sampler.run())
         try:
-            yield server
+            async with _leading_in_turn(server) if settings.is_shared else _leading(server):
+                yield server
         finally:
-            looking.cancel()
-            sampling.cancel()
-            await asyncio.wait({looking, sampling})
-            await _end(server.reconciler, passes)
-            await engine.close()
+            await _cancel(looking)
             server.sampler.metrics.close()
     finally:
         database.close()
+
+
+@asynccontextmanager
+async def _leading(server: Server, fenced: Database | None = None) -> AsyncIterator[None]:
+    """Run what only one server may: the engine, the reconciler, the sampler, the sweeps.
+
+    Args:
+        server: all of it.
+        fenced: the store as the holder of a lease writes it; None: there is no other server.
+    """
+    reconciler = server.reconciler if fenced is None else server.reconciler.on(fenced)
+    engine = reconciler.platform.engine
+
+    def on_engine_change() -> None:
+        reconciler.wake()
+        server.sampler.wake()
+
+    await engine.open(on_engine_change)
+    server.database.on_work(reconciler.wake)
+    passes = asyncio.create_task(reconciler.run())
+    sampling = asyncio.create_task(server.sampler.run())
+    sweeper = server.sweeper if fenced is None else server.sweeper.on(fenced)
+    sweeping = asyncio.create_task(sweeper.run())
+    try:
+        yield
+    finally:
+        await _cancel(sweeping)
+        await _cancel(sampling)
+        await _end(reconciler, passes)
+        await engine.close()
+
+
+@asynccontextmanager
+async def _leading_in_turn(server: Server) -> AsyncIterator[None]:
+    """Lead whenever this server has the lease, beside serving."""
+    server.leadership.lead = partial(_leading, server)
+    turns = asyncio.create_task(server.leadership.run())
+    try:
+        yield
+    finally:
+        await _cancel(turns)
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait({task})
 
 
 async def _look_for_notices(data: Path, forget_logins: Callable[[], None]) -> None:
@@ -215,7 +259,11 @@ def _build(
         flavors={flavor.code: flavor for flavor in catalogue.flavors},
     )
 
+    leadership = Leadership(database)
+
     async def engine_trouble() -> str | None:
+        if settings.is_shared and not leadership.is_leading:
+            return None  # another server has the engine
         try:
             health = await engine.health()
         except EngineUnavailable as error:
@@ -254,8 +302,16 @@ def _build(
         app=App(build_routes(services), authenticator, Authoriser(database)),
         reconciler=reconciler,
         sampler=sampler,
+        sweeper=Sweeper(
+            database=database,
+            objects=objects,
+            jobs_folder=jobs_folder,
+            clock_ms=clock_ms,
+            archive_after_ms=settings.archive_after_ms,
+        ),
         identity=ident,
         first=first,
+        leadership=leadership,
         forget_logins=authenticator.forget,
     )
 
@@ -318,7 +374,8 @@ def check_certificate(settings: Settings) -> None:
 async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> None:
     """Serve until SIGTERM or SIGINT. Running jobs go on, and are found again at the next start."""
     check_certificate(settings)
-    with locked_data_folder(settings.data), bind(settings) as listener:
+    folder = locked_data_folder(settings.data, is_shared=settings.is_shared)
+    with folder, bind(settings) as listener:
         host, port = listener.getsockname()[:2]
         scheme = "https" if settings.tls_cert else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

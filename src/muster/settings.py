@@ -33,7 +33,7 @@ class Settings:
     data: Path
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one
-    database: str | None = None  # a file's path; None: DATA/muster.db
+    database: str | None = None  # a file's path, or postgresql://...; None: DATA/muster.db
     objects: str | None = None  # a folder's path; None: DATA/objects
     engine: str = "local"
     inventory: Path | None = None
@@ -48,11 +48,25 @@ class Settings:
     statistics_total: str = "entries"  # or "jobs": what `statistics.total` counts
     sample_seconds: float = 10.0  # between two looks at what nodes and tasks use
     metrics_hours: int = 168  # for how long that is kept
+    archive_after_days: int = 0  # from its end until a job is archived; 0: never
     log_level: str = "info"
 
     @property
-    def database_file(self) -> Path:
+    def store(self) -> Path | str:
+        """The file of the embedded store, or the address of a database of PostgreSQL."""
+        if self.database and "://" in self.database:
+            return self.database
         return Path(self.database) if self.database else self.data / "muster.db"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may use the same store."""
+        return isinstance(self.store, str)
+
+    @property
+    def archive_after_ms(self) -> int | None:
+        """None: never."""
+        return self.archive_after_days * 86_400_000 or None
 
     @property
     def metrics_file(self) -> Path:
@@ -114,6 +128,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "lost_timeout_seconds": _whole_number,
     "sample_seconds": float,
     "metrics_hours": _whole_number,
+    "archive_after_days": _whole_number,
     "allow_plain_http": _yes_or_no,
 }
 
@@ -144,15 +159,18 @@ _BOUNDS = {
     "lost_timeout_seconds": (0, 31_536_000),
     "sample_seconds": (0.1, 3_600),
     "metrics_hours": (1, 8_760),
+    "archive_after_days": (0, 36_500),
 }
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def _checked(settings: Settings) -> Settings:
-    if settings.database and "://" in settings.database:
+    scheme, separator, _ = (settings.database or "").partition("://")
+    if separator and scheme not in ("postgresql", "postgres"):
         raise SettingInvalid(
-            f"database is {settings.database!r}; this muster keeps its store in a SQLite file only."
-            " Leave --database out, or give a path."
+            f"database begins with {scheme + separator!r}; it must be a file's path or an address"
+            " like postgresql://USER@HOST/DATABASE. Leave --database out for a file in the data"
+            " folder."
         )
     if settings.objects and "://" in settings.objects:
         raise SettingInvalid(

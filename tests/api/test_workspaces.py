@@ -445,7 +445,7 @@ class TestAuthorizations:
 
         self.call(fresh, "POST", content="AK7", type="credential", secret_key=secret)
 
-        with sqlite3.connect(platform.server.settings.database_file) as connection:
+        with sqlite3.connect(platform.server.settings.store) as connection:
             dump = "\n".join(connection.iterdump())
         connection.close()
         assert "AK7" in dump

@@ -3,7 +3,10 @@
 import asyncio
 import fcntl
 import json
+import re
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +16,14 @@ from click.testing import CliRunner, Result
 
 from muster.cli import history as command
 from muster.cli.main import main
+from muster.domain.history import ENDED
 from muster.operations.identity import Identity, create_project, set_up
 from muster.store import identity, listing, pools
 from muster.store.connection import Connection
 from muster.store.listing import ListQuery
 from muster.store.recount import differences
 from muster.store.sqlite import SqliteDatabase, open_snapshot
+from muster.store.statements import load_migrations
 from muster.store.transaction import Transaction
 from muster.store.vault import Vault
 from tests.client.fake_api import FakeApi
@@ -128,6 +133,54 @@ def test_what_is_exported_and_imported_elsewhere_gives_the_same_lists(
     assert imported.stdout == "300 versions were imported.\n"
     assert shown(another) == shown(data)
     assert shown(data)[1][0] == 300
+
+
+def test_everything_that_is_exported_comes_out_elsewhere_as_it_was_but_for_the_ids(
+    run: Run, tmp_path: Path
+) -> None:
+    run("import", write(tmp_path / "in.jsonl", *map(every_field, range(1, 301))))
+    run("export", tmp_path / "first.jsonl")
+    another = make_folder(tmp_path / "another")
+    # So that ids are others there.
+    other = write(tmp_path / "other.jsonl", line(1, job_name="other"))
+    CliRunner().invoke(main, ["import", str(other), "--data", str(another)])
+
+    for verb, name in (("import", "first.jsonl"), ("export", "second.jsonl")):
+        result = CliRunner().invoke(main, [verb, str(tmp_path / name), "--data", str(another)])
+        assert result.exit_code == 0, result.output
+
+    first = (tmp_path / "first.jsonl").read_bytes().splitlines()
+    second = (tmp_path / "second.jsonl").read_bytes().splitlines()
+    assert len(first) == 300
+    assert [without_ids(text) for text in second[1:]] == [without_ids(text) for text in first]
+    assert second[1:] != first
+
+
+def every_field(number: int) -> str:
+    """A line with all that a line may have."""
+    status = list(ENDED)[number % len(ENDED)]
+    job = number % 7
+    return line(
+        number,
+        status=status,
+        start_time=None if number % 11 == 0 else 1_600_000_001_000 + number,
+        duration=None,
+        version_desc=f"version {number} \u00e9",
+        job_desc=f"job {job}",
+        job_id=f"job-{job}",
+        npu_num=4 * (number % 2),
+        gpu_num=0,
+        worker_server_num=1 + number % 2,
+        user_name="ann",
+        version_number=1 + number,
+        training_job_id=f"12345678-1234-8234-8234-{number:012d}",
+        status_message=f"It ended as {status}.",
+        job_create_time=1_600_000_000_000 + job,
+    )
+
+
+def without_ids(text: bytes) -> bytes:
+    return re.sub(rb'"(version_id|job_id)":\d+', rb'"\1":0', text)
 
 
 def test_what_came_in_once_does_not_come_in_again(run: Run, tmp_path: Path) -> None:
@@ -306,3 +359,17 @@ def test_a_project_without_a_folder_is_wrong_usage(tmp_path: Path) -> None:
 
     assert result.exit_code == 2
     assert "--project belongs to --data" in result.stderr
+
+
+def test_an_export_of_a_newer_musters_database_is_refused_in_one_line(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    with closing(sqlite3.connect(data / "muster.db")) as connection:
+        connection.execute(f"PRAGMA user_version = {len(load_migrations()) + 1}")
+
+    result = run("export", tmp_path / "out.jsonl")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: The database has schema")
+    assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "out.jsonl").exists()

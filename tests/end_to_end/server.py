@@ -56,10 +56,10 @@ def run_muster(*arguments: object, timeout: float = 60) -> "subprocess.Completed
 class ServerProcess:
     """`muster serve` as a child; what it prints goes into files beside its data."""
 
-    def __init__(self, folder: Path, *arguments: object) -> None:
+    def __init__(self, folder: Path, *arguments: object, name: str = "server") -> None:
         folder.mkdir(exist_ok=True)
         self.data = folder / "data"
-        self._out, self._log = folder / "server.out", folder / "server.log"
+        self._out, self._log = folder / f"{name}.out", folder / f"{name}.log"
         with self._out.open("wb") as out, self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
                 [*MUSTER, "serve", "--port", "0", "--data", str(self.data), *map(str, arguments)],
@@ -101,6 +101,13 @@ class ServerProcess:
             self.kill()
             raise AssertionError(f"It did not end in time: {self.log}") from None
         assert code == 0, self.log
+
+    def pause(self) -> None:
+        """As `kill -STOP` does: it does nothing, and everybody else waits for it."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
 
     def kill(self) -> None:
         """As `kill -9` does."""

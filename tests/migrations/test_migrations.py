@@ -10,7 +10,7 @@ import pytest
 from muster.domain.phase import Phase
 from muster.domain.placement import CardKind
 from muster.domain.pool import DEFAULT_LINE, Host, PoolPhase
-from muster.store import identity, pools, workloads
+from muster.store import archive, identity, pools, workloads
 from muster.store.connection import Connection
 from muster.store.recount import differences
 from muster.store.sqlite import SqliteDatabase
@@ -97,5 +97,19 @@ async def test_events_of_schema_1_are_numbered_without_a_gap(old: Path) -> None:
 
     try:
         assert await database.read(gaps) == []
+    finally:
+        database.close()
+
+
+@pytest.mark.asyncio
+async def test_ended_jobs_of_schema_1_are_archived_from_where_they_stand(old: Path) -> None:
+    database = SqliteDatabase(old)
+    try:
+        before = await database.read(workloads.get_run, 1)
+        due = await database.scan(archive.list_due, ended_before_ms=2**60, limit=9)
+
+        assert await database.write(archive.archive_workloads, due) == 4
+        assert await database.read(workloads.get_run, 1) == before
+        assert await database.scan(lambda connection: list(differences(connection))) == []
     finally:
         database.close()

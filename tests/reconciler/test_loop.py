@@ -15,6 +15,7 @@ from muster.operations.training import SubmittedVersion
 from muster.reconciler.plan import RETRY_TIMEOUT_MS
 from muster.store import workloads
 from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase
 from muster.store.transaction import Transaction
 from tests.engines.fake import TERMINATED, Crash, Fault
 from tests.reconciler.site import (
@@ -479,15 +480,15 @@ async def test_a_stop_survives_a_store_that_fails_right_after_the_engine_was_tol
 
 
 def fail_writes_once(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
-    write = Database.write
+    write = SqliteDatabase.write
     failures = [StoreUnavailable("The disk is full.")]
 
-    async def failing(self: Database, *args: Any, **kwargs: Any) -> Any:
+    async def failing(self: SqliteDatabase, *args: Any, **kwargs: Any) -> Any:
         if failures:
             raise failures.pop()
         return await write(self, *args, **kwargs)
 
-    monkeypatch.setattr(Database, "write", failing)
+    monkeypatch.setattr(SqliteDatabase, "write", failing)
 
 
 @pytest.mark.asyncio
@@ -551,9 +552,11 @@ async def test_one_workload_that_breaks_everything_does_not_hold_up_the_others(
 ) -> None:
     broken = await site.submit("broken")
     good = await site.submit("good")
-    await site.database.write(
-        lambda tx: tx.execute("UPDATE workload SET run = '{' WHERE id = 1") and None
+    breaking = (
+        "UPDATE workload_run SET run = replace(run, 'has_volumes\":false', 'has_volumes\":7')"
+        " WHERE workload_id = 1"
     )
+    await site.database.write(lambda tx: tx.execute(breaking) and None)
 
     with capture_logs() as logged:
         for _ in range(4):

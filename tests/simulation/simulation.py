@@ -25,6 +25,7 @@ from muster.domain.phase import FINISHED, view_of
 from muster.domain.training import RETRIES_MAX, RETRY_ANNOTATION, TimeLimit, TimeUnit
 from muster.operations import training
 from muster.reconciler.act import PASSING
+from muster.reconciler.sweeps import Sweeper
 from muster.store import jobs, pools, workloads
 from muster.store.connection import Connection
 from muster.store.recount import differences
@@ -221,6 +222,7 @@ class Simulation:
             "delete a version": (self.delete_version, 2),
             "delete a job": (self.delete_job, 1),
             "describe": (self.describe, 1),
+            "archive": (self.archive, 3),
             "lock or unlock a node": (self.lock_or_unlock, 2),
             "resize the pool": (self.resize, 1),
         }
@@ -313,6 +315,18 @@ class Simulation:
         await training.describe_job(
             self.site.training, CALLER, job_id=self.some_job(), description="described"
         )
+
+    async def archive(self) -> None:
+        """What has ended is packed away at once; users go on with it as before."""
+        sweeper = Sweeper(
+            database=self.database,
+            objects=self.site.training.objects,
+            jobs_folder=self.site.folder / "jobs",
+            clock_ms=self.site.clock_ms,
+            archive_after_ms=0,
+            rest_seconds=0.0,
+        )
+        self.seen["archived"] += await sweeper.archive_due()
 
     async def lock_or_unlock(self) -> None:
         def change(tx: Transaction) -> None:
@@ -425,7 +439,8 @@ class Simulation:
             assert min(room.cpu_millis, room.memory_mib) >= 0, "a node holds more than it has"
         again = connection.execute(
             "SELECT id FROM workload"
-            " WHERE attempt_count > 1 + (SELECT count(*) FROM past_attempt WHERE workload_id = id)"
+            " WHERE (is_archived = 0 AND attempt_count >"
+            " 1 + (SELECT count(*) FROM past_attempt WHERE workload_id = id))"
             " OR attempt_count + retries_left > 1 + :most",
             {"most": RETRIES_MAX},
         ).fetchall()
@@ -509,7 +524,10 @@ def attempts_kept(connection: Connection) -> set[str]:
         "SELECT attempt_id FROM workload WHERE attempt_id IS NOT NULL"
         " UNION SELECT attempt_id FROM past_attempt"
     )
-    return {attempt_id for [attempt_id] in rows}
+    kept = {attempt_id for [attempt_id] in rows}
+    ids = [id_ for [id_] in connection.execute("SELECT workload_id FROM archived")]
+    past = workloads.list_past_attempts(connection, ids)
+    return kept | {attempt.attempt_id for attempts in past.values() for attempt in attempts}
 
 
 def workload_of(connection: Connection, job_id: int, version_id: int) -> int:

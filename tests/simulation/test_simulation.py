@@ -44,6 +44,7 @@ SEEN_AT_LEAST: Final = {
     "given up": 10,
     "host dies": 30,
     "host comes back": 20,
+    "archived": 100,
     "lock or unlock a node": 50,
     "resize the pool": 30,
     "retried": 30,

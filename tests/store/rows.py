@@ -137,6 +137,7 @@ def add_job(
     project_id: str = PROJECT,
     description: str = "",
     engine_type: int = 100,
+    creator_name: str = "ann",
     now_ms: int = 1_000,
 ) -> jobs.Job:
     job_id = jobs.insert_job(
@@ -145,7 +146,7 @@ def add_job(
         workspace_id=WORKSPACE,
         name=name,
         description=description,
-        creator_name="ann",
+        creator_name=creator_name,
         engine_type=engine_type,
         now_ms=now_ms,
     )

@@ -144,7 +144,7 @@ async def test_a_project_has_a_bounded_number_of_them(database: Database) -> Non
 @pytest.mark.asyncio
 async def test_pages_are_sorted_grouped_and_neither_repeat_nor_skip(database: Database) -> None:
     made = [
-        numbered(number, created_at_ms=9, updated_at_ms=-number, creator_name="ab"[number % 2])
+        numbered(number, created_at_ms=9, updated_at_ms=9 - number, creator_name="ab"[number % 2])
         for number in range(5)
     ]
     await database.write(insert_all, *made)

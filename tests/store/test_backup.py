@@ -15,6 +15,12 @@ from muster.store.statements import load_migrations
 from tests.store.rows import add_workload, find_differences
 
 
+@pytest.fixture
+def empty(embedded: Database) -> Database:
+    """What is here is about the file."""
+    return embedded
+
+
 def nothing(*_: int) -> None:
     """Nobody looks at the progress."""
 

@@ -269,10 +269,10 @@ async def test_the_quota_counts_what_is_not_at_rest(database: Database) -> None:
 
         assert await database.read(jobs.count_live_jobs, PROJECT) == live
 
-    await database.read(jobs.check_quota, PROJECT, live + 1)
+    await database.write(jobs.check_quota, PROJECT, live + 1)
     with pytest.raises(QuotaExceeded, match=f"has {live} live jobs and may have {live}"):
-        await database.read(jobs.check_quota, PROJECT, live)
-    await database.read(jobs.check_quota, OTHER_PROJECT, 1)
+        await database.write(jobs.check_quota, PROJECT, live)
+    await database.write(jobs.check_quota, OTHER_PROJECT, 1)
 
 
 @pytest.mark.asyncio

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from random import Random
+from types import ModuleType
 from typing import Any, Final
 
 import pytest
@@ -14,10 +15,11 @@ from hypothesis import strategies as st
 
 from muster.domain.phase import Phase, Reason, StatisticsState, view_of
 from muster.domain.workload import WorkloadType
-from muster.store import jobs, listing, paging
+from muster.store import identity, jobs, listing, pool_listing
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
 from muster.store.database import Database
+from muster.store.history import is_out_of_order
 from muster.store.listing import (
     JOB_SORT_KEYS,
     TRAINING_SORT_KEYS,
@@ -26,9 +28,11 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
+from muster.store.paging import gathering, id_order, key_order
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.transaction import Transaction
 from tests.store.rows import (
+    ACCOUNT,
     GPU_POOL,
     OTHER_PROJECT,
     PROJECT,
@@ -47,6 +51,7 @@ from tests.store.test_jobs import delete_job, delete_version
 NOW_MS: Final = 50_000
 ROWS: Final = 60
 
+NAMES: Final = ("digits-08-V0002", "faces-10", "a_b-07-V0003", "x")
 WORDS: Final = ("digits", "Digits", "faces", "words", "a_b", "a%b")
 
 Row = dict[str, Any]
@@ -65,6 +70,9 @@ WHOLE: Final = ListQuery(
 def fill(tx: Transaction) -> None:
     """Jobs of all phases, with few different values, so that there are many ties."""
     random = Random(7)  # noqa: S311 - to be repeated, not to be secret
+    for name in ("ann", "ben", "cat"):
+        member = identity.Member(f"id-of-{name}", name, "", ACCOUNT)
+        identity.insert_member(tx, member)
     phases = list(WAYS)
     for index in range(ROWS):
         # As if there were many more rows: so these lie in many blocks of ids.
@@ -76,6 +84,7 @@ def fill(tx: Transaction) -> None:
             project_id=OTHER_PROJECT if index % 10 == 9 else PROJECT,
             description=random.choice(["", "b", "a"]),
             engine_type=random.choice([1, 10, 100]),
+            creator_name=("ann", "ben", "gone")[index % 3],
             now_ms=now_ms,
         )
         for _ in range(random.randrange(4)):
@@ -98,26 +107,45 @@ def fill(tx: Transaction) -> None:
                 delete_version(tx, job, latest)
 
 
+def mix_times(tx: Transaction) -> None:
+    """As if older history had come in later."""
+    for table in ("job", "version"):
+        tx.execute(
+            f"UPDATE {table} SET created_at_ms = 900 + 100 * ((created_at_ms / 100 * 7 + id) % 23)"  # noqa: S608
+        )
+        for project_id in (PROJECT, OTHER_PROJECT):
+            tx.execute(
+                "INSERT INTO out_of_order (project_id, workspace_id, list) VALUES (?, ?, ?)",
+                (project_id, WORKSPACE, table),
+            )
+
+
 # What is done only where there are many rows, or few, is done here with the same ones.
-WAYS_TO_A_PAGE: Final[dict[str, dict[str, int]]] = {
-    "as it is": {},
-    "over blocks and indexes": {"WALKED_MAX": -1, "GATHERED_MAX": 0},
-    "gathered": {"WALKED_MAX": -1, "_GATHER_COST": 0},
-    "in chunks": {"GATHERED_MAX": 0, "_CHUNK_ROWS": 2},
+OVER_BLOCKS: Final = (id_order, "WALKED_MAX", -1)
+NEVER_GATHERED: Final = (gathering, "GATHERED_MAX", 0)
+WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
+    "as it is": (),
+    "over blocks and indexes": (OVER_BLOCKS, NEVER_GATHERED, (id_order, "STRETCHES_MAX", 2)),
+    "gathered": (OVER_BLOCKS, (gathering, "_GATHER_COST", 0)),
+    "out of order": (),
+    "out of order, through the index": (NEVER_GATHERED,),
+    "in chunks": (NEVER_GATHERED, (key_order, "_CHUNK_ROWS", 2), (listing, "FOUND_MAX", 2)),
 }
 
 
-@pytest.fixture(scope="module", params=list(WAYS_TO_A_PAGE.values()), ids=list(WAYS_TO_A_PAGE))
+@pytest.fixture(scope="module", params=list(WAYS_TO_A_PAGE))
 def connection(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Connection]:
     """Of a database that is filled once for all tests here: they only read."""
     file = tmp_path_factory.mktemp("lists") / "muster.db"
     with closing(SqliteDatabase(file)) as database, pytest.MonkeyPatch.context() as patch:
-        for name, value in request.param.items():
-            patch.setattr(paging, name, value)
+        for module, name, value in WAYS_TO_A_PAGE[request.param]:
+            patch.setattr(module, name, value)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
+        if request.param.startswith("out of order"):
+            asyncio.run(database.write(mix_times))
         with open_snapshot(file) as connection:
             yield connection
 
@@ -136,7 +164,7 @@ def duration_ms(row: Row) -> int:
 
 
 SORT_VALUES: Final[dict[str, Callable[[Row], Any]]] = {
-    "create_time": lambda row: row["id"],  # ids and times ascend together: see below
+    "create_time": lambda row: (row["created_at_ms"], row["id"]),
     "duration": duration_ms,
     "engine_type": lambda row: row["engine_type"],
     "job_desc": lambda row: row["description"],
@@ -234,6 +262,7 @@ TERM_SUBJECTS: Final[dict[str, Callable[[Row], str]]] = {
     "name": training_name,
     "id": lambda row: row["uid"],
     "pool_id": lambda row: row["pool_id"] or f"public-{row['project_id']}",
+    "user_id": lambda row: {"ann": "id-of-ann", "ben": "id-of-ben"}.get(row["creator_name"], ""),
 }
 
 
@@ -246,7 +275,11 @@ def meets(row: Row, term: SearchTerm) -> bool:
 
 def expected_versions(connection: Connection, search: TrainingSearch) -> list[int]:
     uids = dict(connection.execute("SELECT id, uid FROM workload"))
-    rows = [row | {"uid": uids[row["workload_id"]]} for row in rows_of(connection, "version")]
+    creators = dict(connection.execute("SELECT id, creator_name FROM job"))
+    rows = [
+        row | {"uid": uids[row["workload_id"]], "creator_name": creators[row["job_id"]]}
+        for row in rows_of(connection, "version")
+    ]
     from_ms, to_ms = search.created_from_ms, search.created_to_ms
     matching = [
         row
@@ -295,7 +328,7 @@ terms = st.lists(
             SearchTerm,
             key=st.just("name"),
             operator=st.sampled_from(["in", "not"]),
-            values=st.just(("digits-01", "faces-03-V0002", "words-11")),
+            values=st.sampled_from([NAMES, NAMES[:1], NAMES[1:], ("nothing",)]),
         ),
         st.builds(
             SearchTerm,
@@ -307,7 +340,15 @@ terms = st.lists(
             SearchTerm,
             key=st.just("id"),
             operator=st.sampled_from(["in", "not", "like"]),
-            values=st.sampled_from([(f"{1:032x}",), ("1", "2")]),
+            values=st.sampled_from([(f"{1:016x}{1:016x}", f"{5:016x}{1:016x}"), ("1", "2")]),
+        ),
+        st.builds(
+            SearchTerm,
+            key=st.just("user_id"),
+            operator=st.sampled_from(["in", "not"]),
+            values=st.sampled_from(
+                [("id-of-ann",), ("id-of-ben", "nobody"), ("id-of-cat",), ("nobody",)]
+            ),
         ),
     ),
     max_size=2,
@@ -385,7 +426,7 @@ def test_a_page_of_the_workloads_of_a_pool_is_that_part_of_all_in_order(
     ]
     ids = ids if is_ascending else ids[::-1]
 
-    total, page = listing.page_of_pool_workloads(
+    total, page = pool_listing.page_of_pool_workloads(
         connection,
         project_id=project_id,
         pool_id=pool_id,
@@ -420,14 +461,15 @@ def test_every_kind_of_row_is_there_to_be_listed(connection: Connection) -> None
 
 
 @pytest.mark.parametrize("table", ["job", "version"])
-def test_in_the_order_of_ids_the_times_of_creation_ascend(
+def test_in_the_order_of_ids_the_times_of_creation_ascend_unless_it_is_noted(
     connection: Connection, table: str
 ) -> None:
     times = [
         row["created_at_ms"] for row in sorted(rows_of(connection, table), key=lambda r: r["id"])
     ]
 
-    assert times == sorted(times)
+    is_noted = is_out_of_order(connection, PROJECT, WORKSPACE, table)
+    assert (times == sorted(times)) != is_noted
 
 
 def test_all_pages_together_are_the_whole_list_once(connection: Connection) -> None:
@@ -458,13 +500,8 @@ async def test_a_search_finds_jobs_that_it_has_learnt_and_those_that_it_has_not(
         total, rows = listing.page_of_jobs(connection, query)
         return total, [row[1] for row in rows]
 
-    def learnt(connection: Connection) -> int:
-        [mark] = connection.execute("SELECT id FROM job_search_mark").fetchone()
-        return int(mark)
+    await database.write(add_many)  # of these, the embedded store learns 256 together
 
-    await database.write(add_many)
-
-    assert await database.read(learnt) == 256
     assert await database.read(find, "EVEN-") == (149, ["even-296", "even-298"])
     assert await database.read(find, "odd") == (150, ["odd-295", "odd-297", "odd-299"])
     assert await database.read(find, "000") == (0, [])

@@ -1,6 +1,7 @@
 """No list scans a table or sorts more than a page, whatever it is asked for."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -12,7 +13,7 @@ import pytest
 
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
-from muster.store import listing, paging
+from muster.store import listing, pool_listing
 from muster.store.connection import Connection
 from muster.store.listing import (
     JOB_SORT_KEYS,
@@ -22,6 +23,9 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
+from muster.store.paging import gathering, id_order
+from muster.store.paging.gathering import entries_of_candidates
+from muster.store.paging.scope import CREATED, Scope, candidates_of
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
 from tests.store.test_listing import fill
@@ -36,10 +40,14 @@ READ_WHOLE: Final = (
     "SCAN p ",
     "SCAN CONSTANT ROW",
     "SCAN candidate ",
+    "SCAN found ",
     "SCAN u ",
     "SCAN job_search ",
     "SCAN job_search_mark ",
 )
+
+# These may be sorted: they are as many as there are pools and statuses.
+COUNTERS: Final = re.compile(r"FROM (version|job)_total\s")
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +55,8 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
     """With every way to a page taken, however few rows there are."""
     file = tmp_path_factory.mktemp("plans") / "muster.db"
     with closing(SqliteDatabase(file)) as database, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paging, "WALKED_MAX", -1)
-        patch.setattr(paging, "GATHERED_MAX", 0)
+        patch.setattr(id_order, "WALKED_MAX", -1)
+        patch.setattr(gathering, "GATHERED_MAX", 0)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
         with open_snapshot(file) as connection:
@@ -79,7 +87,7 @@ def faults(connection: Connection, read: Callable[[], object]) -> list[str]:
     return [
         f"{step} in {statement}"
         for statement, step in plan(connection, read)
-        if "TEMP B-TREE" in step
+        if ("TEMP B-TREE" in step and not COUNTERS.search(statement))
         or (step.startswith("SCAN") and not f"{step} ".startswith(READ_WHOLE))
     ]
 
@@ -155,7 +163,11 @@ TERMS: Final = {
     "names": (SearchTerm(key="name", operator="in", values=("digits-01",)),),
     "ids": (SearchTerm(key="id", operator="in", values=(f"{1:032x}",)),),
     "a pool": (SearchTerm(key="pool_id", operator="not", values=(GPU_POOL,)),),
-    "a user": (SearchTerm(key="user_id", operator="in", values=("x",)),),
+    "pools": (SearchTerm(key="pool_id", operator="like", values=("g", "x")),),
+    "a user": (SearchTerm(key="user_id", operator="in", values=("id-of-ann",)),),
+    "other users": (SearchTerm(key="user_id", operator="not", values=("id-of-ann",)),),
+    "other names": (SearchTerm(key="name", operator="not", values=("digits-01",)),),
+    "other ids": (SearchTerm(key="id", operator="not", values=(f"{1:032x}",)),),
 }
 
 
@@ -208,7 +220,7 @@ def test_the_workloads_of_a_pool(
         found = faults(
             connection,
             partial(
-                listing.page_of_pool_workloads,
+                pool_listing.page_of_pool_workloads,
                 connection,
                 project_id=PROJECT,
                 pool_id=f"public-{PROJECT}",
@@ -227,24 +239,17 @@ def test_the_workloads_of_a_pool(
 
 @pytest.mark.parametrize("column", ["id", "job_id"])
 def test_candidates_are_looked_up_one_by_one(connection: Connection, column: str) -> None:
-    scope = paging.Scope(
+    scope = Scope(
         table="version",
         project_id=PROJECT,
         workspace_id=WORKSPACE,
-        candidates=paging.Candidates(column, [1, 2]),
+        candidates=candidates_of(column, [1, 2]),
     )
 
     steps = plan(
         connection,
         partial(
-            paging.page_of_candidates,
-            connection,
-            scope,
-            paging.CREATED,
-            is_descending=True,
-            offset=0,
-            limit=5,
-            now_ms=50_000,
+            entries_of_candidates, connection, scope, CREATED, is_descending=True, now_ms=50_000
         ),
     )
 

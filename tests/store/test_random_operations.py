@@ -8,7 +8,7 @@ import pytest
 
 from muster.domain.errors import JobUnknown
 from muster.domain.phase import TRANSITIONS, Event, Reason
-from muster.store import jobs, workloads
+from muster.store import archive, jobs, workloads
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 from tests.store.rows import (
@@ -39,8 +39,11 @@ class User:
     def act(self, tx: Transaction) -> None:
         self.now_ms += self.random.randrange(3)
         act = self.random.choices(
-            (self.submit, self.run_again, self.move_some, self.delete_some, self.purge),
-            (3, 3, 20, 2, 1),
+            (
+                *(self.submit, self.run_again, self.move_some),
+                *(self.delete_some, self.purge, self.archive_some),
+            ),
+            (3, 3, 20, 2, 1, 1),
         )
         act[0](tx)
 
@@ -104,6 +107,11 @@ class User:
         for workload_id, *_ in workloads.list_purgeable(tx.connection):
             workloads.purge_workload(tx, workload_id)
             self.workload_ids.remove(workload_id)
+
+    def archive_some(self, tx: Transaction) -> None:
+        before_ms = self.now_ms - self.random.randrange(20)
+        due = archive.list_due(tx.connection, ended_before_ms=before_ms, limit=5)
+        archive.archive_workloads(tx, due)
 
     def some_job(self, tx: Transaction) -> jobs.Job | None:
         if not self.job_ids:

@@ -31,6 +31,12 @@ from tests.store.rows import (
 )
 
 
+@pytest.fixture
+def empty(embedded: Database) -> Database:
+    """What is here is about the file."""
+    return embedded
+
+
 def count_jobs(connection: Connection) -> int:
     [count] = connection.execute("SELECT count(*) FROM job").fetchone()
     return int(count)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from muster.domain.errors import InvalidRequest
-from muster.wire.history import LINE_BYTES_MAX, decode_checked, decode_line, encode_line
+from muster.wire.history import LINE_BYTES_MAX, decode_line, encode_line, pack_row, unpack_row
 
 NOW_MS = 1_800_000_000_000
 GOOD = {
@@ -59,7 +59,8 @@ def test_a_row_is_the_same_after_it_was_written_and_read() -> None:
         now_ms=NOW_MS,
     )
 
-    assert decode_checked(encode_line(row)) == row
+    assert decode_line(encode_line(row), now_ms=NOW_MS) == row
+    assert unpack_row(pack_row(row)) == row
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""The v1 training API: jobs, versions, and the two lists of them all."""
+"""The v1 training API: jobs and versions. `training_lists.py` has the two lists of them all."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -10,10 +9,8 @@ from muster.api.metrics import system_metrics
 from muster.api.services import Services
 from muster.api.waiting import WAITING_STATUSES, show_waiting
 from muster.domain.catalogue import Catalogue
-from muster.domain.errors import InvalidRequest, JobUnknown
+from muster.domain.errors import JobUnknown
 from muster.domain.flavor import ELASTIC_CARDS
-from muster.domain.phase import V1_STATUS_MAX
-from muster.domain.pool import public_pool_id
 from muster.domain.training import (
     DEFAULT_ENGINE_ID,
     DEFAULT_WORKSPACE_ID,
@@ -21,29 +18,20 @@ from muster.domain.training import (
 )
 from muster.operations import training as operations
 from muster.operations.training import SubmittedVersion, config_of
-from muster.store import jobs, listing, pools
+from muster.store import jobs, pools
 from muster.store.connection import Connection
 from muster.store.jobs import Version, version_name
-from muster.store.listing import ListQuery
 from muster.wire.decode import decode_body, decode_query
 from muster.wire.training import (
     Done,
     JobDescription,
-    JobList,
-    JobRow,
-    JobsQuery,
     JobSubmission,
     JobVersion,
     JobVersions,
     JobVersionsQuery,
     ParameterView,
-    Statuses,
     SubmittedJob,
-    UserView,
     VersionDetail,
-    VersionOverview,
-    VersionRow,
-    VersionsQuery,
     VersionSubmission,
 )
 
@@ -56,150 +44,6 @@ def id_of(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > _ID_DIGITS_MAX:
         raise JobUnknown(f"{name} is {text!r}; ids are numbers. Lists search by name.")
     return int(text)
-
-
-def parse_statuses(value: Statuses) -> tuple[int, ...]:
-    """A code, several by comma, or the parameter repeated: any of them matches."""
-    if value is None or value == "":
-        return ()
-    values = value if isinstance(value, list) else [value]
-    codes = set()
-    for text in ",".join(str(item) for item in values).split(","):
-        code = _STATUS_CODES.get(text.strip())
-        if code is None:
-            raise InvalidRequest(
-                f"status is {text[:_SHOWN_LENGTH_MAX]!r}; it must be codes from 0 to"
-                f" {V1_STATUS_MAX}, separated by commas."
-            )
-        codes.add(code)
-    return tuple(sorted(codes))
-
-
-_STATUS_CODES = {str(code): code for code in range(V1_STATUS_MAX + 1)}
-_SHOWN_LENGTH_MAX = 100
-
-
-async def list_jobs(services: Services, request: Request) -> Reply:
-    query = decode_query(request.query, JobsQuery, body=await request.body())
-    caller = request.caller
-    wanted = ListQuery(
-        project_id=caller.project_id,
-        workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
-        sort_key=query.sortBy or query.sort_by or "job_name",
-        is_descending=query.order == "desc",
-        offset=(query.page - 1) * query.per_page,
-        limit=query.per_page,
-        now_ms=services.clock_ms(),
-        statuses=parse_statuses(query.status),
-        search=query.search_content,
-    )
-    read = services.database.read if listing.is_quick(wanted) else services.database.scan
-    total, rows, live = await read(_page_of_jobs, wanted)
-    return json_reply(
-        JobList(
-            job_total_count=total,
-            job_count_limit=max(0, services.job_quota - live),
-            quotas=services.job_quota,
-            jobs=[_job_row(row) for row in rows],
-        )
-    )
-
-
-def _page_of_jobs(
-    connection: Connection, query: ListQuery
-) -> tuple[int, list[tuple[Any, ...]], int]:
-    _check_list_workspace(connection, query)
-    total, rows = listing.page_of_jobs(connection, query)
-    return total, rows, jobs.count_live_jobs(connection, query.project_id)
-
-
-def _job_row(row: Sequence[Any]) -> JobRow:
-    job_id, name, version_id, status, created, duration, description, versions, user = row
-    return JobRow(
-        job_id, name, version_id, status, created, duration or 0, description, versions,
-        UserView(user),
-    )  # fmt: skip
-
-
-async def list_versions(services: Services, request: Request) -> Reply:
-    query = decode_query(request.query, VersionsQuery, body=await request.body())
-    project_id = request.caller.project_id
-    pool_id = query.pool_id or None
-    if pool_id == public_pool_id(project_id):
-        pool_id = ""
-    wanted = ListQuery(
-        project_id=project_id,
-        workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
-        sort_key=query.sort_by or query.sortBy or "create_time",
-        is_descending=query.order == "desc",
-        offset=query.offset,
-        limit=query.limit or None,
-        now_ms=services.clock_ms(),
-        statuses=parse_statuses(query.status),
-        pool_id=pool_id,
-    )
-    if query.limit == 0:
-        await services.database.read(_check_list_workspace, wanted)
-        chunks = services.database.stream(_overview_chunks, wanted)
-        return Reply(200, _begun(await anext(chunks), chunks))
-    read = services.database.read if listing.is_quick(wanted) else services.database.scan
-    total, rows = await read(_page_of_versions, wanted)
-    return json_reply(
-        VersionOverview(
-            total_count=total,
-            offset=query.offset,
-            limit=query.limit,
-            versions=[_version_row(row) for row in rows],
-        )
-    )
-
-
-def _check_list_workspace(connection: Connection, query: ListQuery) -> None:
-    if query.workspace_id != DEFAULT_WORKSPACE_ID:
-        jobs.check_workspace(connection, query.project_id, query.workspace_id)
-
-
-def _page_of_versions(
-    connection: Connection, query: ListQuery
-) -> tuple[int, list[tuple[Any, ...]]]:
-    _check_list_workspace(connection, query)
-    return listing.page_of_versions(connection, query)
-
-
-async def _begun(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A stream whose first chunk was read before the status was sent: so errors get theirs."""
-    try:
-        yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        await rest.aclose()  # type: ignore[attr-defined]  # an async generator
-
-
-def _overview_chunks(connection: Connection, query: ListQuery) -> Iterator[bytes]:
-    """The whole overview as JSON, piece by piece, from one snapshot."""
-    total = listing.count_versions(connection, query)
-    head = _ENCODER.encode(
-        VersionOverview(total_count=total, offset=query.offset, limit=0, versions=[])
-    )
-    yield head.removesuffix(b"]}")
-    is_first = True
-    for rows in listing.stream_versions(connection, query):
-        chunk = _ENCODER.encode([_version_row(row) for row in rows])[1:-1]
-        yield chunk if is_first else b"," + chunk
-        is_first = False
-    yield b"]}"
-
-
-def _version_row(row: Sequence[Any]) -> VersionRow:
-    (
-        version_id, job_name, status, created, started, ended, duration, description,
-        pool_id, flavor_code, npu_count, gpu_count,
-    ) = row  # fmt: skip
-    return VersionRow(
-        version_id, job_name, status, created, started, ended, duration or 0,
-        description or None, pool_id or None, flavor_code, npu_count, gpu_count,
-    )  # fmt: skip
 
 
 async def create_job(services: Services, request: Request) -> Reply:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from muster.cli.datafolder import data_option
+from muster.cli.datafolder import data_option, embedded_file
 from muster.cli.output import console, examples, note
 
 
@@ -38,7 +38,7 @@ def backup(file: Path, data: Path | None) -> None:
 
     settings = load_settings(data or default_data_folder(), {})
     with _progress() as advance:
-        size = back_up(settings.database_file, file.absolute(), advance)
+        size = back_up(embedded_file(settings, "pg_dump"), file.absolute(), advance)
     click.echo(f"{file} holds the database ({size:,} bytes).")
     note(f"It opens with {settings.data / 'secret.key'}, which is not in it; keep a copy apart.")
 
@@ -65,15 +65,21 @@ def migrate(data: Path | None) -> None:
     """
     from muster.server import locked_data_folder
     from muster.settings import default_data_folder, load_settings
+    from muster.store.addressed import open_database
     from muster.store.backup import schema_of
-    from muster.store.sqlite import SqliteDatabase, open_snapshot
+    from muster.store.sqlite import open_snapshot
+    from muster.store.statements import load_migrations
 
     settings = load_settings(data or default_data_folder(), {})
-    file = settings.database_file
+    if isinstance(settings.store, str):
+        open_database(settings.store).close()
+        click.echo(f"The database is up to date: schema {len(load_migrations())}.")
+        return
+    file = settings.store
     with open_snapshot(file) as connection:  # there is one, and it is not newer
         before = schema_of(connection)
     with locked_data_folder(settings.data):
-        SqliteDatabase(file).close()
+        open_database(file).close()
         with open_snapshot(file) as connection:
             after = schema_of(connection)
     if before == after:

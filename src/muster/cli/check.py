@@ -23,12 +23,13 @@ def check(data: Path | None) -> None:
     """
     from muster.domain.errors import MusterError
     from muster.settings import load_settings
+    from muster.store.addressed import open_snapshot, require_store
     from muster.store.recount import differences
-    from muster.store.sqlite import open_snapshot
 
     try:
         settings = load_settings(data or default_data_folder(), {})
-        with open_snapshot(settings.database_file) as connection:
+        require_store(settings.store)
+        with open_snapshot(settings.store) as connection:
             found = list(differences(connection))
             [versions] = connection.execute("SELECT count(*) FROM version").fetchone()
     except MusterError as error:

@@ -9,12 +9,28 @@ import click
 
 if TYPE_CHECKING:
     from muster.operations.identity import Identity
+    from muster.settings import Settings
 
 T = TypeVar("T")
 
 data_option = click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder."
 )
+
+
+def embedded_file(settings: "Settings", instead: str) -> Path:
+    """The file of the embedded store.
+
+    Args:
+        settings: of the data folder.
+        instead: what to use where the store is PostgreSQL.
+
+    Raises:
+        click.ClickException: it is no file.
+    """
+    if isinstance(settings.store, str):
+        raise click.ClickException(f"The store is PostgreSQL, not a file; use {instead}.")
+    return settings.store
 
 
 def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]") -> T:
@@ -25,16 +41,16 @@ def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]"
     """
     from muster.operations.identity import Identity
     from muster.settings import default_data_folder, load_settings
-    from muster.store.sqlite import SqliteDatabase
+    from muster.store.addressed import open_database
     from muster.store.vault import Vault
 
     async def run() -> T:
         settings = load_settings(data or default_data_folder(), {})
-        if not settings.database_file.is_file():
+        if isinstance(settings.store, Path) and not settings.store.is_file():
             raise click.ClickException(
                 f"There is no muster in {settings.data}; start `muster serve` on it once."
             )
-        database = SqliteDatabase(settings.database_file)
+        database = open_database(settings.store)
         try:
             ident = Identity(
                 database=database,

@@ -2,13 +2,15 @@
 
 import asyncio
 import codecs
+import gc
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from threading import Thread
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Final
@@ -28,11 +30,12 @@ if TYPE_CHECKING:
 
 SHOWN_MAX: Final = 20  # refused lines, beside the file of all of them
 STAGED_AT_ONCE: Final = 5_000
-STORED_AT_ONCE: Final = 2_000  # rows of one transaction, where nobody else waits
+STORED_AT_ONCE: Final = 10_000  # rows of one transaction, where nobody else waits
 SENT_AT_ONCE: Final = 1_000
 SENT_BYTES_MAX: Final = 700_000  # a request may have 1 MiB
 REFUSED_TEXT_MAX: Final = 10_000  # of a line that is repeated in the file of the refused
 NO_FILE: Final = "-"
+GC_THRESHOLD: Final = 200_000  # rows are no rings: looking for any among them takes a tenth longer
 
 _project = click.option(
     "--project",
@@ -80,9 +83,10 @@ class _Told:
     present: int = 0
 
 
-_Line = tuple[int, bytes, "HistoryRow"]
+_Line = tuple[int, "HistoryRow"]  # its number in the file, and what it says
 _Batch = list[_Line]
-_Store = Callable[[Iterable[_Batch]], Iterator[tuple[_Batch, "Moved"]]]
+# Takes batches, and how many lines are in all of them; tells what became of each.
+_Store = Callable[[Iterable[_Batch], int], Iterator[tuple[_Batch, "Moved"]]]
 
 
 @click.command(
@@ -203,11 +207,12 @@ def _import(
     from muster.server import now_ms
     from muster.store.staging import Staging
 
+    gc.set_threshold(GC_THRESHOLD)
     lines = read_lines(stream)
     first = next(lines, None)
     if first is None:
         return
-    parse, parse_again, is_header = _parsers(first[1], zone=zone, now_ms=now_ms())
+    parse, is_header = _parser(first[1], zone=zone, now_ms=now_ms())
     staging = Staging()
     try:
         with _progress("Reading", size) as advance:
@@ -216,13 +221,17 @@ def _import(
             )
         for number, earlier, text in staging.take_repeated():
             refusals.add(number, f"it is line {earlier} once more: the same version.", text)
-        with _progress("Importing", staging.count()) as advance:
-            for batch, moved in store(_batches(staging, parse_again)):
+        count = staging.count()
+        with (
+            _progress("Importing", count) as advance,
+            closing(_batches(staging)) as batches,  # before what it reads from
+        ):
+            for batch, moved in store(batches, count):
                 told.imported += moved.imported
                 told.present += moved.present
                 for place, why in moved.refused:
-                    number, text, _ = batch[place]
-                    refusals.add(number, why, text)
+                    number, _ = batch[place]
+                    refusals.add(number, why, staging.text_of(number))
                 advance(len(batch))
     finally:
         staging.close()
@@ -254,15 +263,15 @@ def read_lines(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
 _Parse = Callable[[bytes], "HistoryRow | None"]
 
 
-def _parsers(first: bytes, *, zone: tzinfo | None, now_ms: int) -> tuple[_Parse, _Parse, bool]:
-    """How lines are read, and read once more; and whether the first one is a header only."""
+def _parser(first: bytes, *, zone: tzinfo | None, now_ms: int) -> tuple[_Parse, bool]:
+    """How lines are read; and whether the first one is a header only."""
     from muster.domain.errors import InvalidRequest
     from muster.domain.history import is_sacct_header, sacct_reader
-    from muster.wire.history import LINE_BYTES_MAX, decode_checked, decode_line
+    from muster.wire.history import LINE_BYTES_MAX, decode_line
 
     header = first.decode("utf-8", "replace")
     if not is_sacct_header(header):
-        return partial(decode_line, now_ms=now_ms), decode_checked, False
+        return partial(decode_line, now_ms=now_ms), False
     read = sacct_reader(header, zone=zone, now_ms=now_ms)
 
     def parse(line: bytes) -> "HistoryRow | None":
@@ -270,7 +279,7 @@ def _parsers(first: bytes, *, zone: tzinfo | None, now_ms: int) -> tuple[_Parse,
             raise InvalidRequest(f"The line has more than {LINE_BYTES_MAX} bytes.")
         return read(line.decode("utf-8", "replace"))
 
-    return parse, parse, True
+    return parse, True
 
 
 def _stage(
@@ -282,6 +291,7 @@ def _stage(
 ) -> None:
     from muster.domain.errors import InvalidRequest
     from muster.store.staging import StagedLine
+    from muster.wire.history import pack_row
 
     staged: list[StagedLine] = []
     read = 0
@@ -293,7 +303,7 @@ def _stage(
             refusals.add(number, error.message, text)
             continue
         if row is not None:
-            staged.append(StagedLine(number, row.source, row.created_at_ms, text))
+            staged.append(StagedLine(number, row.source, row.created_at_ms, pack_row(row), text))
         if len(staged) == STAGED_AT_ONCE:
             staging.add(staged)
             advance(read)
@@ -302,17 +312,12 @@ def _stage(
     advance(read)
 
 
-def _batches(staging: "Staging", parse: _Parse) -> Iterator[list[_Line]]:
-    batch: list[_Line] = []
-    for number, text in staging.oldest_first():
-        row = parse(text)
-        assert row is not None, "it was staged"
-        batch.append((number, text, row))
-        if len(batch) == STORED_AT_ONCE:
+def _batches(staging: "Staging") -> Generator[_Batch, None, None]:
+    from muster.wire.history import unpack_row
+
+    with closing(staging.oldest_first()) as lines:
+        while batch := [(number, unpack_row(row)) for number, row in islice(lines, STORED_AT_ONCE)]:
             yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 @contextmanager
@@ -336,10 +341,10 @@ def _folder(data: Path, project_name: str, *, pool_as_public: bool) -> Iterator[
     """Straight into a data folder that no server uses meanwhile."""
     from muster.server import locked_data_folder, now_ms
     from muster.settings import load_settings
-    from muster.store import identity
+    from muster.store import bulk, identity
+    from muster.store.addressed import open_database
     from muster.store.connection import Connection
     from muster.store.history import insert_history
-    from muster.store.sqlite import SqliteDatabase
 
     def find_project(connection: Connection) -> str:
         for project in identity.list_projects(connection):
@@ -350,38 +355,63 @@ def _folder(data: Path, project_name: str, *, pool_as_public: bool) -> Iterator[
         )
 
     settings = load_settings(data, {})
-    if not settings.database_file.is_file():
+    if isinstance(settings.store, Path) and not settings.store.is_file():
         raise click.ClickException(
             f"There is no muster in {settings.data}; start `muster serve` on it once."
         )
-    with locked_data_folder(settings.data), _loop_beside() as loop:
-        database = SqliteDatabase(settings.database_file)
-        try:
-            finding = database.read(find_project)
-            project_id = asyncio.run_coroutine_threadsafe(finding, loop).result()
+    embedded = settings.store if isinstance(settings.store, Path) else None
+    with locked_data_folder(settings.data), ExitStack() as opened:
+        if embedded is not None:
+            opened.callback(_make_indexes, embedded)  # once the database is closed
+        loop = opened.enter_context(_loop_beside())
+        database = open_database(settings.store)
+        opened.callback(database.close)
 
-            def store(batches: Iterable[_Batch]) -> Iterator[tuple[_Batch, "Moved"]]:
-                """One batch is read while the one before it is written."""
-                before: tuple[_Batch, Future[Moved]] | None = None
-                for batch in batches:
-                    writing = database.write(
-                        insert_history,
-                        project_id,
-                        [row for _, _, row in batch],
-                        actor="muster",
-                        now_ms=now_ms(),
-                        pool_as_public=pool_as_public,
-                    )
-                    written = asyncio.run_coroutine_threadsafe(writing, loop)
-                    if before is not None:
-                        yield before[0], before[1].result()
-                    before = batch, written
+        def begin(work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
+            return asyncio.run_coroutine_threadsafe(database.write(work, *args, **kwargs), loop)
+
+        def store(batches: Iterable[_Batch], count: int) -> Iterator[tuple[_Batch, "Moved"]]:
+            """One batch is read while the one before it is written."""
+            if embedded is not None:
+                begin(bulk.take_memory).result()
+            is_put_off = embedded is None  # only there it can be
+            before: tuple[_Batch, Future[Moved]] | None = None
+            for batch in batches:
+                writing = begin(
+                    insert_history,
+                    project_id,
+                    [row for _, row in batch],
+                    actor="muster",
+                    now_ms=now_ms(),
+                    pool_as_public=pool_as_public,
+                )
                 if before is not None:
-                    yield before[0], before[1].result()
+                    moved = before[1].result()
+                    count -= len(before[0])
+                    # Not before something new is there: all of it may have come in earlier.
+                    if moved.imported and not is_put_off:
+                        is_put_off = begin(bulk.put_off_if_worth_it, count).result()
+                    yield before[0], moved
+                before = batch, writing
+            if before is not None:
+                yield before[0], before[1].result()
 
-            yield store
-        finally:
-            database.close()
+        finding = database.read(find_project)
+        project_id = asyncio.run_coroutine_threadsafe(finding, loop).result()
+        yield store
+
+
+def _make_indexes(file: Path) -> None:
+    """Those that were put off, however the import ended."""
+    from muster.domain.errors import StoreUnavailable
+    from muster.store.sqlite import make_put_off_indexes
+
+    try:
+        with _progress("Indexing", None) as advance:
+            make_put_off_indexes(file, lambda _: advance(1))
+    except (KeyboardInterrupt, StoreUnavailable):
+        note("Some indexes are not made yet: `muster migrate` makes them, or the next start does.")
+        raise
 
 
 @contextmanager
@@ -418,16 +448,18 @@ def _server(client: "AbstractContextManager[Client]", *, pool_as_public: bool) -
                 (places[told["line"] - 1], told["error_msg"]) for told in answer["refused"]
             ]
 
-        def store(batches: Iterable[_Batch]) -> Iterator[tuple[_Batch, "Moved"]]:
+        def store(batches: Iterable[_Batch], _: int) -> Iterator[tuple[_Batch, "Moved"]]:
             for batch in batches:
-                yield batch, send_all(batch)
+                for start in range(0, len(batch), SENT_AT_ONCE):
+                    part = batch[start : start + SENT_AT_ONCE]
+                    yield part, send_all(part)
 
         def send_all(batch: _Batch) -> "Moved":
             moved = Moved()
             lines: list[bytes] = []
             places: list[int] = []
             size = 0
-            for place, (_, _, row) in enumerate(batch):
+            for place, (_, row) in enumerate(batch):
                 line = encode_line(row)
                 if len(lines) == SENT_AT_ONCE or size + len(line) > SENT_BYTES_MAX:
                     send(lines, places, moved)
@@ -532,12 +564,15 @@ def _from_server(client: "AbstractContextManager[Client]") -> Iterator[Iterable[
 def _from_folder(data: Path, project_name: str) -> Iterator[Iterable[bytes]]:
     from muster.settings import load_settings
     from muster.store import identity
+    from muster.store.addressed import open_snapshot
+    from muster.store.backup import schema_of
     from muster.store.history import stream_history
-    from muster.store.sqlite import open_snapshot
     from muster.wire.history import encode_line
 
     settings = load_settings(data, {})
-    with open_snapshot(settings.database_file) as connection:
+    with open_snapshot(settings.store) as connection:
+        if isinstance(settings.store, Path):
+            schema_of(connection)  # of a newer muster, it may mean something else
         ids = {project.name: project.id for project in identity.list_projects(connection)}
         if project_name not in ids:
             raise click.ClickException(

@@ -32,7 +32,11 @@ DATA/muster.toml (port = 9000).
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder that everything is kept in.  [default: ~/.local/share/muster]",
 )
-@click.option("--database", help="SQLite file of the store.  [default: DATA/muster.db]")
+@click.option(
+    "--database",
+    help="SQLite file, or postgresql://USER@HOST/NAME, which several servers may share."
+    "  [default: DATA/muster.db]",
+)
 @click.option("--objects", help="Folder of the object store.  [default: DATA/objects]")
 @click.option("--engine", help="What runs the jobs: local.  [default: local]")
 @click.option(
@@ -47,6 +51,11 @@ DATA/muster.toml (port = 9000).
     is_flag=True,
     default=None,
     help="Listen beyond this machine without TLS; something in front must do it.",
+)
+@click.option(
+    "--archive-after-days",
+    type=int,
+    help="Pack jobs away that ended so long ago; all calls still show them.  [default: never]",
 )
 @click.option("--log-level", help="debug, info, warning or error.  [default: info]")
 def serve(data: Path | None, **flags: Any) -> None:

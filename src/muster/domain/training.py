@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final
 
 from muster.domain.errors import InvalidRequest, TooManyWorkers
@@ -121,8 +122,7 @@ class V1Config:
 
     def over(self, base: "TrainingConfig") -> "TrainingConfig":
         """This config where it says something, else `base`."""
-        names = [field.name for field in fields(TrainingConfig)]
-        own = {name: getattr(self, name, None) for name in names}
+        own = {name: getattr(self, name, None) for name in _config_fields()}
         merged = TrainingConfig(
             **{name: getattr(base, name) if value is None else value for name, value in own.items()}
         )
@@ -136,6 +136,12 @@ class V1Config:
         if self.data_source:
             return self.data_source[0].data_url
         return self.data_url or None
+
+
+@cache
+def _config_fields() -> tuple[str, ...]:
+    """Once: to ask for the fields of a dataclass is dear, and every submit does."""
+    return tuple(field.name for field in fields(TrainingConfig))
 
 
 _WHAT_TO_RUN: Final = (

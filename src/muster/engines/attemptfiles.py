@@ -39,6 +39,7 @@ LOCK_WAIT_SECONDS: Final = 5.0  # a shim that is coming up keeps the lock for mi
 LOCK_AGAIN_SECONDS: Final = 0.01
 ORPHANS_WAIT_SECONDS: Final = 2.0
 STATE_FILE_BYTES_MAX: Final = 1 << 16
+REMOVALS_MAX: Final = 100  # of one folder that others remove parts of, too
 ADDRESS: Final = "127.0.0.1"
 STOPPED_EXIT_CODE: Final = 128 + SIGTERM
 
@@ -301,11 +302,38 @@ def remove(jobs_folder: Path, attempt_id: str) -> None:
     folder = jobs_folder / attempt_id
     (folder / ATTEMPT_FILE).unlink(missing_ok=True)
     unmark_live(jobs_folder, attempt_id)
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            shutil.rmtree(folder)
-        except PermissionError:
-            # A job may leave folders behind that even their owner cannot change.
-            for parent, _, _ in os.walk(folder):
-                Path(parent).chmod(stat.S_IRWXU)
-            shutil.rmtree(folder)
+    _remove_tree(folder)
+
+
+def remove_work(folder: Path) -> None:
+    """Remove what only tasks that run need: their copies of the code, homes, temporary files.
+
+    Logs, outputs and what became of the tasks stay. May be done again, and beside `remove`.
+    """
+    for task in folder.glob("task-*"):
+        if task.is_symlink():
+            continue  # a job may put anything in the place of its files
+        index = task.name.removeprefix("task-")
+        if index.isdecimal():
+            for part in (
+                code_folder(folder, int(index)),
+                environment.home_folder(folder, int(index)),
+                environment.temporary_folder(folder, int(index)),
+            ):
+                with contextlib.suppress(OSError):  # what cannot go stays: it does no harm
+                    _remove_tree(part)
+
+
+def _remove_tree(folder: Path) -> None:
+    """Somebody else may remove parts of it at the same time: then go on with the rest."""
+    for _ in range(REMOVALS_MAX):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                shutil.rmtree(folder)
+            except PermissionError:
+                # A job may leave folders behind that even their owner cannot change.
+                for parent, _, _ in os.walk(folder):
+                    Path(parent).chmod(stat.S_IRWXU)
+                shutil.rmtree(folder)
+        if not folder.exists():
+            return

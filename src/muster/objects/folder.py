@@ -3,6 +3,7 @@
 No path ever leaves its bucket, by dots or by links. Everything here blocks: call it in a thread.
 """
 
+import fcntl
 import hashlib
 import os
 import re
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -31,10 +33,15 @@ LIST_MAX: Final = 1000
 CODE_FILES_MAX: Final = 10_000
 CODE_BYTES_MAX: Final = 1 << 30
 COPY_CHUNK_BYTES: Final = 1 << 20
+URLS_REMEMBERED_MAX: Final = 1_000
+QUICK_ENTRIES_MAX: Final = 16  # of a code folder that may be looked through in the event loop
 
 # A file that changed so recently may change again without a new time stamp: read it each time.
 _SETTLED_SECONDS: Final = 2.0
 _SNAPSHOTS_REMEMBERED: Final = 1_000
+_TOUCHED_SECONDS: Final = 3_600  # a snapshot that is used all the time is not touched each time
+_TAKING: Final = ".taking-"
+_DROPPING: Final = ".dropping-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,7 @@ class ObjectInfo:
     modified_at_ms: int
 
 
+@lru_cache(URLS_REMEMBERED_MAX)
 def parse_url(text: str, *, field: str) -> ObjectUrl:
     """Read `/bucket/key`, `obs://bucket/key` or `s3://bucket/key`.
 
@@ -101,7 +109,7 @@ class FolderStore:
             folder.mkdir(parents=True, exist_ok=True)
 
     def has_bucket(self, bucket: str) -> bool:
-        return (self._root / bucket).is_dir()
+        return os.path.isdir(f"{self._root}/{bucket}")  # noqa: PTH112 - on the way of each submit
 
     def local_path(self, url: ObjectUrl, *, field: str) -> Path:
         """The file or folder that the URL names, whether it is there or not.
@@ -220,10 +228,29 @@ class FolderStore:
         listing = _code_listing(folder, url)
         key = (folder, *listing)
         digest = self._digests.get(key)
-        if digest is None or not (self._snapshots / digest).is_dir():
+        if digest is None or not self._use_snapshot(digest):
             digest = self._keep(folder, [path for path, *_ in listing])
             if _is_settled(listing):
                 self._remember(key, digest)
+        return digest
+
+    def find_snapshot(self, url: ObjectUrl) -> str | None:
+        """What `snapshot` would return, if that can be told without reading a file.
+
+        Quick enough for the event loop: it looks at the entries of a small folder, nothing else.
+        A folder that is large, has just changed or was never kept is for `snapshot` to look at.
+
+        Raises:
+            StoragePathInvalid: a link leads out of the bucket.
+        """
+        folder = self.local_path(url, field="app_url")
+        try:
+            listing = _quick_listing(str(folder))
+        except OSError:
+            return None
+        digest = self._digests.get((folder, *listing)) if listing is not None else None
+        if digest is None or not self._use_snapshot(digest):
+            return None
         return digest
 
     def list_code(self, url: ObjectUrl, *, field: str) -> list[tuple[str, int]]:
@@ -235,14 +262,14 @@ class FolderStore:
         folder = self.local_path(url, field=field)
         if not folder.is_dir():
             raise CodeFolderInvalid(f"{field} is '{url}'; there is no such folder.")
-        return [(path, size) for path, size, _ in _code_listing(folder, url, field=field)]
+        return [(path, size) for path, size, *_ in _code_listing(folder, url, field=field)]
 
     def snapshot_folder(self, digest: str) -> Path:
         return self._snapshots / digest
 
     def _keep(self, folder: Path, paths: list[str]) -> str:
         """Copy first, then name the copy by what was copied: it cannot change any more."""
-        temporary = Path(tempfile.mkdtemp(dir=self._snapshots, prefix=".taking-"))
+        temporary = Path(tempfile.mkdtemp(dir=self._snapshots, prefix=_TAKING))
         try:
             digest = hashlib.sha256()
             for path in paths:
@@ -253,11 +280,11 @@ class FolderStore:
                 mode = copy.stat().st_mode & 0o777
                 digest.update(f"{len(path)}:{path}:{mode:o}:".encode() + content)
             name = digest.hexdigest()
-            if not (self._snapshots / name).is_dir():
+            if not self._use_snapshot(name):
                 try:
                     temporary.rename(self._snapshots / name)
                 except OSError:
-                    if not (self._snapshots / name).is_dir():
+                    if not self._use_snapshot(name):
                         raise
         except OSError as error:
             raise StoreUnavailable(
@@ -266,6 +293,59 @@ class FolderStore:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return name
+
+    def _use_snapshot(self, digest: str) -> bool:
+        """Whether there is such a snapshot; from now on it counts as just used."""
+        folder = f"{self._snapshots}/{digest}"
+        try:
+            if time.time() - os.stat(folder).st_mtime <= _TOUCHED_SECONDS:  # noqa: PTH116 - ditto
+                return True  # nobody drops one that was used so lately
+            with self._locked_snapshots(fcntl.LOCK_SH):
+                os.utime(folder)
+        except FileNotFoundError:
+            return False
+        return True
+
+    @contextmanager
+    def _locked_snapshots(self, kind: int) -> Iterator[None]:
+        """Other threads, and other servers on the same folder, wait for it too."""
+        handle = os.open(self._snapshots, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, kind)
+            yield
+        finally:
+            os.close(handle)
+
+    def list_unused_snapshots(self, *, idle_seconds: float) -> list[str]:
+        """Digests of the snapshots that nobody has taken for so long."""
+        return [
+            entry.name
+            for entry in self._snapshots.iterdir()
+            if not entry.name.startswith(".") and _is_idle(entry, idle_seconds)
+        ]
+
+    def drop_snapshot(self, digest: str, *, idle_seconds: float) -> bool:
+        """Remove a snapshot, unless it was taken again meanwhile; whether it is gone.
+
+        Whoever takes it at the same moment either keeps it here, or finds none and copies anew.
+        """
+        assert idle_seconds > _TOUCHED_SECONDS, "one that is in use is touched so seldom"
+        folder = self._snapshots / digest
+        doomed = self._snapshots / f"{_DROPPING}{digest}-{time.time_ns()}"
+        with self._locked_snapshots(fcntl.LOCK_EX):
+            if not folder.is_dir():
+                return True
+            if not _is_idle(folder, idle_seconds):
+                return False
+            folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+        return True
+
+    def drop_remnants(self, *, idle_seconds: float) -> None:
+        """Remove what a server that was killed has left of a snapshot, half taken or half gone."""
+        for entry in self._snapshots.iterdir():
+            if entry.name.startswith((_TAKING, _DROPPING)) and _is_idle(entry, idle_seconds):
+                shutil.rmtree(entry, ignore_errors=True)
 
     def _remember(self, key: tuple[object, ...], digest: str) -> None:
         if len(self._digests) >= _SNAPSHOTS_REMEMBERED:
@@ -285,6 +365,13 @@ class FolderStore:
         """Copy one file to the URL."""
         with source.open("rb") as file, self.writing(url) as target:
             shutil.copyfileobj(file, target, COPY_CHUNK_BYTES)
+
+
+def _is_idle(folder: Path, idle_seconds: float) -> bool:
+    try:
+        return time.time() - folder.stat().st_mtime > idle_seconds
+    except FileNotFoundError:
+        return False
 
 
 def _leads_into(path: Path, bucket: Path) -> bool:
@@ -307,15 +394,18 @@ def _files_below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _code_listing(
-    folder: Path, url: ObjectUrl, *, field: str = "app_url"
-) -> list[tuple[str, int, int]]:
-    """(relative path, size, time of change in ns) of every file, in path order."""
-    listing: list[tuple[str, int, int]] = []
+# Of one file: relative path, size, time of change in ns, inode. The time is that of the inode:
+# nobody can set it back, and a new mode changes it, too.
+_Entry = tuple[str, int, int, int]
+
+
+def _code_listing(folder: Path, url: ObjectUrl, *, field: str = "app_url") -> list[_Entry]:
+    """Every file of a code folder, in path order."""
+    listing: list[_Entry] = []
     total_bytes = 0
-    for path, size, changed_ns in _scan(str(folder), ""):
-        total_bytes += size
-        listing.append((path, size, changed_ns))
+    for entry in _scan(str(folder), ""):
+        total_bytes += entry[1]
+        listing.append(entry)
         if len(listing) > CODE_FILES_MAX:
             raise CodeTooManyFiles(
                 f"{field} is '{url}'; it holds more than {CODE_FILES_MAX} files."
@@ -329,17 +419,39 @@ def _code_listing(
     return sorted(listing)
 
 
-def _scan(folder: str, prefix: str) -> Iterator[tuple[str, int, int]]:
+def _quick_listing(folder: str) -> list[_Entry] | None:
+    """As `_code_listing`, of a folder with few entries; None: there are too many."""
+    listing: list[_Entry] = []
+    waiting, left = [(folder, "")], QUICK_ENTRIES_MAX
+    while waiting:
+        path, prefix = waiting.pop()
+        with os.scandir(path) as entries:
+            for entry in entries:
+                left -= 1
+                if left < 0:
+                    return None
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append((entry.path, f"{prefix}{entry.name}/"))
+                elif entry.is_file(follow_symlinks=False):
+                    listing.append(_entry_of(entry, prefix))
+    return sorted(listing)
+
+
+def _scan(folder: str, prefix: str) -> Iterator[_Entry]:
     """Regular files below a folder, as `_files_below`, with what their entries tell."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 yield from _scan(entry.path, f"{prefix}{entry.name}/")
             elif entry.is_file(follow_symlinks=False):
-                status = entry.stat(follow_symlinks=False)
-                yield f"{prefix}{entry.name}", status.st_size, status.st_mtime_ns
+                yield _entry_of(entry, prefix)
 
 
-def _is_settled(listing: list[tuple[str, int, int]]) -> bool:
-    newest_ns = max((changed for _, _, changed in listing), default=0)
+def _entry_of(entry: "os.DirEntry[str]", prefix: str) -> _Entry:
+    status = entry.stat(follow_symlinks=False)
+    return f"{prefix}{entry.name}", status.st_size, status.st_ctime_ns, status.st_ino
+
+
+def _is_settled(listing: list[_Entry]) -> bool:
+    newest_ns = max((changed_ns for _, _, changed_ns, _ in listing), default=0)
     return time.time_ns() - newest_ns > _SETTLED_SECONDS * 1e9

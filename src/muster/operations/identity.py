@@ -71,15 +71,19 @@ async def set_up(ident: Identity, *, now_ms: int) -> FirstCredentials | None:
     access_key, secret_key = _new_key(_PREFIX)
     sealed = ident.vault.seal(secret_key)
 
-    def insert(tx: Transaction) -> None:
+    def insert(tx: Transaction) -> bool:
+        if identity.find_account(tx.connection) is not None:
+            return False  # another server has started first, just now
         identity.insert_account(tx, account)
         identity.insert_project(tx, project, is_default=True, now_ms=now_ms)
         _insert_member(tx, member, project, Role.ADMINISTRATOR)
         identity.insert_access_key(
             tx, access=access_key, secret_sealed=sealed, member_id=member.id, now_ms=now_ms
         )
+        return True
 
-    await ident.database.write(insert)
+    if not await ident.database.write(insert):
+        return None
     return FirstCredentials(
         project=project,
         user_name=member.name,

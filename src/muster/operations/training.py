@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -25,7 +26,7 @@ from muster.domain.errors import (
 )
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor, elastic_flavor
 from muster.domain.phase import STOPPABLE, Event, Phase, Reason, view_of
-from muster.domain.placement import most_that_fit
+from muster.domain.placement import NodeRoom, most_that_fit
 from muster.domain.pool import Pool, PoolPhase, Scope, public_pool_id
 from muster.domain.requirement import check_fits
 from muster.domain.training import (
@@ -41,7 +42,7 @@ from muster.operations.caller import Caller, check_priority
 from muster.store import jobs, pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, reads_no_counters
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +101,10 @@ async def submit_job(
     await training.database.read(_check_free_name, project_id, workspace_id, name)
     prepared = await _prepare(training, caller, name, config) if creates_version else None
 
+    @reads_no_counters
     def insert(tx: Transaction) -> SubmittedVersion:
         jobs.check_workspace(tx.connection, project_id, workspace_id)
-        jobs.check_quota(tx.connection, project_id, training.job_quota)
+        jobs.check_quota(tx, project_id, training.job_quota)
         job_id = jobs.insert_job(
             tx,
             project_id=project_id,
@@ -150,8 +152,9 @@ async def create_version(
     check_priority(caller, config.priority or PRIORITY_MIN, workspace_id=job.workspace_id)
     prepared = await _prepare(training, caller, job.name, config)
 
+    @reads_no_counters
     def insert(tx: Transaction) -> SubmittedVersion:
-        jobs.check_quota(tx.connection, project_id, training.job_quota)
+        jobs.check_quota(tx, project_id, training.job_quota)
         if description:
             jobs.describe_job(tx, project_id, job_id, description)
         fresh = jobs.get_job(tx.connection, project_id, job_id)
@@ -194,14 +197,16 @@ async def _prepare(
         )
     _refuse_datasets(config)
     urls = _Urls.of(config)
-    pool, flavor = await training.database.read(_look_up, caller, config, urls, training.catalogue)
+    pool, flavor = await _look_up(training, caller, config, urls)
     engine = None
     if not config.user_image_url:
         engine_id = DEFAULT_ENGINE_ID if config.engine_id is None else config.engine_id
         engine = training.catalogue.engine(engine_id)
-    code, boot_file = await asyncio.to_thread(
-        _take_inputs, training.objects, urls, has_code=engine is not None
-    )
+    _check_inputs(training.objects, urls)
+    code, boot_file = None, None
+    if engine is not None:
+        boot_file = _boot_file(training.objects, urls)
+        code = await _keep_code(training.objects, urls)
     run = Run(
         job_name=job_name,
         interpreter=str(engine.interpreter) if engine else None,
@@ -239,28 +244,32 @@ def _refuse_datasets(config: TrainingConfig) -> None:
         )
 
 
-def _look_up(
-    connection: Connection,
-    caller: Caller,
-    config: TrainingConfig,
-    urls: "_Urls",
-    catalogue: Catalogue,
+async def _look_up(
+    training: Training, caller: Caller, config: TrainingConfig, urls: "_Urls"
 ) -> tuple[Pool, Flavor]:
     """Everything about the config that the store knows better."""
-    pool = _pool_for(connection, caller, config.pool_id)
+    shared, catalogue = training.database.read_shared, training.catalogue
+    pool = await _pool_for(training, caller, config.pool_id)
     flavor = _flavor_for(catalogue, config, pool)
     if config.algorithm is not None:
         check_fits(config.algorithm, flavor, config.worker_server_num or 1)
-    _check_size(connection, config, flavor, pool, catalogue)
+    rooms = await shared(_rooms_of, pool.partition)
+    _check_size(config, flavor, pool, rooms, catalogue)
     for field, url in urls.inputs:
-        if not pools.may_use_bucket(connection, caller.project_id, url.bucket):
+        if not await shared(pools.may_use_bucket, caller.project_id, url.bucket):
             raise _bucket_unknown(field, url)
     return pool, flavor
 
 
-def _pool_for(connection: Connection, caller: Caller, pool_id: str | None) -> Pool:
+def _rooms_of(connection: Connection, partition: str) -> list[NodeRoom]:
+    return [node.room for node in pools.list_partition_nodes(connection, partition)]
+
+
+async def _pool_for(training: Training, caller: Caller, pool_id: str | None) -> Pool:
     project_id = caller.project_id
-    pool = pools.find_pool(connection, project_id, pool_id or public_pool_id(project_id))
+    pool = await training.database.read_shared(
+        pools.find_pool, project_id, pool_id or public_pool_id(project_id)
+    )
     if pool is None or not caller.may_enter(pool.workspace_id):
         raise TrainingPoolUnknown(
             f"config.pool_id is {pool_id!r}; this project has no such pool."
@@ -312,15 +321,14 @@ def _elastic_flavor(catalogue: Catalogue, code: str, pool: Pool) -> Flavor:
 
 
 def _check_size(
-    connection: Connection,
     config: TrainingConfig,
     flavor: Flavor,
     pool: Pool,
+    rooms: Sequence[NodeRoom],
     catalogue: Catalogue,
 ) -> None:
     """Refuse at once what the pool could never hold, naming the largest that it could."""
     asked = config.worker_server_num or 0
-    rooms = [node.room for node in pools.list_partition_nodes(connection, pool.partition)]
     most = most_that_fit(flavor.task, rooms, bound=asked)
     if most >= asked:
         return
@@ -389,10 +397,8 @@ def _bucket_unknown(field: str, url: ObjectUrl) -> StoragePathInvalid:
     )
 
 
-def _take_inputs(
-    objects: FolderStore, urls: _Urls, *, has_code: bool
-) -> tuple[str | None, str | None]:
-    """Look at the inputs and keep the code: (digest of its snapshot, boot file relative to it)."""
+def _check_inputs(objects: FolderStore, urls: _Urls) -> None:
+    """Look whether the inputs are there. A few questions to the file system, no file is read."""
     for field, url in urls.inputs:
         if not objects.has_bucket(url.bucket):
             raise _bucket_unknown(field, url)
@@ -400,11 +406,10 @@ def _take_inputs(
     for field, url in (*data, *urls.channels_in):
         if not objects.local_path(url, field=f"config.{field}").exists():
             raise StoragePathInvalid(f"config.{field} is '{url}'; there is nothing there.")
-    return _take_code(objects, urls) if has_code else (None, None)
 
 
-def _take_code(objects: FolderStore, urls: _Urls) -> tuple[str, str]:
-    """(digest of the snapshot, boot file relative to it)."""
+def _boot_file(objects: FolderStore, urls: _Urls) -> str:
+    """The boot file, relative to the code folder."""
     assert urls.app is not None
     assert urls.boot is not None
     folder = urls.app.key.rstrip("/")
@@ -417,7 +422,20 @@ def _take_code(objects: FolderStore, urls: _Urls) -> tuple[str, str]:
         )
     if not objects.local_path(urls.boot, field="config.boot_file_url").is_file():
         raise BootFileInvalid(f"config.boot_file_url is '{urls.boot}'; there is no such file.")
-    return objects.snapshot(urls.app), boot_file
+    return boot_file
+
+
+async def _keep_code(objects: FolderStore, urls: _Urls) -> str:
+    """The digest of the snapshot of the code.
+
+    The hop to a thread costs more than everything else that is asked of the objects: only where
+    there is something to copy.
+    """
+    assert urls.app is not None
+    digest = objects.find_snapshot(urls.app)
+    if digest is None:
+        digest = await asyncio.to_thread(objects.snapshot, urls.app)
+    return digest
 
 
 def _insert_version(

@@ -31,7 +31,7 @@ from muster.objects.folder import FolderStore, ObjectUrl, parse_url
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
 from muster.store import workloads
 from muster.store.database import Database
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, reads_no_counters
 
 log = structlog.get_logger()
 
@@ -78,6 +78,7 @@ async def _admit(action: Admit, platform: Platform) -> None:
     attempt_id = platform.new_attempt_id()
     now_ms = platform.clock_ms()
 
+    @reads_no_counters
     def admit(tx: Transaction) -> None:
         workload = action.workload
         if workload.phase is Phase.CREATING:
@@ -253,6 +254,7 @@ async def _record_outcomes(
 ) -> None:
     now_ms = platform.clock_ms()
 
+    @reads_no_counters
     def record(tx: Transaction) -> Workload:
         moved = workload
         for outcome in outcomes:

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import structlog
@@ -20,6 +20,7 @@ from muster.reconciler.poolplan import is_at_rest, plan_pools
 from muster.reconciler.pools import read_pool_world, settle_pools
 from muster.store import pools, workloads
 from muster.store.connection import Connection
+from muster.store.database import Database
 from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
@@ -47,6 +48,15 @@ class Reconciler:
     _pools_looked_at_ms: int = 0
     _is_purging: bool = False
     _is_closing: bool = False
+
+    def on(self, database: Database) -> "Reconciler":
+        """One that has done nothing yet, on another view of the store."""
+        return Reconciler(
+            platform=replace(self.platform, database=database, stopping={}),
+            lost_timeout_ms=self.lost_timeout_ms,
+            flavors=self.flavors,
+            retry_seconds=self.retry_seconds,
+        )
 
     def wake(self) -> None:
         """Make the next pass come at once. Called in the event loop."""

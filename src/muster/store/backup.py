@@ -80,6 +80,7 @@ def _copy(
     try:
         with closing(sqlite3.connect(part, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous = OFF")  # it is put on disk once, at the end
+            target.execute("PRAGMA journal_mode = OFF")  # what is not whole is thrown away
             source.backup(
                 target,
                 pages=PAGES_AT_ONCE,

@@ -1,10 +1,11 @@
 """Counters that are exact at every commit.
 
 They change in the transaction of what they count, last in it and in key order: out of order, many
-writers deadlock on a shared database. `store/recount.py` holds them against a full count.
+writers deadlock on a shared database. Where several writes share a commit, what they change is
+added up first and written once. `store/recount.py` holds them against a full count.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,9 +30,14 @@ _Key = tuple[str | int, ...]
 
 @dataclass(slots=True)
 class Counts:
-    """The changes of one transaction, gathered while it runs and written by `apply`."""
+    """The changes of one write, gathered while it runs.
 
-    _changes: dict[tuple[str, _Key], list[int]] = field(default_factory=dict)
+    Writes that share a commit may share their counters: `before` gathers what the earlier of them
+    have changed and nobody has written yet. A write that fails takes its own changes with it.
+    """
+
+    before: "Counts | None" = None
+    _changes: dict[str, dict[_Key, list[int]]] = field(default_factory=dict)  # by table and key
 
     def workload(
         self, project_id: str, pool_id: str, type_: str, state: StatisticsState, by: int
@@ -76,22 +82,60 @@ class Counts:
         for index, name in enumerate(HELD, start=1):
             row[index] += getattr(resources, name) * by
 
+    def snapshot(self, digest: str | None, by: int) -> None:
+        """A workload that was made from a snapshot of code comes or goes; None: from no code."""
+        if digest is not None:
+            self._row("snapshot_use", (digest,))[0] += by
+
     def pending_use(self, project_id: str, workspace_id: str, type_: str) -> list[int]:
-        """What this transaction has added to a use so far; in the order of USED."""
-        key = ("workspace_use", (project_id, workspace_id, type_))
-        return self._changes.get(key, [0] * len(USED))
+        """What the table does not show yet of a use; in the order of USED."""
+        key = (project_id, workspace_id, type_)
+        none = [0] * len(USED)
+        found = [changes.get(key, none) for changes in self._pending("workspace_use")]
+        return [sum(amounts) for amounts in zip(none, *found, strict=True)]
+
+    def pending_jobs(self, project_id: str, statuses: Container[int]) -> int:
+        """What the table does not show yet of a project's jobs in some statuses."""
+        return sum(
+            count
+            for changes in self._pending("job_total")
+            for (project, _, status), [count] in changes.items()
+            if project == project_id and status in statuses
+        )
+
+    def _pending(self, table: str) -> Iterator[Mapping[_Key, list[int]]]:
+        if self.before is not None:
+            yield from self.before._pending(table)
+        if table in self._changes:
+            yield self._changes[table]
 
     def _row(self, table: str, key: _Key, *, width: int = 1) -> list[int]:
-        return self._changes.setdefault((table, key), [0] * width)
+        rows = self._changes.get(table)
+        if rows is None:
+            rows = self._changes[table] = {}
+        row = rows.get(key)
+        if row is None:
+            row = rows[key] = [0] * width
+        return row
+
+    def take_over(self, later: "Counts") -> None:
+        """Gather what a later write has changed, now that it has succeeded."""
+        for table, changes in later._changes.items():
+            for key, values in changes.items():
+                row = self._row(table, key, width=len(values))
+                for index, value in enumerate(values):
+                    row[index] += value
 
     def apply(self, connection: Connection) -> None:
-        """Write every change: to the row that is there, else as a new one."""
-        for (table, key), values in sorted(self._changes.items()):
-            if not any(values):
-                continue
-            changed = connection.execute(SQL[f"add_to_{table}"], (*values, *key))
-            if changed.rowcount == 0:
-                connection.execute(SQL[f"insert_{table}"], (*key, *values))
+        """Write every change, once: to the row that is there, else as a new one."""
+        for table in sorted(self._changes):
+            for key, values in sorted(self._changes[table].items()):
+                if not any(values):
+                    continue
+                changed = connection.execute(SQL[f"add_to_{table}"], (*values, *key))
+                if changed.rowcount == 0:
+                    connection.execute(SQL[f"insert_{table}"], (*key, *values))
+        self._changes.clear()
 
 
 def held_by_pool(connection: Connection, project_id: str) -> Mapping[str, Resources]:

@@ -20,6 +20,9 @@ class Database(Protocol):
     def on_work(self, callback: Callable[[], None]) -> None:
         """Call back, in the event loop, after each commit that left the reconciler something."""
 
+    def on_logins_changed(self, callback: Callable[[], None]) -> None:
+        """Call back, in the event loop, when another process has changed who may do what."""
+
     def close(self) -> None:
         """Commit what was handed over, and close."""
 

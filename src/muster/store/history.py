@@ -4,7 +4,6 @@ Ids are handed out here and the rows written table by table: that is ten times a
 version after the other, and everything is counted in the same transaction all the same.
 """
 
-import json
 import re
 import secrets
 from collections import Counter
@@ -28,7 +27,7 @@ from muster.store.transaction import Transaction
 SQL: Final = load_statements("history")
 
 EXPORT_CHUNK_ROWS: Final = 200
-ROWS_OF_STATEMENT: Final = 50  # SQLite takes 32,766 values, 20 a row at most
+ROWS_OF_STATEMENT: Final = 200  # SQLite takes 32,766 values, 23 a row at most
 CACHED_MAX: Final = 1_024  # texts that many rows have in common
 
 
@@ -76,15 +75,15 @@ def insert_history(
         pool_as_public: what ran in a pool that the project has not goes to its public one.
     """
     moved = Moved()
-    known = _Known.read(tx.connection, project_id, rows)
+    sources = [row.source for row in rows]
+    known = _Known.read(tx.connection, project_id, rows, sources)
     jobs = _find_jobs(tx.connection, project_id, rows)
     ids = dict.fromkeys(("job", "version", "workload"), 0) | dict(tx.execute(SQL["last_ids"]))
     job_id, version_id, workload_id = ids["job"], ids["version"], ids["workload"]
     new_uids = _uids()
-    made = _Made()
+    made = _Made(project_id=project_id, public_pool=known.public_pool, actor=actor, now_ms=now_ms)
     changed: dict[int, _Job] = {}
-    for place, row in enumerate(rows):
-        source = row.source
+    for place, (row, source) in enumerate(zip(rows, sources, strict=True)):
         if known.has(source, row.uid):
             moved.present += 1
             continue
@@ -103,22 +102,13 @@ def insert_history(
         workload_id += 1
         uid = row.uid if row.uid and row.uid not in known.taken_uids else next(new_uids)
         known.taken_uids.add(uid)
-        made.add(
-            row,
-            job,
-            project_id=project_id,
-            pool=pool,
-            is_public=pool[0] == known.public_pool,
-            workload_id=workload_id,
-            version_id=version_id,
-            uid=uid,
-            now_ms=now_ms,
-            actor=actor,
-        )
+        made.add(row, job, pool, workload_id, version_id, uid)
         made.sources.append((project_id, source, version_id))
     _note_order(tx, project_id, changed.values(), made.versions)
     _write_jobs(tx, project_id, changed.values(), actor)
-    made.write(tx, project_id)
+    made.write(tx)
+    handed_out = {"job_id": job_id, "version_id": version_id, "workload_id": workload_id}
+    tx.execute(SQL["keep_ids"], handed_out).fetchone()
     moved.imported = len(made.versions)
     return moved
 
@@ -130,6 +120,10 @@ _Row = tuple[Any, ...]
 class _Made:
     """Rows to be written, table by table, and what they count. Enums go in as the text they are."""
 
+    project_id: str
+    public_pool: str
+    actor: str
+    now_ms: int
     workloads: list[_Row] = field(default_factory=list)
     versions: list[_Row] = field(default_factory=list)
     events: list[_Row] = field(default_factory=list)
@@ -141,17 +135,14 @@ class _Made:
         self,
         row: HistoryRow,
         job: _Job,
-        *,
-        project_id: str,
         pool: tuple[str, str],
-        is_public: bool,
         workload_id: int,
         version_id: int,
         uid: str,
-        now_ms: int,
-        actor: str,
     ) -> None:
+        project_id = self.project_id
         pool_id, partition = pool
+        is_public = pool_id == self.public_pool
         shown_pool = "" if is_public else pool_id
         workspace_id, name, status = row.workspace_id, row.job_name, row.status
         phase, reason, state = _ending(status, row.reason)
@@ -170,19 +161,19 @@ class _Made:
              _config_of(row.worker_count, shown_pool), status, created, started, ended,
              0 if started is None else ended - started)
         )  # fmt: skip
-        self.events.append((workload_id, now_ms, _IMPORTED, phase, phase, reason, actor))
+        self.events.append((workload_id, self.now_ms, _IMPORTED, phase, phase, reason, self.actor))
         self.in_pools[pool_id, state] += 1
         self.in_lists[workspace_id, shown_pool, status, version_id >> BLOCK_BITS] += 1
         job.count += 1
         job.next_number = number + 1
         job.latest_id, job.latest = version_id, row
 
-    def write(self, tx: Transaction, project_id: str) -> None:
+    def write(self, tx: Transaction) -> None:
         for (pool_id, state), count_ in self.in_pools.items():
-            tx.counts.workload(project_id, pool_id, WorkloadType.TRAIN, state, count_)
+            tx.counts.workload(self.project_id, pool_id, WorkloadType.TRAIN, state, count_)
         for (workspace_id, pool_id, status, block), count_ in self.in_lists.items():
             tx.counts.version(
-                project_id,
+                self.project_id,
                 workspace_id,
                 pool_id,
                 status,
@@ -192,6 +183,8 @@ class _Made:
         _insert(tx, "insert_workload", self.workloads)
         _insert(tx, "insert_version", self.versions)
         _insert(tx, "insert_event", self.events)
+        # In the order of their key: each page of it is found and changed once.
+        self.sources.sort()
         _insert(tx, "insert_source", self.sources)
 
 
@@ -217,6 +210,10 @@ _ENCODER: Final = msgspec.json.Encoder()
 _IMPORTED: Final = Event.IMPORTED.value
 
 
+def _json(values: object) -> str:
+    return _ENCODER.encode(values).decode()
+
+
 @cache
 def _ending(status: int, reason: Reason) -> tuple[str, str, StatisticsState]:
     phase, kept = ending_of(status, reason)
@@ -236,22 +233,23 @@ class _Known:
     pools_by_name: Mapping[str, tuple[str, str]]
 
     @classmethod
-    def read(cls, connection: Connection, project_id: str, rows: Sequence[HistoryRow]) -> "_Known":
+    def read(
+        cls,
+        connection: Connection,
+        project_id: str,
+        rows: Sequence[HistoryRow],
+        sources: Sequence[str],
+    ) -> "_Known":
         def of_project(statement: str, **values: object) -> list[Any]:
             key = {"project_id": project_id, **values}
             return connection.execute(SQL[statement], key).fetchall()
 
         uids = connection.execute(
-            SQL["find_uids"], {"uids": json.dumps([row.uid for row in rows if row.uid])}
+            SQL["find_uids"], {"uids": _json([row.uid for row in rows if row.uid])}
         ).fetchall()
         pools = of_project("list_pools")
         return cls(
-            sources={
-                source
-                for (source,) in of_project(
-                    "find_sources", sources=json.dumps([row.source for row in rows])
-                )
-            },
+            sources={source for (source,) in of_project("find_sources", sources=_json(sources))},
             own_uids={uid for uid, owner, gone in uids if owner == project_id and not gone},
             taken_uids={uid for uid, *_ in uids},
             workspaces={id_ for (id_,) in of_project("list_workspaces")},
@@ -296,9 +294,7 @@ def _find_jobs(
 ) -> dict[tuple[str, str], _Job]:
     """Jobs that have the names of the rows, by workspace and name."""
     names = sorted({(row.workspace_id, row.job_name) for row in rows})
-    found = connection.execute(
-        SQL["find_jobs"], {"project_id": project_id, "names": json.dumps(names)}
-    )
+    found = connection.execute(SQL["find_jobs"], {"project_id": project_id, "names": _json(names)})
     return {
         (workspace_id, name): _Job(
             job_id, source or "", None, was_status=status, next_number=next_number
@@ -377,13 +373,15 @@ def is_out_of_order(connection: Connection, project_id: str, workspace_id: str, 
 
 def _write_jobs(tx: Transaction, project_id: str, changed: Iterable[_Job], actor: str) -> None:
     new, extended, sources = [], [], []
+    # What changes, by workspace, status and block: far fewer than jobs.
+    counted: Counter[tuple[str, int, int]] = Counter()
     for job in changed:
         latest, first = job.latest, job.first
         assert latest is not None
         shown = (latest.status, latest.started_at_ms, latest.duration_ms)
         if first is None:
             extended.append((job.count, job.next_number, job.latest_id, *shown, job.id))
-            tx.counts.job(project_id, latest.workspace_id, job.was_status, -1, job_id=job.id)
+            counted[latest.workspace_id, job.was_status, job.id >> BLOCK_BITS] -= 1
         else:
             new.append(
                 (job.id, project_id, first.workspace_id, first.job_name, first.job_description,
@@ -391,7 +389,9 @@ def _write_jobs(tx: Transaction, project_id: str, changed: Iterable[_Job], actor
                  job.latest_id, *shown)
             )  # fmt: skip
             sources.append((job.id, job.source))
-        tx.counts.job(project_id, latest.workspace_id, latest.status, 1, job_id=job.id)
+        counted[latest.workspace_id, latest.status, job.id >> BLOCK_BITS] += 1
+    for (workspace_id, status, block), by in counted.items():
+        tx.counts.job(project_id, workspace_id, status, by, job_id=block << BLOCK_BITS)
     _insert(tx, "insert_job", new)
     _insert(tx, "insert_imported_job", sources)
     tx.connection.executemany(SQL["extend_job"], extended)
@@ -410,8 +410,8 @@ def count_history(connection: Connection, project_id: str, hidden: Iterable[str]
         SQL["count_history"],
         {
             "project_id": project_id,
-            "hidden": json.dumps(sorted(hidden)),
-            "statuses": json.dumps(list(ENDED)),
+            "hidden": _json(sorted(hidden)),
+            "statuses": _json(list(ENDED)),
         },
     ).fetchone()
     return int(count)
@@ -428,7 +428,7 @@ def stream_history(
         hidden: ids of workspaces to leave out.
     """
     cursor = connection.execute(
-        SQL["list_history"], {"project_id": project_id, "hidden": json.dumps(sorted(hidden))}
+        SQL["list_history"], {"project_id": project_id, "hidden": _json(sorted(hidden))}
     )
     while rows := cursor.fetchmany(EXPORT_CHUNK_ROWS):
         yield [_row(row) for row in rows]

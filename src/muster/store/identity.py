@@ -172,6 +172,7 @@ def put_membership(
     tx: Transaction, *, member_id: str, project_id: str, role: Role, may_prioritise: bool | None
 ) -> None:
     """Change what a member is in a project, or let it in. `may_prioritise` None: as it was."""
+    tx.changes_logins = True
     changed = tx.execute(
         SQL["update_membership"],
         {
@@ -194,6 +195,7 @@ def put_membership(
 
 def delete_membership(tx: Transaction, *, member_id: str, project_id: str) -> bool:
     """Take a member out of a project, with its roles in workspaces; whether it was in it."""
+    tx.changes_logins = True
     key = {"member_id": member_id, "project_id": project_id}
     tx.execute(SQL["delete_workspace_roles_of"], key)
     return tx.execute(SQL["delete_membership"], key).rowcount > 0
@@ -268,6 +270,7 @@ def find_member_by_name(connection: Connection, name: str) -> Member | None:
 
 
 def enable_member(tx: Transaction, member_id: str, *, is_enabled: bool) -> None:
+    tx.changes_logins = True
     tx.execute(SQL["enable_member"], {"member_id": member_id, "is_enabled": is_enabled})
 
 
@@ -328,6 +331,7 @@ def find_token(connection: Connection, digest: bytes) -> StoredToken | None:
 
 
 def delete_token(tx: Transaction, digest: bytes) -> None:
+    tx.changes_logins = True
     tx.execute(SQL["delete_token"], {"digest": digest})
 
 
@@ -349,12 +353,14 @@ def list_access_keys(connection: Connection, member_id: str | None = None) -> li
 
 def enable_access_key(tx: Transaction, access: str, *, is_enabled: bool) -> bool:
     """Whether there is such a key."""
+    tx.changes_logins = True
     key = {"access": access, "is_enabled": is_enabled}
     return tx.execute(SQL["enable_access_key"], key).rowcount > 0
 
 
 def delete_access_key(tx: Transaction, access: str) -> bool:
     """Whether there was such a key."""
+    tx.changes_logins = True
     return tx.execute(SQL["delete_access_key"], {"access": access}).rowcount > 0
 
 

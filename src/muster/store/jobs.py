@@ -8,6 +8,7 @@ from typing import Any, Final
 from muster.domain.errors import JobUnknown, NameTaken, QuotaExceeded, WorkspaceUnknown
 from muster.domain.phase import LIVE_STATUSES, Phase, view_of
 from muster.domain.resources import Resources
+from muster.store.archive import kept_config, restored_config
 from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
@@ -86,8 +87,10 @@ def count_live_jobs(connection: Connection, project_id: str) -> int:
     return int(count)
 
 
-def check_quota(connection: Connection, project_id: str, quota: int) -> None:
-    live = count_live_jobs(connection, project_id)
+def check_quota(tx: Transaction, project_id: str, quota: int) -> None:
+    """Raise QuotaExceeded if the project has no room for one more live job."""
+    live = count_live_jobs(tx.connection, project_id)
+    live += tx.counts.pending_jobs(project_id, LIVE_STATUSES)
     if live >= quota:
         raise QuotaExceeded(
             f"This project has {live} live jobs and may have {quota}; 1 more was asked for."
@@ -174,11 +177,12 @@ def insert_version(
             "flavor_code": flavor_code,
             "gpu_count": gpu_count,
             "npu_count": npu_count,
-            "config": config,
+            "config": kept_config(config),
             "status": _INITIAL_STATUS,
             "created_at_ms": created_at_ms,
         },
     ).fetchone()
+    tx.execute(SQL["insert_version_config"], {"workload_id": workload_id, "config": config})
     tx.execute(
         SQL["show_newest_version"],
         {
@@ -356,7 +360,7 @@ def _version(row: Sequence[Any]) -> Version:
         duration_ms=row[6],
         pool_id=row[7],
         flavor_code=row[8],
-        config=row[9],
+        config=restored_config(row[9], row[17]),
         workload_uid=row[10],
         message=row[11],
         workload_id=row[12],

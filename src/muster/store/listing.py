@@ -1,52 +1,48 @@
 """Lists: filter, sort, page and exact total.
 
-What is asked for becomes a scope and a sort key; `store/paging.py` finds the ids of the page, and
-the rows are read by their ids. No user text ever becomes SQL text.
+What is asked for becomes a scope and a sort key; `store/paging/` finds the rows of the page. No
+user text ever becomes SQL text.
 """
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from muster.domain.phase import Phase, StatisticsState, view_of
+from muster.domain.phase import Phase
+from muster.domain.pool import public_pool_id
 from muster.domain.resources import Resources
+from muster.store.archive import restored_config
 from muster.store.connection import Connection
-from muster.store.counting import SQL, STATES
 from muster.store.history import is_out_of_order
-from muster.store.paging import (
+from muster.store.paging.rows import Rows, Wanted, page_of, stream_of
+from muster.store.paging.scope import (
     CREATED,
     DURATION,
+    JOB_NAME,
     STATUS,
     Candidates,
     Scope,
     SortKey,
-    Statement,
-    first_id_since,
-    page_of_candidates,
-    page_statements,
-    stream_ids,
-    total_of,
+    candidates_of,
 )
+from muster.store.paging.totals import first_id_since, total_of
+from muster.store.pool_listing import page_of_pool_workloads as page_of_pool_workloads
 from muster.store.statements import load_statements
 
 SEARCH: Final = load_statements("search")
 
 STREAM_CHUNK_ROWS: Final = 100  # larger chunks hold the interpreter, and so other calls, for longer
 
-# A running version has no stored duration: it changes by itself.
-_DURATION = "coalesce({table}.duration_ms, :now_ms - {table}.started_at_ms)"
-
 JOB_SORT_KEYS: Final[Mapping[str, SortKey]] = {
-    "job_name": SortKey("name", "by_name", is_unique=True),
+    "job_name": JOB_NAME,
     "job_desc": SortKey("description", "by_description"),
     "status": STATUS,
     "duration": DURATION,
-    "version_count": SortKey("version_count", "by_version_count"),
-    "create_time": CREATED,  # ids and times are handed out together, ascending
-    "engine_type": SortKey("engine_type", "by_engine_type"),
+    "version_count": SortKey("version_count", "by_version_count", has_filters=False),
+    "create_time": CREATED,
+    "engine_type": SortKey("engine_type", "by_engine_type", has_filters=False),
 }
 
 VERSION_SORT_KEYS: Final[Mapping[str, SortKey]] = {
@@ -57,41 +53,20 @@ VERSION_SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "job_name": SortKey("job_name", "by_name"),
 }
 
-_JOB_COLUMNS = (
-    "job.id, job.name, job.latest_version_id, job.status, job.created_at_ms, "
-    f"{_DURATION.format(table='job')}, job.description, job.version_count, job.creator_name"
+# A running one has no stored duration: it changes by itself, and its start is told instead.
+_JOB_ROWS: Final = Rows(
+    "job.id, job.name, job.latest_version_id, job.status, job.created_at_ms, job.duration_ms,"
+    " job.description, job.version_count, job.creator_name, job.started_at_ms",
+    "job",
+    "job",
 )
-_VERSION_COLUMNS = (
-    "version.id, version.job_name, version.status, version.created_at_ms, version.started_at_ms, "
-    f"version.ended_at_ms, {_DURATION.format(table='version')}, version.description, "
-    "version.pool_id, version.flavor_code, version.npu_count, version.gpu_count"
+_VERSION_ROWS: Final = Rows(
+    "version.id, version.job_name, version.status, version.created_at_ms, version.started_at_ms,"
+    " version.ended_at_ms, version.duration_ms, nullif(version.description, ''),"
+    " nullif(version.pool_id, ''), version.flavor_code, version.npu_count, version.gpu_count",
+    "version",
+    "version",
 )
-_THESE = "SELECT value AS id FROM json_each(:ids)"
-
-
-@dataclass(frozen=True, slots=True)
-class _Rows:
-    """What a list shows of the rows whose ids it has found."""
-
-    columns: str
-    table: str
-    tables: str  # that and what is joined to it
-
-    def by_ids(self, ids: str) -> str:
-        return (
-            f"SELECT {self.columns} FROM ({ids}) AS page"  # noqa: S608 - constant fragments
-            f" CROSS JOIN {self.tables} WHERE {self.table}.id = page.id"
-        )
-
-    def of(self, statement: Statement) -> str:
-        """Read along the index where the page is one walk of it: nothing is looked up twice."""
-        if statement.source and self.tables == self.table:
-            return f"SELECT {self.columns} {statement.source}"
-        return self.by_ids(statement.ids)
-
-
-_JOB_ROWS = _Rows(_JOB_COLUMNS, "job", "job")
-_VERSION_ROWS = _Rows(_VERSION_COLUMNS, "version", "version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +79,7 @@ class ListQuery:
     is_descending: bool
     offset: int
     limit: int | None
-    now_ms: int  # one moment for every running duration of the page
+    now_ms: int  # one moment for every running duration that the list is sorted by
     statuses: tuple[int, ...] = ()  # none: all
     pool_id: str | None = None  # versions only
     search: str = ""  # jobs only: part of the name, any case
@@ -124,33 +99,45 @@ def is_quick(query: ListQuery) -> bool:
     )
 
 
-def page_of_jobs(connection: Connection, query: ListQuery) -> tuple[int, list[tuple[Any, ...]]]:
-    """(how many match, the rows of the page)."""
+def page_of_jobs(connection: Connection, query: ListQuery) -> tuple[int, list[Any]]:
+    """(how many match, the rows of the page).
+
+    A row: id, name, id of the latest version, status, created at, duration (None while it runs),
+    description, versions, creator, started at.
+    """
     scope = _job_scope(connection, query)
-    return _page(connection, scope, JOB_SORT_KEYS[query.sort_key], query, _JOB_ROWS)
+    return page_of(connection, scope, _wanted(query, JOB_SORT_KEYS), _JOB_ROWS, {})
 
 
-def page_of_versions(connection: Connection, query: ListQuery) -> tuple[int, list[tuple[Any, ...]]]:
-    """(how many match, the rows of the page)."""
-    scope = _version_scope(query)
-    return _page(connection, scope, VERSION_SORT_KEYS[query.sort_key], query, _VERSION_ROWS)
+def page_of_versions(connection: Connection, query: ListQuery) -> tuple[int, list[Any]]:
+    """(how many match, the rows of the page).
+
+    A row: id, name of its job, status, created, started and ended at, duration (None while it
+    runs), description and pool (None: neither), flavor, NPUs, GPUs.
+    """
+    wanted = _wanted(query, VERSION_SORT_KEYS)
+    return page_of(connection, _version_scope(query), wanted, _VERSION_ROWS, {})
 
 
-def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[tuple[Any, ...]]]:
+def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[Any]]:
     """The rows in chunks of STREAM_CHUNK_ROWS, on the snapshot of the connection."""
-    ids = stream_ids(
+    return stream_of(
         connection,
         _version_scope(query),
-        VERSION_SORT_KEYS[query.sort_key],
+        _wanted(query, VERSION_SORT_KEYS),
+        _VERSION_ROWS,
+        chunk_rows=STREAM_CHUNK_ROWS,
+    )
+
+
+def _wanted(query: ListQuery, keys: Mapping[str, SortKey]) -> Wanted:
+    return Wanted(
+        key=keys[query.sort_key],
         is_descending=query.is_descending,
         offset=query.offset,
+        limit=query.limit,
         now_ms=query.now_ms,
     )
-    ids = islice(ids, query.limit)
-    sql = _VERSION_ROWS.by_ids(_THESE)
-    while chunk := list(islice(ids, STREAM_CHUNK_ROWS)):
-        values = {"ids": json.dumps(chunk), "now_ms": query.now_ms}
-        yield connection.execute(sql, values).fetchall()
 
 
 def count_versions(connection: Connection, query: ListQuery) -> int:
@@ -166,15 +153,17 @@ def _job_scope(connection: Connection, query: ListQuery) -> Scope:
         statuses=query.statuses or None,
         more=" AND instr(lower(name), :search) > 0" if query.search else "",
         more_values={"search": part} if part else {},
-        candidates=_jobs_with(connection, [part], column="id") if part else None,
+        candidates=_named_like(connection, [part], column="id") if part else None,
     )
 
 
 FOUND_MAX: Final = 50_000  # by a search; with more, walking the list finds a page sooner
 _GRAM_LENGTH: Final = 3
+_LIKE_SIGNS: Final = re.compile(r"([\\%_])")
+_ESCAPED: Final = r"\\\1"
 
 
-def _jobs_with(connection: Connection, parts: Sequence[str], *, column: str) -> Candidates | None:
+def _named_like(connection: Connection, parts: Sequence[str], *, column: str) -> Candidates | None:
     """The jobs that have any of some parts in their names, and perhaps others.
 
     None where the search does not help: a part is shorter than what it knows, or found too often.
@@ -182,12 +171,19 @@ def _jobs_with(connection: Connection, parts: Sequence[str], *, column: str) -> 
     if any(len(part) < _GRAM_LENGTH for part in parts):
         return None
     words = " OR ".join('"' + part.replace('"', '""') + '"' for part in parts)
-    found = connection.execute(SEARCH["find_jobs"], {"words": words, "limit": FOUND_MAX + 1})
+    found = connection.execute(
+        SEARCH["find_jobs"],
+        {
+            "words": words,  # for the index of the embedded store
+            "patterns": json.dumps([f"%{_LIKE_SIGNS.sub(_ESCAPED, part)}%" for part in parts]),
+            "limit": FOUND_MAX + 1,
+        },
+    )
     ids = [id_ for (id_,) in found]
     if len(ids) > FOUND_MAX:
         return None
     ids += [id_ for (id_,) in connection.execute(SEARCH["list_jobs_not_searchable"])]
-    return Candidates(column, ids)
+    return candidates_of(column, ids)
 
 
 def _version_scope(query: ListQuery) -> Scope:
@@ -195,46 +191,9 @@ def _version_scope(query: ListQuery) -> Scope:
         table="version",
         project_id=query.project_id,
         workspace_id=query.workspace_id,
-        pool_id=query.pool_id,
+        pool_ids=None if query.pool_id is None else (query.pool_id,),
         statuses=query.statuses or None,
     )
-
-
-def _page(
-    connection: Connection,
-    scope: Scope,
-    key: SortKey,
-    query: "ListQuery | TrainingSearch",
-    rows: _Rows,
-) -> tuple[int, list[tuple[Any, ...]]]:
-    if scope.candidates is not None:
-        total, statement = page_of_candidates(
-            connection,
-            scope,
-            key,
-            is_descending=query.is_descending,
-            offset=query.offset,
-            limit=query.limit,
-            now_ms=query.now_ms,
-        )
-        values = statement.values | {"now_ms": query.now_ms}
-        return total, connection.execute(rows.of(statement), values).fetchall()
-    total = total_of(connection, scope)
-    statements = page_statements(
-        connection,
-        scope,
-        key,
-        is_descending=query.is_descending,
-        offset=query.offset,
-        limit=total if query.limit is None else query.limit,
-        total=total,
-        now_ms=query.now_ms,
-    )
-    page: list[tuple[Any, ...]] = []
-    for statement in statements:
-        values = statement.values | {"now_ms": query.now_ms}
-        page += connection.execute(rows.of(statement), values)
-    return total, page
 
 
 CONFIG_SORT_KEYS: Final[Mapping[str, str]] = {
@@ -290,13 +249,8 @@ TRAINING_SORT_KEYS: Final[Mapping[str, SortKey]] = {
 _SEARCHED: Final[Mapping[str, str]] = {
     "name": _TRAINING_NAME,
     "id": "(SELECT w.uid FROM workload AS w WHERE w.id = version.workload_id)",
-    "pool_id": "(SELECT w.pool_id FROM workload AS w WHERE w.id = version.workload_id)",
     "algorithm_name": "coalesce(json_extract(version.config, '$.algorithm.name'), '')",
-    "user_id": (
-        "(SELECT m.id FROM job AS j JOIN project AS p ON p.id = j.project_id"
-        " JOIN member AS m ON m.account_id = p.account_id AND m.name = j.creator_name"
-        " WHERE j.id = version.job_id)"
-    ),
+    "user_id": "(SELECT j.creator_name FROM job AS j WHERE j.id = version.job_id)",
 }
 
 _OPERATORS: Final[Mapping[str, str]] = {
@@ -312,16 +266,19 @@ _OPERATORS: Final[Mapping[str, str]] = {
 _TRAINING_COLUMNS = (
     f"{_TRAINING_NAME}, version.job_name, version.id, version.job_id, version.workspace_id,"
     f" version.description, version.created_at_ms, version.started_at_ms, version.ended_at_ms,"
-    f" {_DURATION.format(table='version')}, version.pool_id, version.flavor_code, version.config,"
+    " coalesce(version.duration_ms, :now_ms - version.started_at_ms), version.pool_id,"
+    " version.flavor_code, coalesce(version_config.config, version.config),"
     " job.creator_name, workload.uid, workload.phase, workload.reason, workload.message,"
     " workload.task_count, workload.priority, workload.id, workload.attempt_count,"
     " workload.attempt_started_at_ms, workload.task_cpu_millis, workload.task_memory_mib,"
-    " workload.task_gpu_count, workload.task_npu_count"
+    " workload.task_gpu_count, workload.task_npu_count, archived.body"
 )
 _TRAINING_TABLES = (
     "version JOIN job ON job.id = version.job_id JOIN workload ON workload.id = version.workload_id"
+    " LEFT JOIN version_config ON version_config.workload_id = workload.id"
+    " LEFT JOIN archived ON archived.workload_id = workload.id"
 )
-_TRAINING_ROWS = _Rows(_TRAINING_COLUMNS, "version", _TRAINING_TABLES)
+_TRAINING_ROWS: Final = Rows(_TRAINING_COLUMNS, "version", _TRAINING_TABLES, id_place=2)
 
 
 class TrainingRow(NamedTuple):
@@ -339,7 +296,7 @@ class TrainingRow(NamedTuple):
     duration_ms: int | None
     pool_id: str  # '' is the public pool
     flavor_code: str
-    config: str  # JSON, as `domain.training.TrainingConfig`
+    kept_config: str  # of an archived one, only what a search looks for
     creator_name: str
     uid: str
     phase: str
@@ -354,6 +311,12 @@ class TrainingRow(NamedTuple):
     task_memory_mib: int
     task_gpu_count: int
     task_npu_count: int
+    archived: bytes | None  # see store/archive.py
+
+    @property
+    def config(self) -> str:
+        """JSON, as `domain.training.TrainingConfig`. Unpacked only where it is asked for."""
+        return restored_config(self.kept_config, self.archived)
 
     @property
     def task(self) -> Resources:
@@ -372,7 +335,7 @@ class TrainingRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchTerm:
-    key: str  # of _SEARCHED
+    key: str  # of _SEARCHED, or `pool_id`
     operator: str  # of _OPERATORS
     values: tuple[str, ...]  # any of them
 
@@ -409,51 +372,55 @@ def page_of_training_jobs(
     connection: Connection, search: TrainingSearch
 ) -> tuple[int, list[TrainingRow]]:
     """(how many match, the rows of the page)."""
-    scope = _training_scope(connection, search)
-    key = TRAINING_SORT_KEYS[search.sort_key]
-    total, page = _page(connection, scope, key, search, _TRAINING_ROWS)
+    total, page = page_of(
+        connection,
+        _training_scope(connection, search),
+        Wanted(
+            key=TRAINING_SORT_KEYS[search.sort_key],
+            is_descending=search.is_descending,
+            offset=search.offset,
+            limit=search.limit,
+            now_ms=search.now_ms,
+        ),
+        _TRAINING_ROWS,
+        {"now_ms": search.now_ms},
+    )
     return total, [TrainingRow(*row) for row in page]
 
 
 def _training_scope(connection: Connection, search: TrainingSearch) -> Scope:
-    from_ms, to_ms = search.created_from_ms, search.created_to_ms
-    more = ""
-    values: dict[str, str] = {}
-    for index, term in enumerate(search.terms):
-        name = f"term_{index}"
-        operator, given = term.operator, term.values
-        if operator == "like":
-            given = tuple(value.casefold() for value in given)
-            if len(given) == 1:  # as a rule; it costs a tenth of looking through a list
-                operator, values[name] = "like one", given[0]
-        condition = _OPERATORS[operator].format(subject=_SEARCHED[term.key], name=name)
-        more += f" AND {condition}"
-        values.setdefault(name, json.dumps(given))
-    whole = Scope(
+    scope = Scope(
         table="version",
         project_id=search.project_id,
         workspace_id=search.workspace_id,
         statuses=search.statuses,
-        more=more,
-        more_values=values,
-        candidates=_training_candidates(connection, search.terms),
     )
+    scope = _within_times(connection, scope, search.created_from_ms, search.created_to_ms)
+    pools = [term for term in search.terms if term.key == "pool_id"]
+    if pools:
+        scope = replace(scope, pool_ids=_pools_meeting(connection, scope, pools))
+    return _with_terms(connection, scope, [term for term in search.terms if term not in pools])
+
+
+def _within_times(
+    connection: Connection, scope: Scope, from_ms: int | None, to_ms: int | None
+) -> Scope:
     if from_ms is None and to_ms is None:
-        return whole
-    if is_out_of_order(connection, search.project_id, search.workspace_id, "version"):
-        # Ids do not tell times where older history came in later: every row is looked at.
+        return scope
+    if is_out_of_order(connection, scope.project_id, scope.workspace_id, "version"):
+        # Ids do not tell times where older history came in later.
         return replace(
-            whole,
-            more=f"{more} AND created_at_ms BETWEEN :from_ms AND :to_ms",
+            scope,
+            more=" AND created_at_ms BETWEEN :from_ms AND :to_ms",
             more_values={
-                **values,
                 "from_ms": 0 if from_ms is None else from_ms,
                 "to_ms": _LATEST_MS if to_ms is None else to_ms,
             },
+            has_times=True,
         )
-    place = replace(whole, statuses=None, more="", more_values={}, candidates=None)
+    place = replace(scope, statuses=None)
     return replace(
-        whole,
+        scope,
         id_from=None if from_ms is None else first_id_since(connection, place, from_ms),
         id_below=None if to_ms is None else first_id_since(connection, place, to_ms + 1),
     )
@@ -462,24 +429,117 @@ def _training_scope(connection: Connection, search: TrainingSearch) -> Scope:
 _LATEST_MS: Final = 2**63 - 1
 
 
-# Where a part may stand, wholly or in part, in what a name has behind that of its job: -V0002.
-_IN_NUMBER: Final = re.compile(r"(-|-v\d*)\Z|\Av?\d*\Z")
+def _pools_meeting(
+    connection: Connection, scope: Scope, terms: Sequence[SearchTerm]
+) -> tuple[str, ...] | None:
+    """Those pools that meet all of the terms; None: all of them do.
+
+    Pools are few, and the counters know in which of them anything ran.
+    """
+    public = public_pool_id(scope.project_id)
+    place = {"project_id": scope.project_id, "workspace_id": scope.workspace_id}
+    pool_ids = [pool_id for (pool_id,) in connection.execute(SEARCH["list_pools"], place)]
+    meeting = [id_ for id_ in pool_ids if all(_is_met(term, id_ or public) for term in terms)]
+    return None if meeting == pool_ids else tuple(meeting)
 
 
-def _training_candidates(connection: Connection, terms: Sequence[SearchTerm]) -> Candidates | None:
-    """What the first of the terms that an index can answer finds."""
+def _is_met(term: SearchTerm, text: str) -> bool:
+    if term.operator == "like":
+        return any(value.casefold() in text.casefold() for value in term.values)
+    return (text in term.values) == (term.operator == "in")
+
+
+def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm]) -> Scope:
+    """What an index answers becomes candidates; every row met must meet all terms."""
+    was_counted = scope.is_counted
+    more = scope.more
+    values = dict(scope.more_values)
+    for index, term in enumerate(terms):
+        name = f"term_{index}"
+        operator, given = term.operator, term.values
+        if term.key == "user_id":
+            given = tuple(_creators(connection, scope.project_id, given))
+        if operator == "like":
+            given = tuple(value.casefold() for value in given)
+            if len(given) == 1:  # as a rule; it costs a tenth of looking through a list
+                operator, values[name] = "like one", given[0]
+        more += f" AND {_OPERATORS[operator].format(subject=_SEARCHED[term.key], name=name)}"
+        values.setdefault(name, json.dumps(given))
+    scope = replace(scope, more=more, more_values=values)
     for term in terms:
-        if (term.key, term.operator) == ("id", "in"):
+        found = _candidates(connection, scope, term)
+        if found is None:
+            continue
+        is_few = term.key != "user_id" or _are_few(connection, scope, found)
+        if term.operator != "not" and is_few:
+            return replace(scope, candidates=found)
+        if term.operator != "not" or (was_counted and len(terms) == 1):
+            return replace(scope, counted_by=found, counts_others=term.operator == "not")
+    return scope
+
+
+def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candidates | None:
+    """What an index has of one term, or of its contrary; None: no index knows."""
+    match term.key, term.operator:
+        case "id", "in" | "not":
             uids = {"uids": json.dumps(term.values)}
             found = connection.execute(SEARCH["find_versions_by_uid"], uids)
-            return Candidates("id", [id_ for (id_,) in found])
-        if (term.key, term.operator) == ("name", "like"):
+            return candidates_of("id", [id_ for (id_,) in found])
+        case "name", "in" | "not":
+            return candidates_of("id", _find_named(connection, scope, term.values))
+        case "user_id", "in" | "not":
+            names = _creators(connection, scope.project_id, term.values)
+            return Candidates("job_id", SEARCH["jobs_of_creators"], {"creators": json.dumps(names)})
+        case "name", "like":
             # What may stand there is left out: the rest is in the name of the job for sure.
             parts = [_IN_NUMBER.sub("", value.casefold()) for value in term.values]
-            found_jobs = _jobs_with(connection, parts, column="job_id")
-            if found_jobs is not None:
-                return found_jobs
-    return None
+            return _named_like(connection, parts, column="job_id")
+        case _:
+            return None
+
+
+# Where a part may stand, wholly or in part, in what a name has behind that of its job: -V0002.
+_IN_NUMBER: Final = re.compile(r"(-|-v\d*)\Z|\Av?\d*\Z")
+_NUMBER: Final = re.compile(r"-V\d{4,}\Z")
+
+
+def _find_named(connection: Connection, scope: Scope, names: Sequence[str]) -> list[int]:
+    """The versions that have these names."""
+    of_jobs = {_NUMBER.sub("", name) for name in names}.union(names)
+    found = connection.execute(
+        SEARCH["find_versions_of_names"],
+        {
+            "project_id": scope.project_id,
+            "workspace_id": scope.workspace_id,
+            "names": json.dumps(sorted(of_jobs)),
+        },
+    )
+    return [
+        id_
+        for id_, name, number in found
+        if (name if number == 1 else f"{name}-V{number:04d}") in names
+    ]
+
+
+def _creators(connection: Connection, project_id: str, user_ids: Sequence[str]) -> list[str]:
+    """The names that those users put on their jobs."""
+    found = connection.execute(
+        SEARCH["list_creators"], {"project_id": project_id, "user_ids": json.dumps(user_ids)}
+    )
+    return [name for (name,) in found]
+
+
+def _are_few(connection: Connection, scope: Scope, candidates: Candidates) -> bool:
+    [count] = connection.execute(
+        f"SELECT count(*) FROM ({candidates.source} LIMIT :limit) AS found",  # noqa: S608
+        {
+            **candidates.values,
+            "project_id": scope.project_id,
+            "workspace_id": scope.workspace_id,
+            "limit": FOUND_MAX + 1,
+        },
+    ).fetchone()
+    return int(count) <= FOUND_MAX
 
 
 def find_training_job(
@@ -493,107 +553,3 @@ def find_training_job(
         {"uid": uid, "project_id": project_id, "now_ms": now_ms},
     ).fetchone()
     return None if row is None else TrainingRow(*row)
-
-
-# ------------------------------------------------------------------ the workloads of a pool
-
-_POOL_WORKLOAD_COLUMNS = (
-    "w.id, w.uid, w.pool_id, w.type, w.name, w.flavor_code, w.phase, w.reason, w.task_count,"
-    " w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count, w.priority,"
-    " w.created_at_ms, w.started_at_ms, w.ended_at_ms, w.phase_since_ms, w.placements,"
-    " w.is_holding, w.partition"
-)
-_POOL_WORKLOAD_ROWS = _Rows(_POOL_WORKLOAD_COLUMNS, "w", "workload AS w")
-_POOL_WORKLOADS = (
-    "SELECT id FROM workload INDEXED BY {index}"
-    " WHERE project_id = :project_id AND pool_id = :pool_id AND is_deleted = 0"
-)
-_ON_HOSTS = (
-    " AND is_holding = 1 AND EXISTS (SELECT 1 FROM json_each(workload.placements) AS p"
-    " WHERE json_extract(p.value, '$.node_name') IN (SELECT value FROM json_each(:hosts)))"
-)
-_NOT_HIDDEN = " AND workspace_id NOT IN (SELECT value FROM json_each(:hidden))"
-
-
-def page_of_pool_workloads(
-    connection: Connection,
-    *,
-    project_id: str,
-    pool_id: str,
-    types: Sequence[str] | None,
-    states: Sequence[StatisticsState] | None,
-    hosts: Sequence[str] | None,
-    is_ascending: bool,
-    offset: int,
-    limit: int,
-    hidden_workspaces: Iterable[str] = (),
-) -> tuple[int, list[tuple[Any, ...]]]:
-    """(how many match, the rows of the page). Filters that are not asked for are None.
-
-    The total comes from the tally. It is counted where no tally helps: of what is on some hosts,
-    which is bounded, and for who may not see every workspace.
-    """
-    counts = _tallied(connection, project_id, pool_id, types, states)
-    values = {"project_id": project_id, "pool_id": pool_id}
-    more = ""
-    if hosts is not None:
-        more += _ON_HOSTS
-        values["hosts"] = json.dumps(list(hosts))
-    if hidden := sorted(hidden_workspaces):
-        more += _NOT_HIDDEN
-        values["hidden"] = json.dumps(hidden)
-    index = "workload_by_pool" if hosts is None else "workload_holding"
-    if types is None and states is None:
-        stretches = [_POOL_WORKLOADS.format(index=index) + more]
-    else:
-        stretches = []
-        for number, (type_, state) in enumerate(counts):
-            phases = [phase for phase in Phase if view_of(phase).statistics is state]
-            for place, phase in enumerate(phases):
-                names = f"type_{number}", f"phase_{number}_{place}"
-                values |= dict(zip(names, (type_, phase), strict=True))
-                index = "workload_by_phase" if hosts is None else "workload_holding"
-                stretches.append(
-                    _POOL_WORKLOADS.format(index=index)
-                    + f" AND type = :{names[0]} AND phase = :{names[1]}{more}"
-                )
-    total = sum(counts.values())
-    if more:
-        total = sum(
-            connection.execute(f"SELECT count(*) FROM ({stretch})", values).fetchone()[0]  # noqa: S608
-            for stretch in stretches
-        )
-    limit = min(limit, total - offset)
-    if limit <= 0:
-        return total, []
-    # Walked to from its nearer end.
-    is_reversed = offset > total // 2
-    direction = "ASC" if is_ascending != is_reversed else "DESC"
-    page = f"{' UNION ALL '.join(stretches)} ORDER BY 1 {direction} LIMIT :limit OFFSET :offset"
-    paged = {
-        **values,
-        "limit": limit,
-        "offset": total - offset - limit if is_reversed else offset,
-    }
-    rows = connection.execute(_POOL_WORKLOAD_ROWS.by_ids(page), paged).fetchall()
-    return total, rows[::-1] if is_reversed else rows
-
-
-def _tallied(
-    connection: Connection,
-    project_id: str,
-    pool_id: str,
-    types: Sequence[str] | None,
-    states: Sequence[StatisticsState] | None,
-) -> dict[tuple[str, StatisticsState], int]:
-    """What the tally counts of some types and states, where it counts any."""
-    rows = connection.execute(
-        SQL["tallies_of_pool"], {"project_id": project_id, "pool_id": pool_id}
-    )
-    return {
-        (type_, state): count
-        for type_, *counts in rows
-        if types is None or type_ in types
-        for state, count in zip(STATES, counts, strict=True)
-        if count and (states is None or state in states)
-    }

@@ -14,10 +14,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
+import structlog
+
 from muster.domain.errors import MusterError, StoreUnavailable
+from muster.store.bulk import make_all_indexes
 from muster.store.connection import NewerDatabase, NotADatabase
+from muster.store.counting import Counts
 from muster.store.statements import load_migrations
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, may_defer_counters
+
+log = structlog.get_logger()
 
 Connection = sqlite3.Connection
 
@@ -38,6 +44,7 @@ _END: Any = object()
 @dataclass(slots=True)
 class _Write:
     work: Callable[[Transaction], Any]
+    may_defer_counters: bool
     done: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     result: Any = None
@@ -51,6 +58,7 @@ class _Queue:
     commit_count: int = 0  # goes up before the writes of that commit are acknowledged
     after_commit: Callable[[bool], None] = lambda has_work: None
     is_closing: bool = False
+    broken_by: StoreUnavailable | None = None  # set: nobody takes writes from here any more
     changed: threading.Condition = field(default_factory=threading.Condition)
 
 
@@ -72,6 +80,7 @@ class SqliteDatabase:
         self._shared: dict[Hashable, Any] = {}  # answers of the present snapshot
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
         self._streams = 0
+        self._gathered: list[_Write] = []  # for the writer, at the end of this turn of the loop
         self._on_work: Callable[[], None] = lambda: None
         self._queue = _Queue(after_commit=self._after_commit)
         self._writer = threading.Thread(
@@ -83,8 +92,12 @@ class SqliteDatabase:
         """Call back, in the event loop, after each commit that left the reconciler something."""
         self._on_work = callback
 
+    def on_logins_changed(self, callback: Callable[[], None]) -> None:
+        """Never: what other processes change is told by store/notice.py."""
+
     def close(self) -> None:
         """Commit what was handed over, and close."""
+        self._hand_over()
         with self._queue.changed:
             self._queue.is_closing = True
             self._queue.changed.notify()
@@ -209,16 +222,33 @@ class SqliteDatabase:
         loop = asyncio.get_running_loop()
         write = _Write(
             work=lambda transaction: work(transaction, *args, **kwargs),
+            may_defer_counters=may_defer_counters(work),
             done=loop.create_future(),
             loop=loop,
         )
-        with self._queue.changed:
-            if self._queue.is_closing:
-                raise StoreUnavailable("The server is shutting down; try again in a moment.")
-            self._queue.waiting.append(write)
-            self._queue.changed.notify()
+        if self._queue.broken_by is not None:
+            raise self._queue.broken_by
+        if self._queue.is_closing:
+            raise StoreUnavailable("The server is shutting down; try again in a moment.")
+        self._gathered.append(write)
+        # What one turn of the event loop asks for goes to the writer together: it shares a commit,
+        # as the moves of one pass do, and the writer is woken once.
+        loop.call_soon(self._hand_over)
         done: T = await write.done
         return done
+
+    def _hand_over(self) -> None:
+        with self._queue.changed:
+            if not self._gathered:
+                return
+            handed, self._gathered = self._gathered, []
+            if self._queue.broken_by is None:
+                self._queue.waiting += handed
+                self._queue.changed.notify()
+                return
+        for write in handed:
+            write.error = self._queue.broken_by
+        _resolve(handed, self._queue)
 
 
 def _connect(path: Path, *, busy_timeout_ms: int) -> Connection:
@@ -228,12 +258,28 @@ def _connect(path: Path, *, busy_timeout_ms: int) -> Connection:
         )
         opened.callback(connection.close)
         connection.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+        _refuse_foreign(connection, path)  # before anything of it is changed
         connection.execute("PRAGMA journal_mode = WAL")
         # FULL: a commit is on disk before it is acknowledged. NORMAL would lose the last ones.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # What a savepoint would bring back is kept in memory, not in a file of its own.
+        connection.execute("PRAGMA temp_store = MEMORY")
         opened.pop_all()
     return connection
+
+
+def _refuse_foreign(connection: Connection, path: Path) -> None:
+    """Raise NotADatabase if the tables are those of another program."""
+    [present] = connection.execute("PRAGMA user_version").fetchone()
+    [all_, ours] = connection.execute(
+        "SELECT count(*), count(CASE WHEN name IN ('membership', 'workload') THEN 1 END)"
+        " FROM sqlite_master WHERE type = 'table'"
+    ).fetchone()
+    if all_ and not (present and ours == 2):
+        raise NotADatabase(
+            f"{path} is the database of another program. Name another with --data or --database."
+        )
 
 
 @contextmanager
@@ -264,6 +310,7 @@ def migrate(connection: Connection) -> None:
             f"The database has schema {present}; this muster knows up to {len(scripts)}."
             " Start the muster that wrote it, or a newer one."
         )
+    make_all_indexes(connection)  # before migrations: they name indexes
     # A table that others refer to can only be made anew while nobody looks.
     connection.execute("PRAGMA foreign_keys = OFF")
     for number, script in scripts[present:]:
@@ -273,12 +320,43 @@ def migrate(connection: Connection) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
 
 
+def make_put_off_indexes(path: Path, advance: Callable[[str], None]) -> None:
+    """Make the indexes that an import has put off, in a database that nobody else has open.
+
+    Raises:
+        StoreUnavailable: what is missing is made by the next start.
+    """
+    connection = _connect(path, busy_timeout_ms=WRITER_BUSY_TIMEOUT_MS)
+    with closing(connection), _translated_errors(path):
+        make_all_indexes(connection, advance)
+
+
 def _write_until_closed(connection: Connection, queue: _Queue, path: Path) -> None:
-    with closing(connection):
-        while batch := _next_batch(queue):
-            _run_batch(connection, batch, path)
-            queue.commit_count += 1
-            _resolve(batch, queue)
+    """What the writer thread does. It does not end by itself, and leaves nobody waiting."""
+    batch: list[_Write] = []
+    try:
+        with closing(connection):
+            while batch := _next_batch(queue):
+                _run_batch(connection, batch, path)
+                queue.commit_count += 1
+                _resolve(batch, queue)
+    except BaseException as error:  # noqa: BLE001 - whatever it is: those who wait must hear of it
+        _break_down(batch, queue, error)
+
+
+def _break_down(batch: Sequence[_Write], queue: _Queue, error: BaseException) -> None:
+    """Refuse everything from now on, as nothing can be written any more, and say so once."""
+    log.critical("database_writer_ended", why=repr(error))
+    broken_by = StoreUnavailable(
+        f"The server cannot write any more ({error!r}); it has to be started again."
+    )
+    with queue.changed:
+        queue.broken_by = broken_by
+        left = [*batch, *queue.waiting]
+        queue.waiting.clear()
+    for write in left:
+        write.error = write.error or broken_by
+    _resolve(left, queue)
 
 
 def _next_batch(queue: _Queue) -> list[_Write]:
@@ -291,36 +369,103 @@ def _next_batch(queue: _Queue) -> list[_Write]:
         return batch
 
 
+class WriteFailed(Exception):
+    """A write ended in a way that no caller can be handed as it is, such as SystemExit."""
+
+
+# What SQLite says of one statement. All else that it says is about the disk, a lock, the memory or
+# the file, and concerns every write that shares the commit.
+_OF_ONE_WRITE: Final = (sqlite3.IntegrityError, sqlite3.ProgrammingError, sqlite3.DataError)
+_OF_THE_STORE: Final = (sqlite3.DatabaseError, MemoryError)
+
+
 def _run_batch(connection: Connection, batch: Sequence[_Write], path: Path) -> None:
     """One transaction; each write under a savepoint, so that one that fails undoes only itself."""
     try:
-        connection.execute("BEGIN IMMEDIATE")
-        for write in batch:
-            _run_one(connection, write)
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        with suppress(sqlite3.Error):
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+        try:
+            _run_in_transaction(connection, batch, shares_counters=True)
+        except sqlite3.IntegrityError:
+            # Of the counters, added up. Each write with its own shows whose mistake it is.
+            _run_in_transaction(connection, batch, shares_counters=False)
+    except BaseException as error:  # noqa: BLE001 - the thread goes on, and the callers hear of it
+        _roll_back(connection)
         for write in batch:
             # What its own rule refused stays refused: that answer does not hang on the commit.
             if not isinstance(write.error, MusterError):
-                write.error = _translated(error, path)
+                write.error = _for_all_callers(error, path)
 
 
-def _run_one(connection: Connection, write: _Write) -> None:
-    transaction = Transaction(connection)
-    connection.execute("SAVEPOINT write")
+def _run_in_transaction(
+    connection: Connection, batch: Sequence[_Write], *, shares_counters: bool
+) -> None:
+    gathered = Counts() if shares_counters else None
+    _roll_back(connection)  # what may be left of a transaction that could not even be undone
+    connection.execute("BEGIN IMMEDIATE")
+    for write in batch:
+        if gathered is not None and not write.may_defer_counters:
+            gathered.apply(connection)  # before its savepoint, with which they would be undone
+        _run_one(connection, write, gathered, is_alone=len(batch) == 1)
+    if gathered is not None:
+        gathered.apply(connection)
+    connection.execute("COMMIT")
+
+
+def _roll_back(connection: Connection) -> None:
+    with suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _run_one(
+    connection: Connection, write: _Write, gathered: Counts | None, *, is_alone: bool
+) -> None:
+    """Run one write under its savepoint. What it counts is gathered, or written at once.
+
+    One that is alone in its transaction has no savepoint: a savepoint keeps each page that changes
+    once more, which is a fifth of what it takes to move in thousands of rows.
+    """
+    transaction = Transaction(connection, gathered)
+    write.result, write.error, write.has_work = None, None, False
+    if not is_alone:
+        connection.execute("SAVEPOINT write")
     try:
         write.result = write.work(transaction)
-        transaction.counts.apply(connection)
+        if gathered is None:
+            transaction.counts.apply(connection)
+    except BaseException as error:  # whatever it is belongs to the caller who asked
+        if isinstance(error, _OF_THE_STORE) and not isinstance(error, _OF_ONE_WRITE):
+            raise
+        write.error = _for_one_caller(error)
+        if is_alone:
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+        else:
+            connection.execute("ROLLBACK TO write")
+    else:
+        if gathered is not None:
+            gathered.take_over(transaction.counts)
         write.has_work = transaction.has_work
-    except sqlite3.OperationalError:
-        raise  # the disk or a lock: it concerns the whole batch
-    except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller who asked
-        write.error = error
-        connection.execute("ROLLBACK TO write")
-    connection.execute("RELEASE write")
+    if not is_alone:
+        connection.execute("RELEASE write")
+
+
+def _for_one_caller(error: BaseException) -> BaseException:
+    """The error itself, unless a future or an event loop would take it for something else."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failed = WriteFailed(f"The write ended with {error!r}.")
+    failed.__cause__ = error
+    return failed
+
+
+def _for_all_callers(error: BaseException, path: Path) -> BaseException:
+    if isinstance(error, sqlite3.Error):
+        return _translated(error, path)
+    if isinstance(error, MemoryError):
+        return StoreUnavailable(
+            "The server has no memory left for this write. Nothing was changed; try again."
+        )
+    return _for_one_caller(error)
 
 
 def _resolve(batch: Sequence[_Write], queue: _Queue) -> None:
@@ -356,8 +501,9 @@ def _translated(error: sqlite3.Error, path: Path) -> MusterError | sqlite3.Error
             " Put a backup in its place, or start with another --data folder."
         )
     if isinstance(error, sqlite3.OperationalError):
+        which = f" {path}" if "unable to open" in str(error) else ""
         return StoreUnavailable(
-            f"The database cannot be used at the moment ({error})."
+            f"The database cannot be used at the moment ({error}{which})."
             " Nothing was changed; try again, and look at the disk of the data folder if it stays."
         )
     return error

@@ -2,7 +2,7 @@
 
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -16,6 +16,7 @@ class StagedLine(NamedTuple):
     number: int  # in the file it came from
     source: str
     created_at_ms: int
+    row: bytes  # what it says, packed
     text: bytes
 
 
@@ -38,6 +39,11 @@ class Staging:
             self._connection.executemany(SQL["insert_line"], lines)
             self._connection.execute("COMMIT")
 
+    def text_of(self, number: int) -> bytes:
+        with _told():
+            [text] = self._connection.execute(SQL["text_of_line"], (number,)).fetchone()
+        return bytes(text)
+
     def take_repeated(self) -> Iterator[tuple[int, int, bytes]]:
         """Take out lines whose source an earlier line has: (number, the earlier one, text)."""
         with _told():
@@ -50,8 +56,8 @@ class Staging:
         [count] = self._connection.execute(SQL["count_lines"]).fetchone()
         return int(count)
 
-    def oldest_first(self) -> Iterator[tuple[int, bytes]]:
-        """(number, text) of each line that is left."""
+    def oldest_first(self) -> Generator[tuple[int, bytes], None, None]:
+        """(number, row) of each line that is left. To be closed before this is."""
         with _told():
             yield from self._connection.execute(SQL["list_lines"])
 

@@ -2,6 +2,8 @@
 
 import hmac
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from muster.domain.errors import MusterError
@@ -47,7 +49,14 @@ class Vault:
 
 
 def _write_key(key_file: Path, key: bytes) -> None:
-    """Never readable by others, not even for a moment."""
-    handle = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(key)
+    """Never readable by others, and never there in part: several servers may start at once."""
+    handle, draft = tempfile.mkstemp(prefix=f"{key_file.name}.", dir=key_file.parent)  # mode 0600
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # then it is another server's, and ours, too
+            os.link(draft, key_file)
+    finally:
+        Path(draft).unlink()

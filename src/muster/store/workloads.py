@@ -13,10 +13,18 @@ from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase, view
 from muster.domain.placement import TaskPlacement
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType, takes_quota
+from muster.store.archive import (
+    EMPTY_RUN,
+    AttemptRow,
+    EventRow,
+    delete_archived,
+    find_archived,
+    snapshot_of,
+)
 from muster.store.connection import REFUSED, Connection
 from muster.store.counting import HELD
 from muster.store.statements import load_statements
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, reads_no_counters
 from muster.store.workspaces import check_workload_quota
 
 SQL: Final = load_statements("workloads")
@@ -76,15 +84,18 @@ def insert_workload(
             "gpu_count": task.gpu_count,
             "npu_count": task.npu_count,
             "priority": priority,
-            "run": _ENCODER.encode(run).decode(),
             "time_limit_ms": time_limit_ms,
             "retries_left": retries,
             "now_ms": created_at_ms,
         },
     ).fetchone()
+    tx.execute(
+        SQL["insert_run"], {"workload_id": workload_id, "run": _ENCODER.encode(run).decode()}
+    )
     state = view_of(Phase.CREATING).statistics
     tx.counts.workload(project_id, pool_id, type_, state, 1)
     tx.counts.use(project_id, workspace_id, type_, task * task_count, 1)
+    tx.counts.snapshot(run.code, 1)
     tx.has_work = True
     return workload_id, created_at_ms
 
@@ -93,7 +104,13 @@ def get_workload(connection: Connection, workload_id: int) -> Workload:
     row = connection.execute(SQL["get_workload"], {"workload_id": workload_id}).fetchone()
     if row is None:
         raise StaleWrite(f"Workload {workload_id} is gone.")
-    return _workload(row)
+    workload = _workload(row)
+    if workload.phase not in FINISHED or workload.placements:
+        return workload
+    archived = find_archived(connection, [workload_id]).get(workload_id)
+    if archived is None:
+        return workload
+    return replace(workload, placements=_PLACEMENTS.decode(archived.placements))
 
 
 def list_active(connection: Connection) -> list[Workload]:
@@ -109,6 +126,8 @@ def list_queue(connection: Connection, partition: str, *, limit: int) -> list[Wo
 
 def get_run(connection: Connection, workload_id: int) -> Run:
     [text] = connection.execute(SQL["get_run"], {"workload_id": workload_id}).fetchone()
+    if text == EMPTY_RUN:
+        return _RUN.decode(find_archived(connection, [workload_id])[workload_id].run)
     return _RUN.decode(text)
 
 
@@ -305,6 +324,7 @@ def list_held_cards(connection: Connection) -> list[tuple[str, int]]:
     return connection.execute(SQL["list_held_cards"]).fetchall()
 
 
+@reads_no_counters
 def release_nodes(tx: Transaction, workload: Workload) -> Workload:
     """Take back what it holds, if it holds anything. Only once none of its processes is left."""
     if not workload.is_holding:
@@ -373,22 +393,30 @@ def list_past_attempts(
     rows = connection.execute(
         SQL["list_past_attempts"], {"workload_ids": json.dumps(list(workload_ids))}
     )
-    for row in rows:
-        attempt = PastAttempt(
-            workload_id=row[0],
-            number=row[1],
-            attempt_id=row[2],
-            engine_ref=row[3],
-            placements=_PLACEMENTS.decode(row[4]),
-            started_at_ms=row[5],
-            ended_at_ms=row[6],
-            reason=Reason(row[7]),
-            message=row[8],
-        )
-        found.setdefault(attempt.workload_id, []).append(attempt)
+    for workload_id, *row in rows:
+        found.setdefault(workload_id, []).append(_past_attempt(workload_id, tuple(row)))
+    others = [workload_id for workload_id in workload_ids if workload_id not in found]
+    for workload_id, archived in find_archived(connection, others).items():
+        if archived.attempts:
+            found[workload_id] = [_past_attempt(workload_id, row) for row in archived.attempts]
     return found
 
 
+def _past_attempt(workload_id: int, row: AttemptRow) -> PastAttempt:
+    return PastAttempt(
+        workload_id=workload_id,
+        number=row[0],
+        attempt_id=row[1],
+        engine_ref=row[2],
+        placements=_PLACEMENTS.decode(row[3]),
+        started_at_ms=row[4],
+        ended_at_ms=row[5],
+        reason=Reason(row[6]),
+        message=row[7],
+    )
+
+
+@reads_no_counters
 def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Workload:
     if workload.engine_ref == engine_ref:
         return workload
@@ -432,18 +460,21 @@ def list_purgeable(connection: Connection) -> list[tuple[int, list[tuple[str, st
 def purge_workload(tx: Transaction, workload_id: int) -> None:
     """Drop every row of a deleted workload, and of its job when it was the last of it."""
     key = {"workload_id": workload_id}
-    tx.execute(SQL["delete_events"], key)
-    tx.execute(SQL["delete_past_attempts"], key)
+    run = tx.execute(SQL["get_run"], key).fetchone()
+    archived = delete_archived(tx, workload_id)
+    for statement in ("delete_run", "delete_config", "delete_events", "delete_past_attempts"):
+        tx.execute(SQL[statement], key)
     version = tx.execute(SQL["delete_version"], key).fetchone()
-    _forget_use(tx, tx.execute(SQL["delete_workload"], key).fetchone())
+    row = tx.execute(SQL["delete_workload"], key).fetchone()
+    if row is not None:
+        tx.counts.snapshot(snapshot_of(archived.run if archived else run[0]), -1)
+        _forget_use(tx, row)
     if version is not None:
         tx.execute(SQL["delete_empty_job"], {"job_id": version[0]})
 
 
-def _forget_use(tx: Transaction, row: Sequence[Any] | None) -> None:
+def _forget_use(tx: Transaction, row: Sequence[Any]) -> None:
     """A lost one may be purged while it still counts: nothing can end it any more."""
-    if row is None:
-        return
     project_id, workspace_id, type_, phase, is_holding, task_count, *amounts = row
     if takes_quota(Phase(phase), is_holding=bool(is_holding)):
         task = Resources(**dict(zip(HELD, amounts, strict=True)))
@@ -537,7 +568,11 @@ class WorkloadEvent:
 
 def list_events(connection: Connection, workload_id: int) -> list[WorkloadEvent]:
     """First to last."""
-    rows = connection.execute(SQL["list_events"], {"workload_id": workload_id, "limit": EVENTS_MAX})
+    values = {"workload_id": workload_id, "limit": EVENTS_MAX}
+    rows: list[EventRow] = connection.execute(SQL["list_events"], values).fetchall()
+    if not rows:
+        archived = find_archived(connection, [workload_id]).get(workload_id)
+        rows = archived.events if archived else []
     return [
         WorkloadEvent(
             number=row[7],
@@ -549,5 +584,5 @@ def list_events(connection: Connection, workload_id: int) -> list[WorkloadEvent]
             message=row[5],
             actor=row[6],
         )
-        for row in rows
+        for row in rows[:EVENTS_MAX]
     ]

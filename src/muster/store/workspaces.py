@@ -89,6 +89,7 @@ def update_workspace(tx: Transaction, project_id: str, workspace: Workspace) -> 
     Raises:
         NameTaken: the project has another workspace of that name.
     """
+    tx.changes_logins = True
     with _name_taken_in_words(workspace):
         tx.execute(SQL["update_workspace"], _row_of(project_id, workspace))
     tx.execute(SQL["delete_grants"], {"project_id": project_id, "workspace_id": workspace.id})
@@ -106,6 +107,7 @@ def _name_taken_in_words(workspace: Workspace) -> Iterator[None]:
 
 
 def _put_grants(tx: Transaction, project_id: str, workspace: Workspace) -> None:
+    tx.changes_logins = True
     for position, grant in enumerate(workspace.grants):
         tx.execute(
             SQL["insert_grant"],
@@ -122,6 +124,7 @@ def _put_grants(tx: Transaction, project_id: str, workspace: Workspace) -> None:
 
 def delete_workspace(tx: Transaction, project_id: str, workspace_id: str) -> None:
     """Drop it with everything that hangs on it. Only once nothing is in it."""
+    tx.changes_logins = True
     key = {"project_id": project_id, "workspace_id": workspace_id}
     for statement in ("delete_grants", "delete_roles", "delete_quotas", "delete_uses"):
         tx.execute(SQL[statement], key)
@@ -152,6 +155,7 @@ def count_contents(connection: Connection, project_id: str, workspace_id: str) -
 def put_role(
     tx: Transaction, *, project_id: str, workspace_id: str, member_id: str, role: Role
 ) -> None:
+    tx.changes_logins = True
     tx.execute(
         SQL["put_role"],
         {
@@ -165,6 +169,7 @@ def put_role(
 
 def delete_role(tx: Transaction, *, project_id: str, workspace_id: str, member_id: str) -> bool:
     """Whether there was one."""
+    tx.changes_logins = True
     key = {"project_id": project_id, "workspace_id": workspace_id, "member_id": member_id}
     return tx.execute(SQL["delete_role"], key).rowcount > 0
 

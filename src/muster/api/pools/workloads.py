@@ -15,7 +15,7 @@ from muster.domain.placement import TaskPlacement
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.operations.waiting import Told, explain_queue, tell_behind
-from muster.store import listing, pools, workloads
+from muster.store import pool_listing, pools, workloads
 from muster.store.connection import Connection
 from muster.wire.decode import decode_query
 from muster.wire.pools import WorkloadList, WorkloadNode, WorkloadsQuery, WorkloadView
@@ -34,7 +34,7 @@ async def list_workloads(services: Services, request: Request) -> Reply:
         pool = pools.get_pool(connection, project_id, pool_id)
         positions = workloads.queue_positions(connection, pool.partition)
         told = explain_queue(connection, request.caller, pool.id, pool.partition, now_ms=now_ms)
-        total, rows = listing.page_of_pool_workloads(
+        total, rows = pool_listing.page_of_pool_workloads(
             connection,
             project_id=project_id,
             pool_id=pool_id,

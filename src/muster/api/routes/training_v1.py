@@ -1,6 +1,6 @@
 """The v1 training API, with the two lists at the heart."""
 
-from muster.api import catalogue, logs, training
+from muster.api import catalogue, logs, training, training_lists
 from muster.api.errors import Envelope
 from muster.api.http import Route, Within
 from muster.api.pools import statistics
@@ -26,13 +26,14 @@ def routes(services: Services) -> list[Route]:
             needs=Permission.POOL_READ, within=Within.POOL,
         ),
         v1(
-            "GET", f"{_V1}/training-jobs/versions", training.list_versions,
+            "GET", f"{_V1}/training-jobs/versions", training_lists.list_versions,
             "List all job versions with their status and cards",
             query=shapes.VersionsQuery, reply=shapes.VersionOverview,
             needs=Permission.JOB_READ, within=Within.QUERY,
         ),
         v1(
-            "GET", f"{_V1}/training-jobs", training.list_jobs, "List training jobs",
+            "GET", f"{_V1}/training-jobs", training_lists.list_jobs,
+            "List training jobs",
             query=shapes.JobsQuery, reply=shapes.JobList,
             needs=Permission.JOB_READ, within=Within.QUERY,
         ),

@@ -53,13 +53,13 @@ SELECT count(*)
 -- Of a bounded number, sorted without what may be long in them; only the page of them is read.
 WITH page AS (
     SELECT id, row_number() OVER (
-               ORDER BY CASE :group_key WHEN 'create_time' THEN created_at_ms
-                                        WHEN 'update_time' THEN updated_at_ms
+               ORDER BY CASE :group_key WHEN 'create_time' THEN printf('%020d', created_at_ms)
+                                        WHEN 'update_time' THEN printf('%020d', updated_at_ms)
                                         WHEN 'name' THEN name
                                         WHEN 'user_name' THEN creator_name
                                         WHEN 'description' THEN description END,
-                        CASE :sort_key WHEN 'create_time' THEN created_at_ms
-                                       WHEN 'update_time' THEN updated_at_ms
+                        CASE :sort_key WHEN 'create_time' THEN printf('%020d', created_at_ms)
+                                       WHEN 'update_time' THEN printf('%020d', updated_at_ms)
                                        WHEN 'name' THEN name
                                        WHEN 'user_name' THEN creator_name
                                        WHEN 'description' THEN description END,
@@ -82,13 +82,13 @@ SELECT a.uid, a.project_id, a.workspace_id, a.name, a.description, a.creator_nam
 -- The same the other way round, but for the groups.
 WITH page AS (
     SELECT id, row_number() OVER (
-               ORDER BY CASE :group_key WHEN 'create_time' THEN created_at_ms
-                                        WHEN 'update_time' THEN updated_at_ms
+               ORDER BY CASE :group_key WHEN 'create_time' THEN printf('%020d', created_at_ms)
+                                        WHEN 'update_time' THEN printf('%020d', updated_at_ms)
                                         WHEN 'name' THEN name
                                         WHEN 'user_name' THEN creator_name
                                         WHEN 'description' THEN description END,
-                        CASE :sort_key WHEN 'create_time' THEN created_at_ms
-                                       WHEN 'update_time' THEN updated_at_ms
+                        CASE :sort_key WHEN 'create_time' THEN printf('%020d', created_at_ms)
+                                       WHEN 'update_time' THEN printf('%020d', updated_at_ms)
                                        WHEN 'name' THEN name
                                        WHEN 'user_name' THEN creator_name
                                        WHEN 'description' THEN description END DESC,

@@ -45,7 +45,7 @@ SELECT c.host_name, c.card, c.workload_id
   FROM card_hold AS c
   LEFT JOIN workload AS w
     ON w.id = c.workload_id
- WHERE w.is_holding IS NOT 1
+ WHERE coalesce(w.is_holding, 0) <> 1
 
 -- name: cards_held_and_cards_placed
 SELECT w.id, w.task_count * (w.task_gpu_count + w.task_npu_count), count(c.card)
@@ -74,11 +74,43 @@ SELECT w.id, w.attempt_count, count(a.number)
   FROM workload AS w
   LEFT JOIN past_attempt AS a
     ON a.workload_id = w.id
- WHERE w.attempt_count > 0
-    OR w.attempt_id IS NOT NULL
+ WHERE w.is_archived = 0
+   AND (w.attempt_count > 0 OR w.attempt_id IS NOT NULL)
  GROUP BY w.id
-HAVING w.attempt_count <> count(a.number) + (w.attempt_id IS NOT NULL)
+HAVING w.attempt_count <> count(a.number) + CASE WHEN w.attempt_id IS NULL THEN 0 ELSE 1 END
     OR max(coalesce(a.number, 0)) <> count(a.number)
+
+-- name: archived_of_nobody
+SELECT a.workload_id
+  FROM archived AS a
+  LEFT JOIN workload AS w
+    ON w.id = a.workload_id
+ WHERE coalesce(w.is_archived, 0) <> 1
+
+-- name: archived_without_their_row
+SELECT w.id
+  FROM workload AS w
+  LEFT JOIN archived AS a
+    ON a.workload_id = w.id
+ WHERE w.is_archived = 1
+   AND a.workload_id IS NULL
+
+-- name: archived_before_their_end
+SELECT id, phase
+  FROM workload
+ WHERE is_archived = 1
+   AND (ended_at_ms IS NULL OR is_holding = 1)
+
+-- name: archived_and_still_here
+-- What was packed is gone from where it was.
+SELECT w.id
+  FROM workload AS w
+ WHERE w.is_archived = 1
+   AND (w.run <> ''
+        OR EXISTS (SELECT 1 FROM workload_run AS r WHERE r.workload_id = w.id)
+        OR EXISTS (SELECT 1 FROM version_config AS c WHERE c.workload_id = w.id)
+        OR EXISTS (SELECT 1 FROM event AS e WHERE e.workload_id = w.id)
+        OR EXISTS (SELECT 1 FROM past_attempt AS p WHERE p.workload_id = w.id))
 
 -- name: pools_beside_their_nodes
 SELECT p.id, p.node_count, p.cpu_millis, p.memory_mib, p.gpu_count + p.npu_count
@@ -104,3 +136,63 @@ SELECT pool_id, max(number), count(*)
   FROM pool_event
  GROUP BY pool_id
 HAVING max(number) <> count(*)
+
+-- name: imported_beside_their_line
+-- The key of a line begins with that of its job, and ends with when its version was made.
+SELECT k.source, k.version_id
+  FROM import_key AS k
+  JOIN version AS v
+    ON v.id = k.version_id
+  LEFT JOIN imported_job AS i
+    ON i.job_id = v.job_id
+ WHERE k.project_id <> v.project_id
+    OR i.job_id IS NULL
+    OR substr(k.source, 1, length(i.source) + 1) <> i.source || '/'
+    OR substr(k.source, length(k.source) - length('/' || v.created_at_ms) + 1)
+       <> '/' || v.created_at_ms
+
+-- name: imported_from_two_lines
+SELECT version_id, count(*)
+  FROM import_key
+ GROUP BY version_id
+HAVING count(*) > 1
+
+-- name: imported_without_their_line
+-- It would come in once more.
+SELECT v.id
+  FROM event AS e
+  JOIN version AS v
+    ON v.workload_id = e.workload_id
+ WHERE e.event = 'Imported'
+   AND v.is_deleted = 0
+EXCEPT
+SELECT version_id
+  FROM import_key
+
+-- name: imported_jobs_beside_their_name
+SELECT i.job_id, i.source, j.name
+  FROM imported_job AS i
+  JOIN job AS j
+    ON j.id = i.job_id
+ WHERE substr(i.source, length(i.source) - length(j.name)) <> ':' || j.name
+
+-- name: lists_out_of_order_and_not_noted
+-- Ids ascend with create times, unless it is noted that they do not.
+SELECT r.list, r.project_id, r.workspace_id, r.id
+  FROM (SELECT 'job' AS list, project_id, workspace_id, id, created_at_ms,
+               lag(created_at_ms) OVER (
+                   PARTITION BY project_id, workspace_id ORDER BY id) AS before_ms
+          FROM job
+         WHERE is_deleted = 0
+         UNION ALL
+        SELECT 'version' AS list, project_id, workspace_id, id, created_at_ms,
+               lag(created_at_ms) OVER (
+                   PARTITION BY project_id, workspace_id ORDER BY id) AS before_ms
+          FROM version
+         WHERE is_deleted = 0) AS r
+  LEFT JOIN out_of_order AS o
+    ON o.project_id = r.project_id
+   AND o.workspace_id = r.workspace_id
+   AND o.list = r.list
+ WHERE r.created_at_ms < r.before_ms
+   AND o.list IS NULL

@@ -66,6 +66,19 @@ INSERT INTO workspace_use (
     project_id, workspace_id, type, workload_count, cpu_millis, memory_mib, gpu_count, npu_count)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
+-- name: add_to_snapshot_use
+UPDATE snapshot_use
+   SET workload_count = workload_count + ?
+ WHERE digest = ?
+
+-- name: insert_snapshot_use
+INSERT INTO snapshot_use (digest, workload_count)
+VALUES (?, ?)
+
+-- name: list_snapshot_uses
+SELECT digest, workload_count
+  FROM snapshot_use
+
 -- name: pool_statistics
 -- The statistics call: one statement, at most three tally rows, and the pool they belong to.
 SELECT p.phase, p.cpu_millis, p.memory_mib, p.gpu_count, p.npu_count,

@@ -42,6 +42,10 @@ SELECT name, seq
   FROM sqlite_sequence
  WHERE name IN ('job', 'version', 'workload')
 
+-- name: keep_ids
+-- From here on no other row gets these ids: SQLite looks to it by itself.
+SELECT :job_id, :version_id, :workload_id
+
 -- name: newest_version
 SELECT created_at_ms
   FROM version

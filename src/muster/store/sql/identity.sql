@@ -137,7 +137,7 @@ SELECT k.access, u.name, k.is_enabled, k.created_at_ms
   FROM access_key AS k
   JOIN member AS u
     ON u.id = k.member_id
- WHERE :member_id IS NULL
+ WHERE CAST(:member_id AS text) IS NULL
     OR k.member_id = :member_id
  ORDER BY u.name, k.created_at_ms, k.access
 

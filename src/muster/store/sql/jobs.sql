@@ -49,6 +49,10 @@ VALUES (
     :job_name, :description, :flavor_code, :gpu_count, :npu_count, :config, :status, :created_at_ms)
 RETURNING id
 
+-- name: insert_version_config
+INSERT INTO version_config (workload_id, config)
+VALUES (:workload_id, :config)
+
 -- name: show_newest_version
 UPDATE job
    SET version_count = version_count + 1, next_version_number = next_version_number + 1,
@@ -70,11 +74,15 @@ UPDATE version
 
 -- name: list_job_versions
 SELECT v.id, v.number, v.pre_version_id, v.status, v.created_at_ms, v.started_at_ms,
-       v.duration_ms, v.pool_id, v.flavor_code, v.config, w.uid, w.message, w.id,
-       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count
+       v.duration_ms, v.pool_id, v.flavor_code, coalesce(c.config, v.config), w.uid, w.message, w.id,
+       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count, a.body
   FROM version AS v
   JOIN workload AS w
     ON w.id = v.workload_id
+  LEFT JOIN version_config AS c
+    ON c.workload_id = w.id
+  LEFT JOIN archived AS a
+    ON a.workload_id = w.id
  WHERE v.job_id = :job_id
    AND v.is_deleted = 0
  ORDER BY v.number DESC
@@ -83,11 +91,15 @@ OFFSET :offset
 
 -- name: get_version
 SELECT v.id, v.number, v.pre_version_id, v.status, v.created_at_ms, v.started_at_ms,
-       v.duration_ms, v.pool_id, v.flavor_code, v.config, w.uid, w.message, w.id,
-       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count
+       v.duration_ms, v.pool_id, v.flavor_code, coalesce(c.config, v.config), w.uid, w.message, w.id,
+       w.task_cpu_millis, w.task_memory_mib, w.task_gpu_count, w.task_npu_count, a.body
   FROM version AS v
   JOIN workload AS w
     ON w.id = v.workload_id
+  LEFT JOIN version_config AS c
+    ON c.workload_id = w.id
+  LEFT JOIN archived AS a
+    ON a.workload_id = w.id
  WHERE v.id = :version_id
    AND v.job_id = :job_id
    AND v.project_id = :project_id

@@ -165,10 +165,10 @@ SELECT :pool_id, coalesce(max(number), 0) + 1, :node_name, :now_ms, :type, :reas
 SELECT number, node_name, at_ms, type, reason, message, actor
   FROM pool_event
  WHERE pool_id = :pool_id
-   AND (:type IS NULL OR type = :type)
-   AND (:since_ms IS NULL OR at_ms >= :since_ms)
-   AND (:until_ms IS NULL OR at_ms <= :until_ms)
-   AND (:after IS NULL OR number * :direction > :after * :direction)
+   AND (CAST(:type AS text) IS NULL OR type = :type)
+   AND (CAST(:since_ms AS bigint) IS NULL OR at_ms >= :since_ms)
+   AND (CAST(:until_ms AS bigint) IS NULL OR at_ms <= :until_ms)
+   AND (CAST(:after AS bigint) IS NULL OR number * :direction > :after * :direction)
  ORDER BY number * :direction
  LIMIT :limit
 OFFSET :offset
@@ -176,12 +176,13 @@ OFFSET :offset
 -- name: count_pool_events
 -- All that match, and those of them behind the last one shown.
 SELECT count(*),
-       coalesce(sum(:after IS NULL OR number * :direction > :after * :direction), 0)
+       count(*) FILTER (WHERE CAST(:after AS bigint) IS NULL
+                           OR number * :direction > :after * :direction)
   FROM pool_event
  WHERE pool_id = :pool_id
-   AND (:type IS NULL OR type = :type)
-   AND (:since_ms IS NULL OR at_ms >= :since_ms)
-   AND (:until_ms IS NULL OR at_ms <= :until_ms)
+   AND (CAST(:type AS text) IS NULL OR type = :type)
+   AND (CAST(:since_ms AS bigint) IS NULL OR at_ms >= :since_ms)
+   AND (CAST(:until_ms AS bigint) IS NULL OR at_ms <= :until_ms)
 
 -- name: pool_is_at_work
 -- From the counters: nothing waits or runs, and nothing holds a node.
@@ -319,7 +320,7 @@ SELECT name, partition, cpu_millis, memory_mib, card_kind, cards, line_name, fla
   FROM node
  WHERE partition = :partition
    AND name > :after
-   AND (:line_name IS NULL OR line_name = :line_name)
+   AND (CAST(:line_name AS text) IS NULL OR line_name = :line_name)
  ORDER BY name
  LIMIT :limit
 
@@ -328,18 +329,18 @@ SELECT count(*)
   FROM node
  WHERE partition = :partition
    AND name > :after
-   AND (:line_name IS NULL OR line_name = :line_name)
+   AND (CAST(:line_name AS text) IS NULL OR line_name = :line_name)
 
 -- name: outlook
 -- Read at each pass, and compared with that of the pass before.
 SELECT (SELECT group_concat(id || ' ' || phase || ' ' || wish || ' ' || revision || ' ' || message)
           FROM (SELECT id, phase, wish, revision, message FROM pool WHERE is_deleted = 0
-                 ORDER BY created_at_ms, id)),
+                 ORDER BY created_at_ms, id) AS p),
        (SELECT group_concat(name || ' ' || phase || is_locked || is_spare || host_name || cards
                             || tags)
-          FROM (SELECT * FROM node ORDER BY partition, name)),
+          FROM (SELECT * FROM node ORDER BY partition, name) AS n),
        (SELECT group_concat(name || ' ' || is_present || is_up || cards || message)
-          FROM (SELECT * FROM host ORDER BY name))
+          FROM (SELECT * FROM host ORDER BY name) AS h)
 
 -- name: list_holds
 -- One row a task, of what runs or has not given its nodes back: bounded by what the nodes hold.

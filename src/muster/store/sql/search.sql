@@ -18,3 +18,47 @@ SELECT v.id
     ON w.uid = u.value
  CROSS JOIN version AS v
     ON v.workload_id = w.id
+
+-- name: list_pools
+-- Of a workspace, where any version ran; '' is the public one.
+SELECT DISTINCT pool_id
+  FROM version_total
+ WHERE project_id = :project_id
+   AND workspace_id = :workspace_id
+   AND count > 0
+
+-- name: find_versions_of_names
+SELECT id, job_name, number
+  FROM version INDEXED BY version_by_name
+ WHERE project_id = :project_id
+   AND workspace_id = :workspace_id
+   AND job_name IN (SELECT value FROM json_each(:names))
+   AND is_deleted = 0
+
+-- name: list_creators
+-- A job knows who made it by name: names of users are never changed.
+SELECT m.name
+  FROM project AS p
+  JOIN member AS m
+    ON m.account_id = p.account_id
+ WHERE p.id = :project_id
+   AND m.id IN (SELECT value FROM json_each(:user_ids))
+
+-- name: jobs_of_creators
+-- Part of other statements, which bind what it asks for.
+SELECT id AS value
+  FROM job INDEXED BY job_by_creator
+ WHERE project_id = :project_id
+   AND workspace_id = :workspace_id
+   AND creator_name IN (SELECT value FROM json_each(:creators))
+   AND is_deleted = 0
+
+-- name: hidden_versions
+-- Of one pool, by status.
+SELECT status, sum(count)
+  FROM version_total
+ WHERE project_id = :project_id
+   AND workspace_id IN (SELECT value FROM json_each(:hidden))
+   AND pool_id = :shown_pool
+   AND count > 0
+ GROUP BY status

@@ -3,12 +3,18 @@ CREATE TABLE line (
     number        INTEGER NOT NULL PRIMARY KEY,
     source        TEXT NOT NULL,
     created_at_ms INTEGER NOT NULL,
+    row           BLOB NOT NULL,
     text          BLOB NOT NULL
 )
 
 -- name: insert_line
-INSERT INTO line (number, source, created_at_ms, text)
-VALUES (?, ?, ?, ?)
+INSERT INTO line (number, source, created_at_ms, row, text)
+VALUES (?, ?, ?, ?, ?)
+
+-- name: text_of_line
+SELECT text
+  FROM line
+ WHERE number = ?
 
 -- name: index_sources
 -- Made when all lines are there: sorting once costs less than finding a place for each.
@@ -35,6 +41,6 @@ SELECT count(*)
   FROM line
 
 -- name: list_lines
-SELECT number, text
+SELECT number, row
   FROM line
  ORDER BY created_at_ms, number

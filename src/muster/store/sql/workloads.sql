@@ -5,9 +5,13 @@ INSERT INTO workload (
     retries_left, phase, created_at_ms, phase_since_ms)
 VALUES (
     :uid, :project_id, :workspace_id, :pool_id, :partition, :type, :name, :flavor_code, :task_count,
-    :cpu_millis, :memory_mib, :gpu_count, :npu_count, :priority, :run, :time_limit_ms,
+    :cpu_millis, :memory_mib, :gpu_count, :npu_count, :priority, '', :time_limit_ms,
     :retries_left, 'Creating', :now_ms, :now_ms)
 RETURNING id
+
+-- name: insert_run
+INSERT INTO workload_run (workload_id, run)
+VALUES (:workload_id, :run)
 
 -- name: latest_created_at
 -- Ids and times are handed out together, so the newest row has the greatest time.
@@ -60,9 +64,12 @@ SELECT id, attempt_id, engine_ref, attempt_count
  LIMIT :limit
 
 -- name: get_run
-SELECT run
-  FROM workload
- WHERE id = :workload_id
+-- '' where it is archived.
+SELECT coalesce(r.run, w.run)
+  FROM workload AS w
+  LEFT JOIN workload_run AS r
+    ON r.workload_id = w.id
+ WHERE w.id = :workload_id
 
 -- name: move_workload
 -- One guarded step: touches no row when someone else moved the workload first.
@@ -185,6 +192,14 @@ UPDATE job
  WHERE id = :job_id
    AND latest_version_id = :version_id
 RETURNING is_deleted
+
+-- name: delete_run
+DELETE FROM workload_run
+ WHERE workload_id = :workload_id
+
+-- name: delete_config
+DELETE FROM version_config
+ WHERE workload_id = :workload_id
 
 -- name: delete_events
 DELETE FROM event

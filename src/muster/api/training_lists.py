@@ -1,0 +1,232 @@
+"""The two lists of everything, v1: pages, and the overview as a stream.
+
+A page is rendered once for all who ask until something is committed; only what runs changes by
+itself, and is rendered for each. What a query means is remembered, too: to read it takes as long
+as to answer it.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+
+from muster.api.http import Reply, Request
+from muster.api.services import Services
+from muster.domain.errors import InvalidRequest
+from muster.domain.phase import V1_STATUS_MAX
+from muster.domain.pool import public_pool_id
+from muster.domain.training import DEFAULT_WORKSPACE_ID
+from muster.store import jobs, listing
+from muster.store.connection import Connection
+from muster.store.listing import ListQuery
+from muster.wire.decode import decode_query
+from muster.wire.training import (
+    JobList,
+    JobRow,
+    JobsQuery,
+    Statuses,
+    UserView,
+    VersionOverview,
+    VersionRow,
+    VersionsQuery,
+)
+
+QUERIES_REMEMBERED_MAX: Final = 1_024  # of each list
+QUERY_REMEMBERED_LENGTH_MAX: Final = 256
+
+_ENCODER: Final = msgspec.json.Encoder()
+SHARED_ROWS_MAX: Final = 100  # longer pages are few, and would take memory until the next commit
+
+
+def parse_statuses(value: Statuses) -> tuple[int, ...]:
+    """A code, several by comma, or the parameter repeated: any of them matches."""
+    if value is None or value == "":
+        return ()
+    values = value if isinstance(value, list) else [value]
+    codes = set()
+    for text in ",".join(str(item) for item in values).split(","):
+        code = _STATUS_CODES.get(text.strip())
+        if code is None:
+            raise InvalidRequest(
+                f"status is {text[:_SHOWN_LENGTH_MAX]!r}; it must be codes from 0 to"
+                f" {V1_STATUS_MAX}, separated by commas."
+            )
+        codes.add(code)
+    return tuple(sorted(codes))
+
+
+_STATUS_CODES: Final = {str(code): code for code in range(V1_STATUS_MAX + 1)}
+_SHOWN_LENGTH_MAX: Final = 100
+
+
+async def list_jobs(services: Services, request: Request) -> Reply:
+    wanted = await _wanted(request, _jobs_wanted, _jobs_wanted_before)
+    return await _page(services, wanted, _page_of_jobs)
+
+
+async def list_versions(services: Services, request: Request) -> Reply:
+    wanted = await _wanted(request, _versions_wanted, _versions_wanted_before)
+    if wanted.limit is not None:
+        return await _page(services, wanted, _page_of_versions)
+    wanted = replace(wanted, now_ms=services.clock_ms())
+    await services.database.read(_check_workspace, wanted)
+    chunks = services.database.stream(_overview_chunks, wanted)
+    return Reply(200, _begun(await anext(chunks), chunks))
+
+
+# ------------------------------------------------------------------ what is asked for
+
+
+async def _wanted(request: Request, read: "_Reader", read_before: "_Reader") -> ListQuery:
+    """What the query asks for, as it was read the first time that it came."""
+    body = await request.body()
+    asked = (request.caller.project_id, request.raw_query, body)
+    if len(asked[1]) + len(body) > QUERY_REMEMBERED_LENGTH_MAX:
+        return read(*asked)
+    return read_before(*asked)
+
+
+_Reader = Callable[[str, str, bytes], ListQuery]
+
+
+def _jobs_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
+    query = decode_query(_parsed(raw_query), JobsQuery, body=body)
+    return ListQuery(
+        project_id=project_id,
+        workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
+        sort_key=query.sortBy or query.sort_by or "job_name",
+        is_descending=query.order == "desc",
+        offset=(query.page - 1) * query.per_page,
+        limit=query.per_page,
+        now_ms=0,
+        statuses=parse_statuses(query.status),
+        search=query.search_content,
+    )
+
+
+def _versions_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
+    query = decode_query(_parsed(raw_query), VersionsQuery, body=body)
+    pool_id = query.pool_id or None
+    if pool_id == public_pool_id(project_id):
+        pool_id = ""
+    return ListQuery(
+        project_id=project_id,
+        workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
+        sort_key=query.sort_by or query.sortBy or "create_time",
+        is_descending=query.order == "desc",
+        offset=query.offset,
+        limit=query.limit or None,
+        now_ms=0,
+        statuses=parse_statuses(query.status),
+        pool_id=pool_id,
+    )
+
+
+def _parsed(raw_query: str) -> dict[str, list[str]]:
+    return parse_qs(raw_query, keep_blank_values=True)
+
+
+_jobs_wanted_before: Final = lru_cache(QUERIES_REMEMBERED_MAX)(_jobs_wanted)
+_versions_wanted_before: Final = lru_cache(QUERIES_REMEMBERED_MAX)(_versions_wanted)
+
+
+# ------------------------------------------------------------------ a page
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    """A page with something on it that runs."""
+
+    answer: JobList | VersionOverview
+    running: Sequence[tuple[JobRow | VersionRow, int]]  # and since when
+
+    def render(self, now_ms: int) -> bytes:
+        for row, started_at_ms in self.running:
+            row.duration = now_ms - started_at_ms
+        return _ENCODER.encode(self.answer)
+
+
+_Page = bytes | _Live  # rendered, if none of it changes by itself
+_ReadPage = Callable[[Connection, ListQuery, int], _Page]
+
+
+async def _page(services: Services, wanted: ListQuery, work: _ReadPage) -> Reply:
+    now_ms = services.clock_ms()
+    if not listing.is_quick(wanted):
+        wanted = replace(wanted, now_ms=now_ms)
+        page = await services.database.scan(work, wanted, services.job_quota)
+    elif (wanted.limit or 0) <= SHARED_ROWS_MAX:
+        # No time is in it: a quick page is never sorted by duration.
+        page = await services.database.read_shared(work, wanted, services.job_quota)
+    else:
+        page = await services.database.read(work, wanted, services.job_quota)
+    return Reply(200, page if isinstance(page, bytes) else page.render(now_ms))
+
+
+def _check_workspace(connection: Connection, query: ListQuery) -> None:
+    if query.workspace_id != DEFAULT_WORKSPACE_ID:
+        jobs.check_workspace(connection, query.project_id, query.workspace_id)
+
+
+def _page_of_jobs(connection: Connection, query: ListQuery, quota: int) -> _Page:
+    _check_workspace(connection, query)
+    total, rows = listing.page_of_jobs(connection, query)
+    live = jobs.count_live_jobs(connection, query.project_id)
+    shown = [
+        JobRow(id_, name, version_id, status, created, duration or 0, text, versions, UserView(who))
+        for id_, name, version_id, status, created, duration, text, versions, who, _ in rows
+    ]
+    running = [(view, row[9]) for view, row in zip(shown, rows, strict=True) if row[5] is None]
+    answer = JobList(
+        job_total_count=total, job_count_limit=max(0, quota - live), quotas=quota, jobs=shown
+    )
+    return _Live(answer, running) if running else _ENCODER.encode(answer)
+
+
+def _page_of_versions(connection: Connection, query: ListQuery, _quota: int) -> _Page:
+    _check_workspace(connection, query)
+    total, rows = listing.page_of_versions(connection, query)
+    shown = [VersionRow(*row) for row in rows]
+    running = [(view, row[4]) for view, row in zip(shown, rows, strict=True) if row[6] is None]
+    answer = VersionOverview(
+        total_count=total, offset=query.offset, limit=query.limit or 0, versions=shown
+    )
+    return _Live(answer, running) if running else _ENCODER.encode(answer)
+
+
+# ------------------------------------------------------------------ the whole overview
+
+
+async def _begun(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """A stream whose first chunk was read before the status was sent: so errors get theirs."""
+    try:
+        yield first
+        async for chunk in rest:
+            yield chunk
+    finally:
+        await rest.aclose()  # type: ignore[attr-defined]  # an async generator
+
+
+def _overview_chunks(connection: Connection, query: ListQuery) -> Iterator[bytes]:
+    """The whole overview as JSON, piece by piece, from one snapshot."""
+    total = listing.count_versions(connection, query)
+    head = _ENCODER.encode(
+        VersionOverview(total_count=total, offset=query.offset, limit=0, versions=[])
+    )
+    yield head.removesuffix(b"]}")
+    is_first = True
+    for rows in listing.stream_versions(connection, query):
+        chunk = _ENCODER.encode([_streamed(row, query.now_ms) for row in rows])[1:-1]
+        yield chunk if is_first else b"," + chunk
+        is_first = False
+    yield b"]}"
+
+
+def _streamed(row: Sequence[Any], now_ms: int) -> VersionRow:
+    view = VersionRow(*row)
+    if row[6] is None:
+        view.duration = now_ms - row[4]
+    return view

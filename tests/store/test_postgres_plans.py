@@ -1,0 +1,206 @@
+"""On PostgreSQL, too, no list reads a table from end to end, or sorts more than a page of it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from muster.domain.history import HistoryRow
+from muster.domain.phase import StatisticsState
+from muster.domain.workload import WorkloadType
+from muster.store import listing
+from muster.store.connection import Cursor, Values
+from muster.store.dialect import in_postgres
+from muster.store.history import insert_history
+from muster.store.listing import (
+    JOB_SORT_KEYS,
+    TRAINING_SORT_KEYS,
+    VERSION_SORT_KEYS,
+    SearchTerm,
+    TrainingSearch,
+)
+from muster.store.postgres import PostgresConnection, PostgresDatabase
+from muster.store.transaction import Transaction
+from tests.postgres import find_programs
+from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, add_workload, set_up_store
+from tests.store.test_plans import list_query
+from tests.stores import Stores
+
+# Enough that reading all of it would cost more than any way that leads to a page.
+VERSIONS: Final = 24_000
+SORTED_MAX: Final = VERSIONS // 8  # of what is sorted at once: some rows of a filter, never all
+STATUSES: Final = ((), (11,), (5, 10, 11, 12))
+LARGE: Final = frozenset({"job", "version", "workload", "event", "past_attempt", "import_key"})
+ENDED: Final = (10, 10, 10, 10, 10, 10, 11, 12)
+
+KIND: Final = next((f"postgres-{whose}" for whose in find_programs()), "")
+
+pytestmark = pytest.mark.skipif(not KIND, reason="there is no PostgreSQL here")
+
+
+def history() -> list[HistoryRow]:
+    """Three versions a job, every eighth in the dedicated pool."""
+    return [
+        HistoryRow(
+            version_id=str(number),
+            job_id=str(number // 3),
+            job_name=f"digits-{number // 3:05}",
+            job_description=f"about {number % 977}",
+            description=f"about {number % 977}",
+            workspace_id=WORKSPACE,
+            status=ENDED[number % len(ENDED)],
+            created_at_ms=1_000 + number,
+            started_at_ms=1_000 + number,
+            ended_at_ms=1_000 + number + number * 7919 % 5_000,
+            pool_id=GPU_POOL if number % 8 == 0 else "",
+            flavor_code="any",
+        )
+        for number in range(VERSIONS)
+    ]
+
+
+def fill(tx: Transaction) -> None:
+    set_up_store(tx)
+    rows = history()
+    for start in range(0, VERSIONS, 2_000):
+        part = rows[start : start + 2_000]
+        moved = insert_history(tx, PROJECT, part, actor="x", now_ms=100_000, pool_as_public=False)
+        assert moved.imported == len(part), moved.refused[:3]
+    add_workload(tx, "waits", now_ms=100_000)
+
+
+class Watched(PostgresConnection):
+    """Remembers the plan of each statement that it runs."""
+
+    def __init__(self, raw: "psycopg.Connection[Any]") -> None:
+        super().__init__(raw)
+        self.plans: list[tuple[str, dict[str, Any]]] = []
+
+    def execute(self, sql: str, values: Values = (), /) -> Cursor:
+        if sql.startswith("SELECT"):
+            statement = in_postgres(sql)
+            [[[plan]]] = self.raw.execute(
+                f"EXPLAIN (FORMAT JSON) {statement.text}",
+                statement.values(values) or None,
+            ).fetchall()
+            self.plans.append((sql, plan["Plan"] if isinstance(plan, dict) else plan))
+        return super().execute(sql, values)
+
+
+@pytest.fixture(scope="module")
+def connection(stores: Stores) -> Iterator[Watched]:
+    with stores.fresh(KIND, Path()) as database:
+        assert isinstance(database, PostgresDatabase)
+        asyncio.run(database.write(fill))
+        with database.walking_connection() as raw:
+            raw.autocommit = True
+            raw.execute("VACUUM ANALYZE")
+            yield Watched(raw)
+
+
+def faults(connection: Watched, read: Callable[[], object]) -> list[str]:
+    connection.plans.clear()
+    read()
+    assert connection.plans
+    return [f"{fault} in {sql}" for sql, plan in connection.plans for fault in faults_of(plan)]
+
+
+def faults_of(step: dict[str, Any]) -> Iterator[str]:
+    """The steps of a plan that grow with the table."""
+    if step["Node Type"] == "Seq Scan" and step["Relation Name"] in LARGE:
+        yield f"Seq Scan on {step['Relation Name']}"
+    if step["Node Type"] == "Sort" and step["Plan Rows"] > SORTED_MAX:
+        yield f"Sort of {step['Plan Rows']} rows"
+    for child in step.get("Plans", ()):
+        yield from faults_of(child)
+
+
+@pytest.mark.parametrize("search", ["", "gits-004", "gits"])
+@pytest.mark.parametrize("sort_key", sorted(JOB_SORT_KEYS))
+def test_the_list_of_jobs(connection: Watched, sort_key: str, search: str) -> None:
+    for is_descending, statuses, offset in product([False, True], STATUSES, (0, 4_000, 7_990)):
+        query = list_query(sort_key, is_descending, statuses, offset=offset, search=search)
+
+        assert faults(connection, partial(listing.page_of_jobs, connection, query)) == []
+
+
+@pytest.mark.parametrize("pool_id", [None, "", GPU_POOL])
+@pytest.mark.parametrize("sort_key", sorted(VERSION_SORT_KEYS))
+def test_the_list_of_versions(connection: Watched, sort_key: str, pool_id: str | None) -> None:
+    for is_descending, statuses, offset in product([False, True], STATUSES, (0, 1_500, 23_990)):
+        query = list_query(sort_key, is_descending, statuses, offset=offset, pool_id=pool_id)
+
+        assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
+
+
+TERMS: Final = {
+    "no term": (),
+    "part of the name": (SearchTerm(key="name", operator="like", values=("gits-004",)),),
+    "ids": (SearchTerm(key="id", operator="in", values=(f"{1:032x}",)),),
+}
+
+
+@pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS.keys())
+@pytest.mark.parametrize("sort_key", sorted(TRAINING_SORT_KEYS))
+def test_the_search_of_training_jobs(
+    connection: Watched, sort_key: str, terms: tuple[SearchTerm, ...]
+) -> None:
+    for is_descending, statuses, offset in product([False, True], STATUSES, (0, 12_000)):
+        search = TrainingSearch(
+            project_id=PROJECT,
+            workspace_id=WORKSPACE,
+            sort_key=sort_key,
+            is_descending=is_descending,
+            offset=offset,
+            limit=5,
+            now_ms=200_000,
+            statuses=statuses or None,
+            terms=terms,
+        )
+
+        assert faults(connection, partial(listing.page_of_training_jobs, connection, search)) == []
+
+
+@pytest.mark.parametrize("types", [None, list(WorkloadType)])
+@pytest.mark.parametrize("states", [None, list(StatisticsState), [StatisticsState.FAILED]])
+@pytest.mark.parametrize("hosts", [None, ["shared"]])
+def test_the_workloads_of_a_pool(
+    connection: Watched,
+    types: list[WorkloadType] | None,
+    states: list[StatisticsState] | None,
+    hosts: list[str] | None,
+) -> None:
+    for is_ascending, offset in product([False, True], (0, 10_000)):
+        found = faults(
+            connection,
+            partial(
+                listing.page_of_pool_workloads,
+                connection,
+                project_id=PROJECT,
+                pool_id=f"public-{PROJECT}",
+                types=types,
+                states=states,
+                hosts=hosts,
+                is_ascending=is_ascending,
+                offset=offset,
+                limit=5,
+            ),
+        )
+
+        assert found == []
+
+
+def test_a_scan_and_a_sort_would_be_found(connection: Watched) -> None:
+    found = faults(
+        connection, lambda: connection.execute("SELECT id FROM version ORDER BY config").fetchall()
+    )
+
+    assert [fault.split(" in ")[0] for fault in found] == [
+        f"Sort of {VERSIONS + 1} rows",
+        "Seq Scan on version",
+    ]
