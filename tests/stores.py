@@ -1,9 +1,12 @@
 """Fresh databases of every kind, for tests that must hold on each."""
 
+import atexit
 import itertools
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from muster.store.database import Database
@@ -68,3 +71,24 @@ class Stores:
 def running_stores() -> Iterator[Stores]:
     with ExitStack() as opened:
         yield Stores(opened)
+
+
+@contextmanager
+def chosen_store() -> Iterator[str | None]:
+    """The address of a fresh database of the store that MUSTER_TESTS_STORE names, as
+    `postgres-debian`; None where it names none: what is tested then keeps its store in a file.
+    """
+    kind = os.environ.get("MUSTER_TESTS_STORE", "sqlite")
+    if kind == "sqlite":
+        yield None
+        return
+    with _chosen().fresh_address(kind) as url:
+        yield url
+
+
+@lru_cache(maxsize=1)
+def _chosen() -> Stores:
+    """Started once a process, and ended with it."""
+    opened = ExitStack()
+    atexit.register(opened.close)
+    return opened.enter_context(running_stores())

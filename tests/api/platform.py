@@ -24,6 +24,7 @@ from muster.server import Server, running_server
 from muster.settings import Settings
 from muster.store.connection import Connection
 from tests.engines.fake import FakeEngine
+from tests.stores import chosen_store
 
 T = TypeVar("T")
 
@@ -266,38 +267,42 @@ def running_platform(folder: Path, **settings: Any) -> Iterator[Platform]:
     folder.mkdir(exist_ok=True)
     inventory = folder / "inventory.toml"
     inventory.write_text(INVENTORY)
-    running = _Running(Settings(data=folder, port=0, inventory=inventory, **settings))
-    with running as server, _listener() as listener:
-        web = uvicorn.Server(
-            uvicorn.Config(server.app, lifespan="off", log_config=None, ws="none", access_log=False)
-        )
-        serving = asyncio.run_coroutine_threadsafe(web.serve([listener]), running.loop)
-        wait_until(lambda: web.started)
-        first = server.first
-        assert first is not None
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        project = log_in(
-            url, first.project.id, "default", first.user_name, first.password,
-            first.access_key, first.secret_key,
-        )  # fmt: skip
-        platform = Platform(
-            url=url,
-            data=folder,
-            clock=running.clock,
-            engine=running.engine,
-            server=server,
-            project=project,
-            loop=running.loop,
-        )
-        specs = project.get("/job/resource-specs")["specs"]
-        platform.spec_ids = {spec["spec_code"]: spec["spec_id"] for spec in specs}
-        try:
-            yield platform
-        finally:
-            web.should_exit = True
-            serving.result(WAIT_SECONDS)
-            for made in (project, *platform.other_projects):
-                made.http.close()
+    with chosen_store() as database:
+        settings.setdefault("database", database)
+        running = _Running(Settings(data=folder, port=0, inventory=inventory, **settings))
+        with running as server, _listener() as listener:
+            web = uvicorn.Server(
+                uvicorn.Config(
+                    server.app, lifespan="off", log_config=None, ws="none", access_log=False
+                )
+            )
+            serving = asyncio.run_coroutine_threadsafe(web.serve([listener]), running.loop)
+            wait_until(lambda: web.started)
+            first = server.first
+            assert first is not None
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            project = log_in(
+                url, first.project.id, "default", first.user_name, first.password,
+                first.access_key, first.secret_key,
+            )  # fmt: skip
+            platform = Platform(
+                url=url,
+                data=folder,
+                clock=running.clock,
+                engine=running.engine,
+                server=server,
+                project=project,
+                loop=running.loop,
+            )
+            specs = project.get("/job/resource-specs")["specs"]
+            platform.spec_ids = {spec["spec_code"]: spec["spec_id"] for spec in specs}
+            try:
+                yield platform
+            finally:
+                web.should_exit = True
+                serving.result(WAIT_SECONDS)
+                for made in (project, *platform.other_projects):
+                    made.http.close()
 
 
 def _listener() -> socket.socket:

@@ -358,7 +358,7 @@ class TestTheServerItself:
         def break_down(*_: Any) -> None:
             raise RuntimeError("secret detail")
 
-        monkeypatch.setattr("muster.api.training.listing.page_of_jobs", break_down)
+        monkeypatch.setattr("muster.api.training_lists.listing.page_of_jobs", break_down)
 
         reply = project.http.get(f"{project.v1}/training-jobs")
 

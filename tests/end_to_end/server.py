@@ -18,6 +18,7 @@ import msgspec
 
 from muster.wire.credentials import Credentials
 from tests.api.platform import Project, log_in
+from tests.stores import chosen_store
 
 T = TypeVar("T")
 
@@ -222,17 +223,21 @@ def connect(server: ServerProcess, url: str, **client: Any) -> Remote:
 @contextmanager
 def running_server(folder: Path, *arguments: object) -> Iterator[Remote]:
     """A server, and at the end neither it nor a process of a job of its."""
-    server = ServerProcess(folder, *arguments)
-    try:
-        remote = connect(server, server.wait_until_ready())
-        yield remote
-        remote.stop_everything()
-        remote.project.http.close()
-        server.stop()
-        check_is_exact(server.data)
-    finally:
-        server.kill()
-        end_processes_below(server.data / "jobs")
+    with chosen_store() as url:
+        if url is not None:
+            (folder / "data").mkdir(parents=True, mode=0o700)
+            (folder / "data" / "muster.toml").write_text(f'database = "{url}"\n')
+        server = ServerProcess(folder, *arguments)
+        try:
+            remote = connect(server, server.wait_until_ready())
+            yield remote
+            remote.stop_everything()
+            remote.project.http.close()
+            server.stop()
+            check_is_exact(server.data)
+        finally:
+            server.kill()
+            end_processes_below(server.data / "jobs")
 
 
 def check_is_exact(data: Path) -> None:

@@ -127,7 +127,7 @@ def test_a_setting_that_makes_no_sense_is_told_in_one_line(
     [
         ({"port": -1}, "port is -1; it must be from 0 to 65535"),
         ({"engine": "mainframe"}, "engine is 'mainframe'"),
-        ({"database": "mysql://x/y"}, "database is 'mysql://x/y'"),
+        ({"database": "mysql://x/y"}, "database begins with 'mysql://'; it must be a file's path"),
         ({"objects": "ftp://x/y"}, "objects is 'ftp://x/y'"),
         ({"tls_cert": "cert.pem"}, "--tls-cert and --tls-key belong together"),
         ({"host": "::"}, "--allow-plain-http"),

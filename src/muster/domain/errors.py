@@ -56,6 +56,13 @@ class InvalidRequest(MusterError):
     code = "ModelArts.0104"
 
 
+class TextNotKept(InvalidRequest):
+    """A text holds what the store cannot keep."""
+
+    def __init__(self) -> None:
+        super().__init__("A text of the request holds the character NUL; leave it out.")
+
+
 class MalformedJson(InvalidRequest):
     code = "ModelArts.2787"
 

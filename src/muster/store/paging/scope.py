@@ -164,6 +164,8 @@ def counted_conditions(scope: Scope, values: Values, *, label: str = "") -> str:
 
 
 def _status_condition(statuses: Sequence[int], values: Values) -> str:
+    if not statuses:
+        return "0 = 1"
     names = [f"status_{status}" for status in statuses]
     values |= dict(zip(names, statuses, strict=True))
     if len(names) == 1:
