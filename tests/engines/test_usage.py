@@ -5,12 +5,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
 
-import pynvml
 import pytest
 import pytest_asyncio
 
 from muster.domain.placement import CardKind
-from muster.engines import usage
 from muster.engines.engine import CardUsage, HostUsage
 from muster.engines.local import LocalEngine
 from muster.engines.usage import NvidiaCards, UsageReader
@@ -64,16 +62,14 @@ def test_a_folder_that_cannot_be_looked_at_has_no_disk(tmp_path: Path) -> None:
     assert host != HostUsage()  # the rest is there
 
 
-def test_a_machine_without_a_driver_has_no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_a_driver_has_no_cards() -> None:
     looks = 0
 
     def no_driver() -> None:
         nonlocal looks
         looks += 1
-        raise pynvml.NVMLError_LibraryNotFound
 
-    monkeypatch.setattr(pynvml, "nvmlInit", no_driver)
-    read_cards = NvidiaCards()
+    read_cards = NvidiaCards(no_driver)
 
     assert [read_cards(), read_cards()] == [(), ()]
     assert looks == 1
@@ -84,10 +80,7 @@ class Readings:
 
     gpu, used, total = 62, 3 << 30, 8 << 30
 
-    def nvmlInit(self) -> None:  # noqa: N802 - the library's names
-        pass
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+    def nvmlDeviceGetCount(self) -> int:  # noqa: N802 - the library's names
         return 3
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> int:  # noqa: N802
@@ -107,10 +100,8 @@ class Readings:
         pass
 
 
-def test_what_a_card_does_not_tell_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(usage, "pynvml", Readings())
-
-    cards = NvidiaCards()()
+def test_what_a_card_does_not_tell_is_left_out() -> None:
+    cards = NvidiaCards(Readings)()
 
     whole = CardUsage(
         kind=CardKind.GPU, index=0, busy_percent=62.0, memory_used_mib=3072, memory_total_mib=8192

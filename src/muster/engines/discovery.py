@@ -14,11 +14,10 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import pynvml
+from typing import Any, Final
 
 from muster.domain.placement import CardKind
+from muster.engines.nvml import open_nvml
 
 NPU_SMI_TIMEOUT_SECONDS: Final = 10.0
 MIB: Final = 1 << 20
@@ -122,22 +121,21 @@ def _read(file: Path) -> str:
 
 def find_gpus() -> tuple[Card, ...]:
     """The GPUs that the NVIDIA driver knows, in bus order; none without a driver."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
+    nvml = open_nvml()
+    if nvml is None:
         return ()
     try:
-        return tuple(_describe_gpu(index) for index in range(pynvml.nvmlDeviceGetCount()))
-    except pynvml.NVMLError:
+        return tuple(_describe_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount()))
+    except nvml.NVMLError:
         return ()
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()
 
 
-def _describe_gpu(index: int) -> Card:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    name = pynvml.nvmlDeviceGetName(handle)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+def _describe_gpu(nvml: Any, index: int) -> Card:
+    handle = nvml.nvmlDeviceGetHandleByIndex(index)
+    name = nvml.nvmlDeviceGetName(handle)
+    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
     # Older bindings answer bytes.
     model = name.decode() if isinstance(name, bytes) else str(name)
     return Card(index=index, model=model, memory_mib=int(memory.total) // MIB)

@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
-import pynvml
 
 from muster.domain.placement import CardKind
 from muster.engines import shim
 from muster.engines.attemptfiles import Claim, read_claim
 from muster.engines.engine import CardUsage, EngineRef, HostUsage, TaskUsage
+from muster.engines.nvml import open_nvml
 
 # The kernel counts CPU time in ticks of 10 ms: the mean of a shorter span is mostly error.
 SPAN_SECONDS_MIN: Final = 0.1
@@ -187,40 +187,35 @@ class NvidiaCards:
     NPUs are absent: `npu-smi` takes about a second a card for the same.
     """
 
-    def __init__(self) -> None:
-        self._has_driver: bool | None = None  # None: not looked yet
+    def __init__(self, open_driver: Callable[[], Any | None] = open_nvml) -> None:
+        self._open_driver = open_driver
+        self._nvml: Any | None = None
+        self._is_open = False
 
     def __call__(self) -> tuple[CardUsage, ...]:
-        if self._has_driver is None:
-            self._has_driver = _set_up_nvml()
-        if not self._has_driver:
+        if not self._is_open:
+            self._nvml, self._is_open = self._open_driver(), True
+        nvml = self._nvml
+        if nvml is None:
             return ()
         try:
-            count = pynvml.nvmlDeviceGetCount()
-        except pynvml.NVMLError:
+            count = nvml.nvmlDeviceGetCount()
+        except nvml.NVMLError:
             return ()
-        found = (_read_gpu(index) for index in range(count))
+        found = (_read_gpu(nvml, index) for index in range(count))
         return tuple(card for card in found if card is not None)
 
 
-def _set_up_nvml() -> bool:
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return False
-    return True
-
-
-def _read_gpu(index: int) -> CardUsage | None:
+def _read_gpu(nvml: Any, index: int) -> CardUsage | None:
     """None for a card that has fallen off the bus: it does nothing that could be told."""
     try:
-        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-    except pynvml.NVMLError:
+        handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError:
         return None
     try:
-        busy_percent = float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-    except pynvml.NVMLError:
+        busy_percent = float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+    except nvml.NVMLError:
         busy_percent = None  # a card that is split (MIG) does not say
     return CardUsage(
         kind=CardKind.GPU,
