@@ -1,0 +1,264 @@
+"""PostgreSQL as the store: lost answers, what it refuses to open, and its schema."""
+
+import asyncio
+import socket
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import psycopg
+import pytest
+
+from muster.domain.errors import StoreUnavailable
+from muster.store.connection import Connection, NewerDatabase, NotADatabase
+from muster.store.database import Database
+from muster.store.postgres import PostgresDatabase
+from muster.store.sqlite import migrate
+from muster.store.statements import load_migrations
+from muster.store.transaction import Transaction
+from tests.postgres import PostgresServer, find_programs
+from tests.store.rows import add_workload, find_differences, set_up_store
+from tests.stores import Stores
+
+KIND: Final = next((f"postgres-{whose}" for whose in sorted(find_programs())), "")
+
+pytestmark = pytest.mark.skipif(not KIND, reason="there is no PostgreSQL here")
+
+
+@pytest.fixture
+def server(stores: Stores) -> PostgresServer:
+    return stores.server(KIND)
+
+
+@pytest.fixture
+def url(stores: Stores) -> Iterator[str]:
+    with stores.fresh_address(KIND) as url:
+        yield url
+
+
+class Line:
+    """To PostgreSQL; it can be cut at the worst moment: after a COMMIT, before its answer."""
+
+    def __init__(self, folder: Path, server: PostgresServer) -> None:
+        self.folder = folder
+        self._behind = str(server.folder / ".s.PGSQL.5432")
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+        self.cuts_left = 0
+        self.commits = 0
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for thread in self._threads:
+            thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                front, _ = self._listener.accept()
+            except OSError:
+                return
+            back = socket.socket(socket.AF_UNIX)
+            back.connect(self._behind)
+            for work in (self._forward, self._answer):
+                thread = threading.Thread(target=work, args=(front, back))
+                self._threads.append(thread)
+                thread.start()
+
+    def _forward(self, front: socket.socket, back: socket.socket) -> None:
+        while data := _received(front):
+            is_commit = b"COMMIT" in data
+            self.commits += is_commit
+            if is_commit and self.cuts_left:
+                self.cuts_left -= 1
+                front.shutdown(socket.SHUT_RDWR)  # from here on nobody hears the answer
+            back.sendall(data)
+        with suppress(OSError):
+            back.shutdown(socket.SHUT_WR)
+
+    def _answer(self, front: socket.socket, back: socket.socket) -> None:
+        with front, back:
+            while data := _received(back):
+                with suppress(OSError):
+                    front.sendall(data)
+
+
+def _received(end: socket.socket) -> bytes:
+    try:
+        return end.recv(65_536)
+    except OSError:
+        return b""
+
+
+@contextmanager
+def cut_line(folder: Path, server: PostgresServer) -> Iterator[Line]:
+    with closing(Line(folder, server)) as line:
+        yield line
+
+
+def count_jobs(connection: Connection) -> int:
+    [count] = connection.execute("SELECT count(*) FROM job").fetchone()
+    return int(count)
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(60)
+async def test_a_commit_whose_answer_is_lost_is_done_once_and_acknowledged(
+    tmp_path_factory: pytest.TempPathFactory, server: PostgresServer, url: str
+) -> None:
+    folder = Path(tmp_path_factory.mktemp("l"))
+    with cut_line(folder, server) as line:
+        behind = url.replace(str(server.folder), str(folder))
+        with closing(PostgresDatabase(behind)) as database:
+            await database.write(set_up_store)
+
+            line.cuts_left = 1
+            await database.write(add_workload, "once")
+
+            assert line.cuts_left == 0
+            assert await database.read(count_jobs) == 1
+            await database.write(add_workload, "and another")
+            assert await database.read(count_jobs) == 2
+            assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_is_not_there_is_told_in_one_line_without_its_password(
+    server: PostgresServer,
+) -> None:
+    with pytest.raises(StoreUnavailable) as refused:
+        PostgresDatabase(f"{server.url_of('nowhere')}&password=very-secret")
+
+    assert "nowhere on" in refused.value.message
+    assert "\n" not in refused.value.message
+    assert "very-secret" not in refused.value.message
+
+
+def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
+    newer = len(load_migrations()) + 1
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE muster.schema_number SET number = %s", (newer,))
+
+    with pytest.raises(NewerDatabase, match=f"schema {newer}; this muster knows up to"):
+        PostgresDatabase(url)
+
+
+def test_a_schema_of_that_name_that_is_another_programs_is_left_alone(
+    server: PostgresServer,
+) -> None:
+    url = server.make_database("foreign")
+    try:
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE SCHEMA muster")
+            connection.execute("CREATE TABLE muster.notes (line text)")
+
+        with pytest.raises(NotADatabase, match="a schema 'muster' that is not muster's"):
+            PostgresDatabase(url)
+
+        with psycopg.connect(url) as connection:
+            tables = connection.execute(
+                "SELECT relname FROM pg_class WHERE relnamespace = 'muster'::regnamespace"
+            ).fetchall()
+        assert tables == [("notes",)]
+    finally:
+        server.drop_database("foreign")
+
+
+def test_a_database_that_is_not_in_utf_8_is_refused(server: PostgresServer) -> None:
+    with psycopg.connect(server.admin_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0")
+    try:
+        with pytest.raises(NotADatabase, match="not in UTF-8"):
+            PostgresDatabase(server.url_of("latin"))
+    finally:
+        server.drop_database("latin")
+
+
+def test_both_stores_have_the_same_tables_columns_and_indexes(url: str) -> None:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as embedded:
+        migrate(embedded)
+        tables = [
+            name
+            for (name,) in embedded.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+                " AND name NOT LIKE 'job_search%'"
+            )
+        ]
+        expected = {
+            name: [row[1] for row in embedded.execute(f"PRAGMA table_info({name})")]
+            for name in tables
+        }
+        indexes = {
+            name
+            for (name,) in embedded.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+            )
+        }
+    with psycopg.connect(url) as shared:
+        columns: dict[str, list[str]] = {}
+        for table, column in shared.execute(
+            "SELECT table_name, column_name FROM information_schema.columns"
+            " WHERE table_schema = 'muster' ORDER BY table_name, ordinal_position"
+        ):
+            columns.setdefault(table, []).append(column)
+        made = {
+            name
+            for (name,) in shared.execute(
+                "SELECT indexname FROM pg_indexes WHERE schemaname = 'muster'"
+            )
+        }
+
+    assert {name: columns[name] for name in tables} == expected
+    assert set(columns) - set(tables) == {"lease", "schema_number"}
+    assert indexes <= made
+
+
+@pytest.mark.asyncio
+async def test_writes_of_two_servers_take_turns_and_lose_nothing(url: str) -> None:
+    with closing(PostgresDatabase(url)) as one, closing(PostgresDatabase(url)) as other:
+        await one.write(set_up_store)
+
+        await asyncio.gather(
+            *(
+                database.write(add_workload, f"{name}-{number}")
+                for number in range(60)
+                for name, database in (("one", one), ("other", other))
+            )
+        )
+
+        for database in (one, other):
+            assert await database.read(count_jobs) == 120
+        assert await one.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_logins_that_change_are_told_to_the_other_servers(url: str) -> None:
+    with closing(PostgresDatabase(url)) as one, closing(PostgresDatabase(url)) as other:
+        told = asyncio.Event()
+        other.on_logins_changed(told.set)
+        async with asyncio.timeout(20):
+            await told.wait()  # what came while nobody listened
+            told.clear()
+
+            def change(tx: Transaction) -> None:
+                tx.changes_logins = True
+
+            await one.write(change)
+            await told.wait()
+
+
+@pytest.mark.asyncio
+async def test_a_text_that_cannot_be_stored_finds_nothing(database: Database) -> None:
+    def find(connection: Connection) -> list[object]:
+        return connection.execute(
+            "SELECT id FROM job WHERE name = :name", {"name": "a\0"}
+        ).fetchall()
+
+    assert await database.read(find) == []
