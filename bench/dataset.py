@@ -21,9 +21,9 @@ from muster.domain.command import Run as Command
 from muster.domain.history import HistoryRow
 from muster.domain.phase import Event
 from muster.domain.resources import Resources
-from muster.domain.workload import WorkloadType
 from muster.store import jobs, workloads
 from muster.store.history import insert_history
+from muster.store.submissions import NewJob, NewVersion, Submission, insert_submission
 from muster.store.transaction import Transaction
 
 FILLING = 1  # goes up when what is stored here changes
@@ -231,45 +231,31 @@ def _add_live(tx: Transaction, project_id: str, now_ms: int) -> None:
     for number in range(QUEUED + RUNNING):
         name, pool_id = f"live-{number:04}", pools[number % POOLS]
         is_running = number >= QUEUED
-        job_id = jobs.insert_job(
+        made = insert_submission(
             tx,
-            project_id=project_id,
-            workspace_id="0",
-            name=name,
-            description="",
-            creator_name="bench",
-            engine_type=100,
-            now_ms=now_ms,
+            Submission(
+                project_id=project_id,
+                job=NewJob(workspace_id="0", name=name, description="", creator_name="bench"),
+                version=NewVersion(
+                    workload_uid=f"{number + 1:032x}",
+                    pool_id=pool_id,
+                    partition=pool_id,
+                    is_in_public_pool=False,
+                    flavor_code="bench.gpu",
+                    task=Resources(
+                        cpu_millis=1000, memory_mib=1024, gpu_count=1 if is_running else 2
+                    ),
+                    task_count=1,
+                    priority=1,
+                    engine_type=100,
+                    run=Command(job_name=name, code="0" * 64, boot_file="main.py"),
+                    config='{"app_url": "/bench/code/", "boot_file_url": "/bench/code/main.py"}',
+                ),
+                job_quota=QUEUED + RUNNING,
+                now_ms=now_ms,
+            ),
         )
-        workload_id, created_at_ms = workloads.insert_workload(
-            tx,
-            uid=f"{number + 1:032x}",
-            project_id=project_id,
-            workspace_id="0",
-            pool_id=pool_id,
-            partition=pool_id,
-            type_=WorkloadType.TRAIN,
-            name=name,
-            flavor_code="bench.gpu",
-            task=Resources(cpu_millis=1000, memory_mib=1024, gpu_count=1 if is_running else 2),
-            task_count=1,
-            priority=1,
-            run=Command(job_name=name, code="0" * 64, boot_file="main.py"),
-            now_ms=now_ms,
-        )
-        jobs.insert_version(
-            tx,
-            jobs.get_job(tx.connection, project_id, job_id),
-            workload_id=workload_id,
-            pool_id=pool_id,
-            pre_version_id=None,
-            flavor_code="bench.gpu",
-            gpu_count=1,
-            npu_count=0,
-            engine_type=100,
-            config='{"app_url": "/bench/code/", "boot_file_url": "/bench/code/main.py"}',
-            created_at_ms=created_at_ms,
-        )
+        [workload_id] = jobs.list_version_workloads(tx.connection, made.job_id)
         moved = workloads.get_workload(tx.connection, workload_id)
         begun = (Event.PLACED, Event.STARTED) if is_running else ()
         for event in (Event.ENQUEUED, *begun):

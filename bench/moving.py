@@ -1,8 +1,8 @@
 """A muster server in which workloads move at a steady rate while it is told to let them.
 
 All of it is what `muster serve` runs, but for the reconciler, whose place the moves take: each one
-is a transaction of its own, through the writer. `python -m bench.moving --data DIR --inventory
-FILE`: SIGUSR1 lets them begin, SIGUSR2 ends them and prints `moved COUNT in SECONDS`.
+comes by itself, and is written as the reconciler writes them. `python -m bench.moving --data DIR
+--inventory FILE`: SIGUSR1 lets them begin, SIGUSR2 ends them and prints `moved COUNT in SECONDS`.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from muster.settings import load_settings
 from muster.store import workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.transaction import Transaction
+from muster.store.workloads import Happened, Move, move_workloads
 
 PER_SECOND = 300
 
@@ -62,7 +62,7 @@ class Mover:
             print(f"moved {self.count} in {self.seconds}", flush=True)
 
     async def _move(self, moving: list[Workload], place: int) -> None:
-        moving[place] = await self.database.write(_move, moving[place])
+        moving[place] = await self.database.write_together(move_workloads, _move(moving[place]))
         self.count += 1
 
 
@@ -70,10 +70,9 @@ def _list_moving(connection: Connection) -> list[Workload]:
     return [w for w in workloads.list_active(connection) if w.phase in _NEXT]
 
 
-def _move(tx: Transaction, workload: Workload) -> Workload:
-    return workloads.move_workload(
-        tx, workload, _NEXT[workload.phase], now_ms=now_ms(), actor="bench"
-    )
+def _move(workload: Workload) -> Move:
+    event = _NEXT[workload.phase]
+    return Move(workload=workload, steps=(Happened(event=event, now_ms=now_ms(), actor="bench"),))
 
 
 async def main(data: Path, inventory: Path) -> None:

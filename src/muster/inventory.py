@@ -32,6 +32,8 @@ flavor = "gpu.1"              # what each of its nodes offers
 count = 4                     # nodes
 scope = ["Train", "Infer", "Notebook"]
 project = "default"
+hosts = ["node-a"]            # if it is to be made of these alone
+partition = "train"           # with Slurm: where its jobs are submitted to
 """
 
 import shutil
@@ -48,7 +50,16 @@ from msgspec import Meta
 from muster.domain.errors import MusterError
 from muster.domain.flavor import ENGINE_TYPES, OTHER_ENGINE_TYPE, AiEngine, Flavor
 from muster.domain.placement import CardKind, NodeRoom, most_that_fit
-from muster.domain.pool import DEFAULT_LINE, Host, Pool, PoolLine, PoolPhase, Scope, pool_id_of
+from muster.domain.pool import (
+    DEFAULT_LINE,
+    HOSTS,
+    Host,
+    Pool,
+    PoolLine,
+    PoolPhase,
+    Scope,
+    pool_id_of,
+)
 from muster.domain.resources import Resources
 from muster.engines.discovery import Machine
 
@@ -118,6 +129,8 @@ class PoolEntry(_Struct):
     count: _Positive
     scope: list[Scope] = msgspec.field(default_factory=lambda: list(Scope))
     project: str = "default"
+    hosts: list[str] = []  # made of these alone; []: of any
+    partition: str = ""  # of Slurm, where its jobs go; "": where those of the public pool go
 
 
 class InventoryFile(_Struct):
@@ -156,10 +169,18 @@ def read_inventory_file(path: Path) -> InventoryFile:
         raise InventoryInvalid(f"The inventory file {path} is not right: {error}.") from error
 
 
-def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
+def build_inventory(
+    file: InventoryFile, machine: Machine, managed: Sequence[Host] | None = None
+) -> Inventory:
     """What there is in all. The reconciler deals it out: to each pool its nodes.
 
     CPUs and memory are shared and may be promised several times over; cards never are.
+
+    Args:
+        file: what is declared.
+        machine: what was found here.
+        managed: the machines that a scheduler beside this one manages, in place of both. It
+            promises nothing twice, so neither does muster.
 
     Raises:
         InventoryInvalid: a pool names an unknown flavor, there are not enough cards, or two things
@@ -168,9 +189,10 @@ def build_inventory(file: InventoryFile, machine: Machine) -> Inventory:
     _refuse_doubles("Node", (entry.name for entry in file.nodes))
     _refuse_doubles("Flavor", (entry.code for entry in file.flavors))
     _refuse_doubles("Pool", (f"{entry.name} of {entry.project}" for entry in file.pools))
-    supply = _supply(file, machine)
+    supply = _supply(file, machine) if managed is None else managed
     flavors = _flavors(file, machine, supply)
-    hosts = tuple(_oversubscribed(host, file.machine.oversubscription) for host in supply)
+    factor = file.machine.oversubscription
+    hosts = tuple(_oversubscribed(h, factor) if managed is None else h for h in supply)
     _refuse_doubles("Node", (*(host.name for host in hosts), *_declared_node_names(file.pools)))
     partitions = _deal(file.pools, {flavor.code: flavor for flavor in flavors}, hosts)
     return Inventory(
@@ -256,14 +278,18 @@ def _flavors(file: InventoryFile, machine: Machine, supply: Sequence[Host]) -> l
 def _card_flavors(
     file: InventoryFile, machine: Machine, supply: Sequence[Host]
 ) -> Iterable[Flavor]:
-    """1, 2, 4, 8 ... cards of the largest node, each with its part of the CPUs and the memory."""
-    node = max(supply, key=lambda n: len(n.cards))
+    """1, 2, 4, 8 ... cards of the largest node of each kind, with their part of CPUs and memory."""
+    for kind in CardKind:
+        nodes = [node for node in supply if node.card_kind is kind and node.cards]
+        if nodes:
+            yield from _flavors_of(max(nodes, key=lambda n: len(n.cards)), file, machine)
+
+
+def _flavors_of(node: Host, file: InventoryFile, machine: Machine) -> Iterable[Flavor]:
     total = len(node.cards)
-    if node.card_kind is None:
-        return
     found = machine.cards[0].model if machine.cards else ""
     declared = (entry.card_model for entry in file.nodes if entry.gpus or entry.npus)
-    model = file.machine.card_model or next(declared, found)
+    model = file.machine.card_model or node.card_model or next(declared, found)
     count = 1
     while count <= total:
         yield _flavor(
@@ -356,7 +382,11 @@ def _take_cards(
     wanted = flavor.task.card_count
     if not wanted:
         return ()
-    fitting = [host for host in hosts if host.card_kind is flavor.card_kind]
+    fitting = [
+        host
+        for host in hosts
+        if host.card_kind is flavor.card_kind and (not pool.hosts or host.name in pool.hosts)
+    ]
     for host in fitting:
         cards = left[host.name]
         if len(cards) >= wanted:
@@ -445,7 +475,10 @@ def declared_pools(
                 lines=(
                     PoolLine(name=DEFAULT_LINE, flavor_code=entry.flavor, node_count=entry.count),
                 ),
-                settings={"node_prefix": node_prefix(entry)},
+                settings={
+                    "node_prefix": node_prefix(entry),
+                    **({HOSTS: entry.hosts} if entry.hosts else {}),
+                },
                 declared=msgspec.json.encode(entry).decode(),
                 created_at_ms=now_ms,
                 phase_since_ms=now_ms,

@@ -29,6 +29,7 @@ from muster.api.training_v2.rendered import RenderedJobs
 from muster.domain.catalogue import Catalogue
 from muster.domain.errors import EngineUnavailable, MusterError
 from muster.engines.discovery import find_machine
+from muster.engines.engine import Engine
 from muster.engines.local import LocalEngine
 from muster.inventory import (
     Inventory,
@@ -50,6 +51,7 @@ from muster.reconciler.sweeps import Sweeper
 from muster.settings import Settings
 from muster.store import identity, pools
 from muster.store.addressed import open_database
+from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore
 from muster.store.notice import LOOK_SECONDS, take_notice
@@ -128,10 +130,7 @@ async def running_server(
     settings: Settings, clock_ms: Callable[[], int] = now_ms
 ) -> AsyncIterator[Server]:
     """Build a server on its data folder, run its reconciler, and take it all down again."""
-    inventory = build_inventory(
-        read_inventory_file(settings.inventory) if settings.inventory else InventoryFile(),
-        find_machine(),
-    )
+    inventory = await _read_inventory(settings)
     vault = Vault(settings.data / "secret.key")
     database = open_database(settings.store)
     try:
@@ -142,7 +141,8 @@ async def running_server(
         )
         first = await set_up(ident, now_ms=clock_ms())
         catalogue = await database.write(_store_inventory, inventory, clock_ms())
-        server = _build(settings, database, ident, catalogue, clock_ms, first)
+        engine = await database.read(_make_engine, settings, inventory)
+        server = _build(settings, database, ident, catalogue, clock_ms, first, engine)
         database.on_logins_changed(server.forget_logins)
         looking = asyncio.create_task(_look_for_notices(settings.data, server.forget_logins))
         try:
@@ -153,6 +153,36 @@ async def running_server(
             server.sampler.metrics.close()
     finally:
         database.close()
+
+
+async def _read_inventory(settings: Settings) -> Inventory:
+    file = read_inventory_file(settings.inventory) if settings.inventory else InventoryFile()
+    if settings.engine == "local":
+        return build_inventory(file, find_machine())
+    from muster.engines.slurmcommands import SlurmCommands
+    from muster.slurmcluster import read_cluster, slurm_inventory
+
+    commands = SlurmCommands(settings.slurm_commands)
+    return slurm_inventory(file, await read_cluster(commands, settings.data / "slurm.json"))
+
+
+def _make_engine(connection: Connection, settings: Settings, inventory: Inventory) -> Engine:
+    jobs_folder = settings.data / "jobs"
+    if settings.engine == "local":
+        return LocalEngine(jobs_folder)
+    from muster.engines.slurm import SlurmEngine, SlurmOptions
+    from muster.engines.slurmcommands import SlurmCommands
+    from muster.slurmcluster import partitions_of_pools
+
+    project_ids = {p.name: p.id for p in identity.list_projects(connection)}
+    options = SlurmOptions(
+        partition=settings.slurm_partition,
+        partitions_of_pools=partitions_of_pools(inventory, project_ids),
+        account=settings.slurm_account,
+        qos=settings.slurm_qos,
+        python=settings.slurm_python,
+    )
+    return SlurmEngine(jobs_folder, SlurmCommands(settings.slurm_commands), options)
 
 
 @asynccontextmanager
@@ -241,11 +271,11 @@ def _build(
     catalogue: Catalogue,
     clock_ms: Callable[[], int],
     first: FirstCredentials | None,
+    engine: Engine,
 ) -> Server:
     jobs_folder = settings.data / "jobs"
     jobs_folder.mkdir(exist_ok=True)
     objects = FolderStore(settings.objects_folder, settings.data / "snapshots")
-    engine = LocalEngine(jobs_folder)
     reconciler = Reconciler(
         platform=Platform(
             database=database,

@@ -5,6 +5,7 @@ default here.
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -35,7 +36,12 @@ class Settings:
     port: int = 8080  # 0: any free one
     database: str | None = None  # a file's path, or postgresql://...; None: DATA/muster.db
     objects: str | None = None  # a folder's path; None: DATA/objects
-    engine: str = "local"
+    engine: str = "local"  # or "slurm"
+    slurm_partition: str | None = None  # where jobs of the public pool go; None: Slurm's default
+    slurm_account: str | None = None
+    slurm_qos: str | None = None
+    slurm_python: str = "python3"  # on the nodes, 3.11 or later
+    slurm_commands: Path | None = None  # the folder of sbatch and the others; None: on the PATH
     inventory: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -119,6 +125,7 @@ def _yes_or_no(value: Any) -> bool:
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "port": _whole_number,
     "inventory": Path,
+    "slurm_commands": Path,
     "tls_cert": Path,
     "tls_key": Path,
     "job_quota": _whole_number,
@@ -164,6 +171,9 @@ _BOUNDS = {
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+_POSTGRES_WITHOUT_SLASHES = re.compile(r"postgres(ql)?:", re.IGNORECASE)
+
+
 def _checked(settings: Settings) -> Settings:
     scheme, separator, _ = (settings.database or "").partition("://")
     if separator and scheme not in ("postgresql", "postgres"):
@@ -172,15 +182,18 @@ def _checked(settings: Settings) -> Settings:
             " like postgresql://USER@HOST/DATABASE. Leave --database out for a file in the data"
             " folder."
         )
+    if not separator and (match := _POSTGRES_WITHOUT_SLASHES.match(settings.database or "")):
+        raise SettingInvalid(
+            f"database begins with {match.group()!r} without '//'; an address is like"
+            " postgresql://USER@HOST/DATABASE. For a file of that name, begin with './'."
+        )
     if settings.objects and "://" in settings.objects:
         raise SettingInvalid(
             f"objects is {settings.objects!r}; this muster keeps objects in a folder only."
             " Leave --objects out, or give a path."
         )
-    if settings.engine != "local":
-        raise SettingInvalid(
-            f"engine is {settings.engine!r}; this muster has the engine 'local' only."
-        )
+    if settings.engine not in ("local", "slurm"):
+        raise SettingInvalid(f"engine is {settings.engine!r}; it must be 'local' or 'slurm'.")
     if settings.statistics_total not in ("entries", "jobs"):
         raise SettingInvalid(
             f"statistics_total is {settings.statistics_total!r}; it must be 'entries' or 'jobs'."

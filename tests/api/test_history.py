@@ -19,10 +19,10 @@ def add_person(platform: Platform) -> Iterator[AddPerson]:
         yield add
 
 
-def line(name: str, version_id: int = 1, **changes: Any) -> bytes:
+def line(name: str, version: int = 1, **changes: Any) -> bytes:
     return msgspec.json.encode(
         {
-            "version_id": version_id,
+            "version_id": version,
             "version_name": name,
             "status": 10,
             "create_time": START_MS - 90_000,
@@ -85,6 +85,29 @@ def test_each_bad_line_is_told_by_its_number_and_the_others_come_in(platform: Pl
         "version_id is '1'",
         "pool_id is 'gone'",
     ]
+
+
+def test_a_repeated_line_names_the_earlier_one_by_its_number_in_the_request(
+    platform: Platform,
+) -> None:
+    answer = post(platform, b"", b"hello", line("repeated"), b"", line("repeated"))
+
+    assert [told["line"] for told in answer["refused"]] == [2, 5]
+    assert "line 3 is this version of the job already" in answer["refused"][1]["error_msg"]
+
+
+def test_nul_is_one_refused_line_and_the_counts_stay_exact(platform: Platform) -> None:
+    answer = post(platform, line("with-nul", 1), line("with-nul", 2, version_id="a\0b"))
+
+    assert (answer["imported"], [told["line"] for told in answer["refused"]]) == (1, [2])
+    assert platform.run(platform.server.database.scan(lambda c: list(differences(c)))) == []
+
+
+def test_ids_that_differ_as_texts_are_different_versions(platform: Platform) -> None:
+    lines = [line("texts", version_id=text) for text in ("7", "007", "\u0663", "3")]
+
+    assert post(platform, *lines) == {"imported": 4, "present": 0, "refused": []}
+    assert post(platform, *lines)["present"] == 4
 
 
 def test_what_ran_in_a_pool_that_is_gone_counts_in_the_public_one_if_asked_to(

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from muster.store.paging import gathering, pages
 from tests.api import refusals
 from tests.api.platform import Platform, Project, wait_until
 
@@ -60,6 +61,20 @@ def refused(reply: httpx.Response, code: str = "ModelArts.0104") -> str:
 
 @pytest.mark.usefixtures("jobs")
 class TestJobs:
+    def test_a_page_that_is_far_away_is_found_all_the_same(
+        self, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pages, "PASSED_MAX", 0)
+        monkeypatch.setattr(gathering, "FEW_MAX", 0)
+
+        assert names(project, status="7,8", per_page=99) == [
+            "delta",
+            "epsilon",
+            "gamma",
+            "zeta-job",
+        ]
+        assert project.get(JOBS, status="7,8", per_page=98)["job_total_count"] == 4
+
     def test_the_answer_has_exactly_the_documented_fields(self, project: Project) -> None:
         body = project.get(JOBS, search_content="alpha")
 
@@ -280,6 +295,24 @@ class TestVersions:
         for row in running:
             assert row["end_time"] is None
             assert row["duration"] == platform.clock.now_ms - row["start_time"]
+
+    def test_what_runs_goes_on_while_nothing_is_committed(
+        self, project: Project, platform: Platform
+    ) -> None:
+        def durations() -> list[int]:
+            v1 = [row["duration"] for row in project.get(VERSIONS, status=8)["versions"]]
+            asked = [{"key": "phase", "operator": "in", "value": ["Running"]}]
+            reply = project.http.post(
+                f"{project.v2}/training-job-searches", json={"filters": asked}
+            )
+            return [*v1, *(item["status"]["duration"] for item in reply.json()["items"])]
+
+        before = durations()
+        platform.clock.now_ms += 1_500
+        after = durations()
+
+        assert len(before) == 6
+        assert after == [duration + 1_500 for duration in before]
 
     def test_without_description_and_in_the_public_pool_there_are_nulls(
         self, project: Project

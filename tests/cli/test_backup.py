@@ -86,3 +86,13 @@ def test_a_folder_without_a_database_is_not_made_one(tmp_path: Path, arguments: 
     assert result.exit_code == 1
     assert "There is no database" in result.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_a_check_of_a_newer_database_is_refused_in_one_line(data: Path) -> None:
+    set_schema(data, 999)
+
+    result = run(data, "check")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("muster cannot check: The database has schema 999;")
+    assert result.stderr.count("\n") == 1

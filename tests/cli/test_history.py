@@ -11,11 +11,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 
 from muster.cli import history as command
 from muster.cli.main import main
+from muster.client.client import Client
 from muster.domain.history import ENDED
 from muster.operations.identity import Identity, create_project, set_up
 from muster.store import identity, listing, pools
@@ -26,7 +28,8 @@ from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.statements import load_migrations
 from muster.store.transaction import Transaction
 from muster.store.vault import Vault
-from tests.client.fake_api import FakeApi
+from muster.wire.history import VERSION_NUMBER_MAX
+from tests.client.fake_api import CREDENTIALS, NOW, FakeApi
 
 Run = Callable[..., Result]
 
@@ -303,9 +306,62 @@ def test_ctrl_c_leaves_what_has_come_in_and_the_command_goes_on_from_there(
     second = run("import", file)
 
     assert first.exit_code == 130
+    assert "Not finished: 20 versions have come in, and stay." in first.stderr
     assert "The same command goes on from there." in first.stderr
     assert second.stdout == "10 versions were imported, 20 were here already.\n"
     assert shown(data)[1][0] == 30
+
+
+def test_what_a_server_has_not_answered_for_is_told_apart(tmp_path: Path) -> None:
+    file = write(tmp_path / "in.jsonl", *map(line, range(1, 2_501)))
+    asked: list[int] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        count = request.content.count(b"\n")
+        asked.append(count)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return httpx.Response(200, json={"imported": count - 1, "present": 1, "refused": []})
+
+    def connect() -> Client:
+        return Client(CREDENTIALS, transport=httpx.MockTransport(answer), now=lambda: NOW)
+
+    result = CliRunner().invoke(main, ["import", str(file)], obj=connect)
+
+    assert asked == [1_000, 1_000, 500]
+    assert "Not finished: 1,998 versions, and perhaps some of 500 more have come" in result.stderr
+
+
+def test_nul_in_a_line_is_one_refused_line(run: Run, data: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "in.jsonl", line(1), line(2, version_id="a\0b"), line(3))
+
+    result = run("import", file)
+
+    assert result.stdout == "2 versions were imported, 1 lines were refused.\n"
+    assert "line 2: version_id is 'a\\x00b'; the character NUL" in result.stderr
+    assert shown(data)[1][0] == 2
+
+
+def test_an_export_comes_in_elsewhere_though_a_job_has_used_up_its_numbers(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    last = {"job_name": "job", "version_number": VERSION_NUMBER_MAX}
+    run("import", write(tmp_path / "in.jsonl", line(1, **last), line(2, job_name="job")))
+    another = make_folder(tmp_path / "another")
+
+    run("export", tmp_path / "out.jsonl")
+    result = CliRunner().invoke(
+        main, ["import", str(tmp_path / "out.jsonl"), "--data", str(another)]
+    )
+
+    assert result.stdout == "2 versions were imported.\n"
+    assert shown(another) == shown(data)
+
+
+def test_the_help_says_that_what_was_deleted_comes_in_again() -> None:
+    text = CliRunner().invoke(main, ["import", "--help"]).output
+
+    assert "deleted here since comes in again" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(

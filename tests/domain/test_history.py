@@ -167,6 +167,27 @@ def test_npus_are_counted_whatever_they_are_called(tres: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "count"),
+    [("2", 2), ("0", 0), ("2K", 2_048), ("1.50K", 1_536), ("2.5K", 2_560), ("4M", None)],
+)
+def test_a_number_that_slurm_has_abbreviated_is_the_whole_one(text: str, count: int | None) -> None:
+    if count is None:
+        assert refused(NNodes=text).startswith("worker_server_num is 4194304")
+        return
+    row = slurm(NNodes=text, AllocTRES=f"gres/gpu={text}")
+
+    assert row is not None
+    assert (row.worker_count, row.gpu_count) == (max(1, count), count)
+
+
+def test_how_long_it_ran_tells_the_start_that_is_not_there() -> None:
+    row = slurm(Start="", Elapsed="00:59:30", Submit=SUBMITTED)
+
+    assert row is not None
+    assert row.duration_ms == 3_570_000
+
+
+@pytest.mark.parametrize(
     ("cells", "said"),
     [
         ({"State": "RUNNING"}, "State is 'RUNNING', which is no state of a job that has ended"),
@@ -175,7 +196,21 @@ def test_npus_are_counted_whatever_they_are_called(tres: str) -> None:
         ({"Submit": "Unknown"}, "Submit is 'Unknown'"),
         ({"End": "2026-01-31T09:00:00"}, "end_time is"),
         ({"JobName": "a|b"}, "The line has 13 columns, the header 12"),
-        ({"NNodes": "5000"}, "worker_server_num is 5000"),
+        ({"NNodes": "5000"}, "worker_server_num is 5000; it must be from 1 to 4096"),
+        ({"NNodes": "5K"}, "worker_server_num is 5120"),
+        ({"NNodes": "9" * 5_000}, "NNodes is '999"),
+        ({"NNodes": "1.46K"}, "NNodes is '1.46K'; it must be a number such as 2, or 2K for 2048"),
+        ({"NNodes": "1.5"}, "NNodes is '1.5'"),
+        ({"NNodes": "2T"}, "NNodes is '2T'"),
+        ({"NNodes": "\u0663"}, "NNodes is '\u0663'"),
+        ({"NNodes": "", "AllocTRES": "node=many"}, "node of AllocTRES is 'many'"),
+        ({"AllocTRES": f"gres/gpu={'9' * 5_000}"}, "gres/gpu of AllocTRES is '999"),
+        ({"AllocTRES": "gres/npu:910b=4,gres/npu:310=x"}, "gres/npu of AllocTRES is 'x'"),
+        ({"Start": "", "Elapsed": "9999999999999-00:00:00"}, "Elapsed is '9999999999999-00:00:00'"),
+        ({"Start": "", "Elapsed": "999999999-00:00:00"}, "start_time is -"),
+        ({"Start": "", "Elapsed": f"{'9' * 5_000}:00"}, "Elapsed is '999"),
+        ({"User": "a\0b"}, "user_name is 'a\\x00b'; the character NUL"),
+        ({"JobName": "a\0b"}, "version_desc is 'a\\x00b'; the character NUL"),
     ],
 )
 def test_a_line_of_slurm_that_cannot_be_taken_says_why(cells: dict[str, str], said: str) -> None:

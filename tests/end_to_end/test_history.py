@@ -14,7 +14,7 @@ import pytest
 from muster.cli.history import STORED_AT_ONCE
 from muster.store.bulk import ROWS_MIN
 from tests.cli.test_history import make_folder
-from tests.end_to_end.server import MUSTER, own_environment, run_muster, wait_for
+from tests.end_to_end.server import MUSTER, ServerProcess, own_environment, run_muster, wait_for
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -123,8 +123,43 @@ def test_ctrl_c_says_how_to_go_on_and_leaves_all_indexes_made(
     assert importing.process.returncode == 130
     assert "The same command goes on from there." in told
     assert "Traceback" not in told
-    assert re.fullmatch(r"Exact: \d+ job versions recounted, 0 differences\.\n", check(data))
+    [count] = re.findall(r"Not finished: ([\d,]+) versions have come in", told)
+    count = count.replace(",", "")
+    assert check(data) == f"Exact: {count} job versions recounted, 0 differences.\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "history.jsonl"]
+
+
+def test_both_ways_in_take_the_same_lines_for_the_same_versions(tmp_path: Path) -> None:
+    ids = ("7", "007", "\u0663", 3, "9" * 30, 10**18, "a/b")
+    history = tmp_path / "history.jsonl"
+    with history.open("w", encoding="utf-8") as out:
+        for id_ in (*ids, "007"):
+            row = {"version_id": id_, "job_id": id_, "job_name": f"job-{ids.index(id_)}"}
+            out.write(json.dumps(row | {"status": 10, "create_time": 1_600_000_000_000}) + "\n")
+        row = {"version_id": "nul", "job_name": "a", "user_name": "a\0b", "status": 10}
+        out.write(json.dumps(row | {"create_time": 1_600_000_000_000}) + "\n")
+    server = ServerProcess(tmp_path / "server")
+    credentials = server.data / "credentials.json"
+    try:
+        server.wait_until_ready()
+        first = subprocess.run(  # noqa: S603
+            [*MUSTER, "import", str(history)],
+            env=own_environment() | {"MUSTER_CREDENTIALS": str(credentials)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        server.stop()
+
+    second = run_muster("import", history, "--data", server.data)
+
+    assert first.stdout == f"{len(ids)} versions were imported, 2 lines were refused.\n"
+    assert "line 8: it is line 2 once more" in first.stderr
+    assert "line 9: user_name is 'a\\x00b'" in first.stderr
+    assert second.stdout.startswith(f"0 versions were imported, {len(ids)} were here already, 2 ")
+    assert check(server.data) == f"Exact: {len(ids)} job versions recounted, 0 differences.\n"
 
 
 def limited(blocks: int, *arguments: object) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,7 @@
 """Several servers on one PostgreSQL: all of them serve, one at a time acts; any may die."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -241,6 +242,22 @@ def test_what_was_acknowledged_is_there_after_postgres_has_crashed_under_load(si
 
     assert set(clients.refused) <= {503}
     assert clients.acknowledged <= names_of(remotes[0])
+
+
+def test_an_outage_that_is_longer_than_a_lease_costs_no_server_its_life(site: Site) -> None:
+    """Nobody could renew it meanwhile: that tells nothing of the leader."""
+    jobs = running_on_two(site, "goes-on")
+    leader = site.leader()
+
+    site.postgres.stop()
+    away_until = time.monotonic() + 5
+    wait_for(lambda: time.monotonic() > away_until or None)
+    site.postgres.start()
+
+    assert site.leader().pid == leader.pid
+    assert all(server.is_alive() for server in site.servers)
+    site.end("goes-on")
+    site.other(leader).wait(jobs["goes-on"], 10)
 
 
 def test_a_connection_that_is_lost_in_the_middle_of_a_write_costs_no_client_anything(

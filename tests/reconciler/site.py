@@ -19,13 +19,14 @@ from muster.domain.workload import Workload
 from muster.objects.folder import FolderStore
 from muster.operations import training
 from muster.operations.caller import Caller
-from muster.operations.training import SubmittedVersion, Training
+from muster.operations.training import Training
 from muster.reconciler.act import Platform
 from muster.reconciler.loop import Reconciler
 from muster.store import identity, jobs, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.recount import differences
+from muster.store.submissions import SubmittedVersion
 from muster.store.transaction import Transaction
 from tests.engines.fake import FakeEngine
 from tests.store.rows import set_up_pools

@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from muster.reconciler.leadership import (
 )
 from muster.store.database import Database
 from muster.store.leases import RECONCILER, keep_lease, take_lease
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, reads_no_counters
 from tests.postgres import find_programs
 from tests.store.rows import set_up_store
 from tests.stores import running_stores
@@ -55,7 +55,9 @@ def database(shared: Database) -> Database:
 
 
 async def take(database: Database, holder=FIRST, *, for_ms: int = 60_000):  # type: ignore[no-untyped-def]
-    return await database.write(take_lease, RECONCILER, holder, for_ms=for_ms, elsewhere_ms=0)
+    return await database.write(
+        take_lease, RECONCILER, holder, watched_ms=60_000, for_ms=for_ms, elsewhere_ms=0
+    )
 
 
 @pytest.mark.asyncio
@@ -91,6 +93,33 @@ async def test_what_a_former_holder_writes_is_refused_and_changes_nothing(
         await database.write(keep_lease, RECONCILER, lease, for_ms=1)
     [[name]] = await database.read(lambda c: c.execute("SELECT name FROM account").fetchall())
     assert name == "by its holder"
+
+
+@pytest.mark.asyncio
+async def test_what_goes_together_looks_at_the_lease_once_and_is_refused_without_it(
+    database: Database,
+) -> None:
+    lease, _ = await take(database, for_ms=-1)
+    former = FencedDatabase(database, lease)
+    calls: list[Sequence[str]] = []
+
+    @reads_no_counters
+    def rename(tx: Transaction, names: Sequence[str]) -> Sequence[str]:
+        calls.append(names)
+        tx.execute("UPDATE account SET name = :name", {"name": names[-1]})
+        return names
+
+    named = await asyncio.gather(*(former.write_together(rename, name) for name in "abc"))
+    await take(database, SECOND)
+    refused = await asyncio.gather(
+        *(former.write_together(rename, name) for name in "xyz"), return_exceptions=True
+    )
+
+    assert named == ["a", "b", "c"]
+    assert calls == [["a", "b", "c"]]
+    assert [type(answer) for answer in refused] == [StaleWrite] * 3
+    [[name]] = await database.read(lambda c: c.execute("SELECT name FROM account").fetchall())
+    assert name == "c"
 
 
 class Led:

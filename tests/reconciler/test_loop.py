@@ -1,7 +1,7 @@
 """Read, plan, act, record: on a real store, with a fake engine that outlives its servers."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,11 +11,11 @@ from muster.domain.errors import EngineUnavailable, StoreUnavailable
 from muster.domain.jobfolder import log_file, output_folder
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.training import RETRY_ANNOTATION, TimeLimit, TimeUnit
-from muster.operations.training import SubmittedVersion
 from muster.reconciler.plan import RETRY_TIMEOUT_MS
 from muster.store import workloads
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
+from muster.store.submissions import SubmittedVersion
 from muster.store.transaction import Transaction
 from tests.engines.fake import TERMINATED, Crash, Fault
 from tests.reconciler.site import (
@@ -480,15 +480,18 @@ async def test_a_stop_survives_a_store_that_fails_right_after_the_engine_was_tol
 
 
 def fail_writes_once(monkeypatch: pytest.MonkeyPatch, database: Database) -> None:
-    write = SqliteDatabase.write
     failures = [StoreUnavailable("The disk is full.")]
 
-    async def failing(self: SqliteDatabase, *args: Any, **kwargs: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return await write(self, *args, **kwargs)
+    def failing(write: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def fail_or_write(self: SqliteDatabase, *args: Any, **kwargs: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return await write(self, *args, **kwargs)
 
-    monkeypatch.setattr(SqliteDatabase, "write", failing)
+        return fail_or_write
+
+    monkeypatch.setattr(SqliteDatabase, "write", failing(SqliteDatabase.write))
+    monkeypatch.setattr(SqliteDatabase, "write_together", failing(SqliteDatabase.write_together))
 
 
 @pytest.mark.asyncio

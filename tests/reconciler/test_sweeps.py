@@ -14,11 +14,11 @@ from muster.domain.phase import Phase
 from muster.domain.training import Parameter, TrainingConfig
 from muster.objects.folder import parse_url
 from muster.operations import training
-from muster.operations.training import SubmittedVersion
 from muster.reconciler.sweeps import BATCH_ROWS, SNAPSHOT_IDLE_SECONDS, Sweeper, batches
 from muster.store import jobs, workloads
 from muster.store.archive import Due
 from muster.store.connection import Connection
+from muster.store.submissions import SubmittedVersion
 from tests.reconciler.site import CALLER, PROJECT, Site
 
 DAY_MS: Final = 86_400_000

@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ from tests.reconciler.worlds import rooms_left
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 STEPS: Final = 200
 JOBS_MAX: Final = 15
@@ -75,6 +76,16 @@ class SteppedDatabase(SqliteDatabase):
     async def write(
         self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
+        fault = await self._fault()
+        return self._commit(super().write(work, *args, **kwargs), fault)
+
+    async def write_together(
+        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+    ) -> T:
+        fault = await self._fault()
+        return self._commit(super().write_together(work, item), fault)
+
+    async def _fault(self) -> Fault:
         fault = self.choose_fault()
         for _ in range(self._random.randrange(4)):
             await asyncio.sleep(0)  # others may go first
@@ -82,7 +93,9 @@ class SteppedDatabase(SqliteDatabase):
             raise StoreUnavailable("The disk is full.")
         if fault is Fault.CRASH and self._random.random() < 0.5:
             raise Crash("before a commit")
-        committing = super().write(work, *args, **kwargs)
+        return fault
+
+    def _commit(self, committing: Coroutine[Any, Any, T], fault: Fault) -> T:
         result = asyncio.run_coroutine_threadsafe(committing, self._loop).result()
         self.commits += 1
         if fault is Fault.CRASH:

@@ -1,5 +1,6 @@
 """Rows to begin with: two projects, three pools, and jobs in any phase."""
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -18,19 +19,21 @@ from muster.domain.pool import (
     Scope,
 )
 from muster.domain.resources import Resources
-from muster.domain.workload import Workload, WorkloadType
+from muster.domain.workload import Workload
 from muster.reconciler.pools import settle_pools
 from muster.store import identity, jobs, pools, workloads
 from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES
 from muster.store.database import Database
 from muster.store.recount import differences
+from muster.store.submissions import NewJob, NewVersion, Submission, insert_submission
 from muster.store.transaction import Transaction
 
 ACCOUNT: Final = identity.Named("a" * 32, "default")
 PROJECT: Final = "1" * 32
 OTHER_PROJECT: Final = "2" * 32
 WORKSPACE: Final = "0"
+MANY: Final = 1_000_000  # live jobs: a quota that nothing here meets
 PUBLIC_POOL: Final = f"public-{PROJECT}"
 GPU_POOL: Final = f"gpus-{PROJECT}"
 
@@ -140,17 +143,53 @@ def add_job(
     creator_name: str = "ann",
     now_ms: int = 1_000,
 ) -> jobs.Job:
-    job_id = jobs.insert_job(
-        tx,
-        project_id=project_id,
+    new = NewJob(
         workspace_id=WORKSPACE,
         name=name,
         description=description,
         creator_name=creator_name,
         engine_type=engine_type,
+    )
+    submission = Submission(
+        project_id=project_id, job=new, version=None, job_quota=MANY, now_ms=now_ms
+    )
+    made = insert_submission(tx, submission)
+    return jobs.get_job(tx.connection, project_id, made.job_id)
+
+
+def a_submission(
+    name: str,
+    *,
+    project_id: str = PROJECT,
+    workspace_id: str = WORKSPACE,
+    pool_id: str = "",
+    job_quota: int = MANY,
+    now_ms: int = 1_000,
+) -> Submission:
+    """Of a new job with one version; `pool_id` "" is the public pool."""
+    return Submission(
+        project_id=project_id,
+        job=NewJob(workspace_id=workspace_id, name=name, description="", creator_name="ann"),
+        version=a_version(name, project_id, pool_id),
+        job_quota=job_quota,
         now_ms=now_ms,
     )
-    return jobs.get_job(tx.connection, project_id, job_id)
+
+
+def a_version(name: str, project_id: str = PROJECT, pool_id: str = "") -> NewVersion:
+    return NewVersion(
+        workload_uid=uuid.uuid4().hex,
+        pool_id=pool_id or f"public-{project_id}",
+        partition=pool_id or PUBLIC_PARTITION,
+        is_in_public_pool=not pool_id,
+        flavor_code="any",
+        task=ONE_CPU,
+        task_count=1,
+        priority=1,
+        engine_type=100,
+        run=Run(job_name=name),
+        config="{}",
+    )
 
 
 def add_version(
@@ -166,36 +205,23 @@ def add_version(
 ) -> Workload:
     """The next version of a job; `pool_id` "" is the public pool. Returns its workload."""
     job = jobs.get_job(tx.connection, job.project_id, job.id)
-    workload_id, created_at_ms = workloads.insert_workload(
-        tx,
-        uid=f"{job.id:016x}{job.next_version_number:016x}",
-        project_id=job.project_id,
-        workspace_id=job.workspace_id,
-        pool_id=pool_id or f"public-{job.project_id}",
-        partition=pool_id or PUBLIC_PARTITION,
-        type_=WorkloadType.TRAIN,
-        name=job.name,
-        flavor_code="any",
+    new = replace(
+        a_version(job.name, job.project_id, pool_id),
+        workload_uid=f"{job.id:016x}{job.next_version_number:016x}",
         task=task,
         task_count=task_count,
         priority=priority,
-        run=Run(job_name=job.name),
-        retries=retries,
-        now_ms=now_ms,
-    )
-    jobs.insert_version(
-        tx,
-        job,
-        workload_id=workload_id,
-        pool_id=pool_id,
         pre_version_id=job.latest_version_id,
-        flavor_code="any",
-        gpu_count=task.gpu_count * task_count,
-        npu_count=task.npu_count * task_count,
-        engine_type=100,
-        config="{}",
-        created_at_ms=created_at_ms,
+        retries=retries,
     )
+    insert_submission(
+        tx,
+        Submission(
+            project_id=job.project_id, job=job.id, version=new, job_quota=MANY, now_ms=now_ms
+        ),
+    )
+    latest = jobs.get_job(tx.connection, job.project_id, job.id).latest_version_id
+    [workload_id] = tx.execute("SELECT workload_id FROM version WHERE id = ?", (latest,)).fetchone()
     return workloads.get_workload(tx.connection, workload_id)
 
 

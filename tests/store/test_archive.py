@@ -8,7 +8,7 @@ import pytest
 
 from muster.domain.command import Run
 from muster.domain.phase import Event, Phase
-from muster.store import archive, jobs, listing, workloads
+from muster.store import archive, jobs, listing, pool_listing, workloads
 from muster.store.archive import Archived, ArchiveUnreadable, pack, unpack
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -126,7 +126,7 @@ def all_that_is_shown(connection: Connection) -> dict[str, Any]:
         ],
         "search": (total, [(row[:12], row.config, row[13:-1]) for row in found]),
         "by algorithm": listing.page_of_training_jobs(connection, search(by_algorithm))[0],
-        "of a pool": listing.page_of_pool_workloads(
+        "of a pool": pool_listing.page_of_pool_workloads(
             connection,
             project_id=PROJECT,
             pool_id=PUBLIC_POOL,

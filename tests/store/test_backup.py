@@ -1,7 +1,10 @@
 """A copy of one moment, taken while others write."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -72,6 +75,37 @@ def test_a_file_that_is_there_is_never_written_over(file: Path, tmp_path: Path) 
 
     assert copy.read_text() == "the last one"
     assert not list(tmp_path.glob("*.part"))
+
+
+HELD: Final = """
+import fcntl, sys
+file = open(sys.argv[1], "w")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_killed_backup_has_left_is_cleared_away_by_the_next_to_the_same_name(
+    file: Path, tmp_path: Path
+) -> None:
+    SqliteDatabase(file).close()
+    copy = tmp_path / "copy.db"
+    stale, held, other = (
+        tmp_path / name
+        for name in ("copy.db.p8jfx7f0.part", "copy.db.abcdefgh.part", "copy.db2.p8jfx7f0.part")
+    )
+    stale.write_text("half a copy")
+    other.write_text("of another name")
+
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", HELD, str(held)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as another_backup:
+        assert another_backup.stdout is not None
+        another_backup.stdout.readline()
+        back_up(file, copy, nothing)
+
+    assert sorted(tmp_path.glob("*.part")) == [held, other]
 
 
 @pytest.mark.asyncio

@@ -11,11 +11,13 @@ from muster.domain.phase import Event
 from muster.store import jobs
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.sqlite import WriteFailed
+from muster.store.groupcommit import WriteFailed
+from muster.store.submissions import SubmittedVersion, insert_submissions
 from muster.store.transaction import Transaction, reads_no_counters
 from tests.store.rows import (
     PROJECT,
     WORKSPACE,
+    a_submission,
     add_workload,
     counts_of,
     find_differences,
@@ -117,17 +119,15 @@ async def test_a_failing_write_does_not_undo_counters_that_were_brought_up_to_da
 
 @pytest.mark.asyncio
 async def test_the_quota_is_exact_within_one_commit(database: Database) -> None:
-    @reads_no_counters
-    def add_within_quota(tx: Transaction, name: str) -> None:
-        jobs.check_quota(tx, PROJECT, 7)
-        add_workload(tx, name)
-
     results = await asyncio.gather(
-        *(database.write(add_within_quota, f"job-{index}") for index in range(20)),
+        *(
+            database.write_together(insert_submissions, a_submission(f"job-{index}", job_quota=7))
+            for index in range(20)
+        ),
         return_exceptions=True,
     )
 
-    assert [type(result) for result in results] == [type(None)] * 7 + [QuotaExceeded] * 13
+    assert [type(r) for r in results] == [SubmittedVersion] * 7 + [QuotaExceeded] * 13
     assert await database.read(count_jobs) == 7
 
 

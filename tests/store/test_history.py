@@ -10,13 +10,13 @@ from muster.store import jobs, listing, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.history import (
-    ROWS_OF_STATEMENT,
     Moved,
     count_history,
     insert_history,
     is_out_of_order,
     stream_history,
 )
+from muster.store.manyrows import ROWS_OF_STATEMENT
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,

@@ -9,11 +9,13 @@ from muster.domain.phase import FINISHED, Event, Phase, view_of
 from muster.store import jobs, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
+from muster.store.submissions import Submission, insert_submission
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     OTHER_PROJECT,
     PROJECT,
     WORKSPACE,
+    a_submission,
     add_job,
     add_version,
     add_workload,
@@ -269,10 +271,14 @@ async def test_the_quota_counts_what_is_not_at_rest(database: Database) -> None:
 
         assert await database.read(jobs.count_live_jobs, PROJECT) == live
 
-    await database.write(jobs.check_quota, PROJECT, live + 1)
+    def submit(name: str, project_id: str, quota: int) -> Submission:
+        return a_submission(name, project_id=project_id, job_quota=quota)
+
+    await database.write(insert_submission, submit("one-more", PROJECT, live + 1))
+    live += 1
     with pytest.raises(QuotaExceeded, match=f"has {live} live jobs and may have {live}"):
-        await database.write(jobs.check_quota, PROJECT, live)
-    await database.write(jobs.check_quota, OTHER_PROJECT, 1)
+        await database.write(insert_submission, submit("too-many", PROJECT, live))
+    await database.write(insert_submission, submit("elsewhere", OTHER_PROJECT, 1))
 
 
 @pytest.mark.asyncio

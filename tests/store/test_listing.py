@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from random import Random
 from types import ModuleType
@@ -28,7 +28,7 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
-from muster.store.paging import gathering, id_order, key_order
+from muster.store.paging import gathering, id_order, key_order, pages
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.transaction import Transaction
 from tests.store.rows import (
@@ -129,7 +129,13 @@ WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
     "gathered": (OVER_BLOCKS, (gathering, "_GATHER_COST", 0)),
     "out of order": (),
     "out of order, through the index": (NEVER_GATHERED,),
-    "in chunks": (NEVER_GATHERED, (key_order, "_CHUNK_ROWS", 2), (listing, "FOUND_MAX", 2)),
+    "in chunks": (
+        NEVER_GATHERED,
+        (key_order, "_CHUNK_ROWS", 2),
+        (listing, "FOUND_MAX", 2),
+        (listing, "FEW_FOUND_MAX", 2),
+        (listing, "LOOKED_THROUGH_MAX", 0),
+    ),
 }
 
 
@@ -240,6 +246,57 @@ def test_a_page_of_versions_is_that_part_of_all_versions_in_order(
 
     assert [row[0] for row in page] == page_of(ids, query)
     assert total == len(ids)
+
+
+QUICK_KEYS: Final = ["create_time", "job_name", "status"]
+
+
+@given(query=queries(QUICK_KEYS), few_max=st.sampled_from([0, 300]), passed_max=st.integers(0, 60))
+def test_a_bounded_page_of_jobs_is_the_same_or_too_far(
+    connection: Connection, query: ListQuery, few_max: int, passed_max: int
+) -> None:
+    whole = listing.page_of_jobs(connection, query)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathering, "FEW_MAX", few_max)
+        patch.setattr(pages, "PASSED_MAX", passed_max)
+        with suppress(listing.TooFar):
+            assert listing.page_of_jobs(connection, replace(query, is_bounded=True)) == whole
+
+
+@given(
+    query=queries(QUICK_KEYS, pool_id=pool_ids),
+    few_max=st.sampled_from([0, 300]),
+    passed_max=st.integers(0, 60),
+)
+def test_a_bounded_page_of_versions_is_the_same_or_too_far(
+    connection: Connection, query: ListQuery, few_max: int, passed_max: int
+) -> None:
+    whole = listing.page_of_versions(connection, query)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathering, "FEW_MAX", few_max)
+        patch.setattr(pages, "PASSED_MAX", passed_max)
+        with suppress(listing.TooFar):
+            assert listing.page_of_versions(connection, replace(query, is_bounded=True)) == whole
+
+
+def test_what_few_names_away_nobody_matches_is_too_far(connection: Connection) -> None:
+    query = replace(WHOLE, sort_key="job_name", is_descending=False, statuses=(10,), limit=1)
+    rows = sorted(rows_of(connection, "job"), key=lambda row: row["name"])
+    rows = [row for row in rows if row["project_id"] == PROJECT]
+    before = next(place for place, row in enumerate(rows) if row["status"] == 10)
+
+    def bounded(passed_max: int) -> list[int]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(gathering, "FEW_MAX", 0)
+            patch.setattr(pages, "PASSED_MAX", passed_max)
+            _, page = listing.page_of_jobs(connection, replace(query, is_bounded=True))
+        return [row[0] for row in page]
+
+    assert bounded(before + 1) == [rows[before]["id"]]
+    with pytest.raises(listing.TooFar):
+        bounded(before)
 
 
 @given(query=queries(sorted(VERSION_SORT_KEYS), pool_id=pool_ids))
@@ -484,10 +541,19 @@ def test_all_pages_together_are_the_whole_list_once(connection: Connection) -> N
     assert len(rows) == total
 
 
+@pytest.mark.parametrize(
+    ("few_found_max", "looked_through_max"), [(2_000, 5_000), (2_000, 0), (2, 5_000), (2, 0)]
+)
 @pytest.mark.asyncio
 async def test_a_search_finds_jobs_that_it_has_learnt_and_those_that_it_has_not(
     database: Database,
+    few_found_max: int,
+    looked_through_max: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(listing, "FEW_FOUND_MAX", few_found_max)
+    monkeypatch.setattr(listing, "LOOKED_THROUGH_MAX", looked_through_max)
+
     def add_many(tx: Transaction) -> None:
         for number in range(300):
             add_job(tx, f"{'even' if number % 2 == 0 else 'odd'}-{number:03}")
@@ -505,6 +571,10 @@ async def test_a_search_finds_jobs_that_it_has_learnt_and_those_that_it_has_not(
     assert await database.read(find, "EVEN-") == (149, ["even-296", "even-298"])
     assert await database.read(find, "odd") == (150, ["odd-295", "odd-297", "odd-299"])
     assert await database.read(find, "000") == (0, [])
+    assert await database.read(find, "VE") == (149, ["even-296", "even-298"])
+    assert await database.read(find, "-25") == (10, [])  # some of each
+    assert await database.read(find, "_") == (0, [])
+    assert await database.read(find, "e%n") == (0, [])
     assert await database.read(find_differences) == []
 
 

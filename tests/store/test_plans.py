@@ -4,7 +4,8 @@ import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from typing import Any, Final
@@ -35,6 +36,7 @@ STATUSES: Final = ((), (7,), (5, 8, 10, 11))
 # What is read whole: an answer of the same statement, the list of a parameter, nothing at all.
 READ_WHOLE: Final = (
     "SCAN page",
+    "SCAN passed",
     "SCAN json_each",
     "SCAN part",
     "SCAN p ",
@@ -57,6 +59,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
     with closing(SqliteDatabase(file)) as database, pytest.MonkeyPatch.context() as patch:
         patch.setattr(id_order, "WALKED_MAX", -1)
         patch.setattr(gathering, "GATHERED_MAX", 0)
+        patch.setattr(listing, "LOOKED_THROUGH_MAX", 0)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
         with open_snapshot(file) as connection:
@@ -154,6 +157,24 @@ def test_the_list_of_versions(
 
         assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
         assert faults(connection, partial(stream, connection, query)) == []
+
+
+@pytest.mark.parametrize("is_descending", [False, True])
+@pytest.mark.parametrize("statuses", STATUSES)
+def test_bounded_pages_by_name(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+) -> None:
+    monkeypatch.setattr(gathering, "FEW_MAX", 0)  # these are sorted
+
+    query = list_query("job_name", is_descending, statuses, is_bounded=True)
+
+    assert faults(connection, partial(listing.page_of_jobs, connection, query)) == []
+    with suppress(listing.TooFar):  # of versions that have one name, the ids ascend
+        read = partial(listing.page_of_versions, connection, replace(query, pool_id=GPU_POOL))
+        assert faults(connection, read) == []
 
 
 TERMS: Final = {

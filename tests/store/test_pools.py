@@ -12,7 +12,7 @@ from muster.domain.phase import Phase
 from muster.domain.pool import NodePhase, Pool, PoolPhase
 from muster.domain.resources import Resources
 from muster.reconciler.pools import settle_pools
-from muster.store import listing, pools
+from muster.store import pool_listing, pools
 from muster.store.database import Database
 from tests.store.rows import (
     GPU_POOL,
@@ -244,7 +244,10 @@ async def test_the_workloads_of_a_pool_are_filtered_and_paged(database: Database
             "limit": 10,
         }
         total, rows = await database.read(
-            lambda connection: listing.page_of_pool_workloads(connection, **{**asked, **filters})  # type: ignore[arg-type]
+            lambda connection: pool_listing.page_of_pool_workloads(
+                connection,
+                **{**asked, **filters},  # type: ignore[arg-type]
+            )
         )
         return total, [[w.id for w in made].index(row[0]) for row in rows]
 

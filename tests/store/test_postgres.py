@@ -15,7 +15,7 @@ import pytest
 from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.database import Database
-from muster.store.postgres import PostgresDatabase
+from muster.store.postgres import PostgresDatabase, require_schema
 from muster.store.sqlite import migrate
 from muster.store.statements import load_migrations
 from muster.store.transaction import Transaction
@@ -169,6 +169,55 @@ def test_a_schema_of_that_name_that_is_another_programs_is_left_alone(
         assert tables == [("notes",)]
     finally:
         server.drop_database("foreign")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:very%zzsecret@h/x",
+        "postgresql://[very-secret",
+        "postgresql://u:very/secret@localhost/x",
+        "postgresql://h/x?secret=1",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_without_a_word_of_it(address: str) -> None:
+    with pytest.raises(NotADatabase, match="cannot be read") as refused:
+        PostgresDatabase(address)
+
+    assert "secret" not in refused.value.message
+
+
+@pytest.mark.parametrize("rights", ["", "GRANT USAGE ON SCHEMA muster TO guest"])
+def test_a_user_without_rights_is_told_so_in_one_line(
+    server: PostgresServer, url: str, rights: str
+) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP ROLE IF EXISTS guest")
+        admin.execute("CREATE ROLE guest LOGIN")
+        if rights:
+            admin.execute(rights)
+        try:
+            for use in (PostgresDatabase, require_schema):
+                with pytest.raises(NotADatabase) as refused:
+                    use(url.replace("user=postgres", "user=guest"))
+                assert "\n" not in refused.value.message
+        finally:
+            admin.execute("DROP OWNED BY guest")
+            admin.execute("DROP ROLE guest")
+
+
+def test_a_user_who_may_make_no_schema_is_told_so_in_one_line(server: PostgresServer) -> None:
+    url = server.make_database("bare")
+    try:
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("DROP ROLE IF EXISTS guest")
+            admin.execute("CREATE ROLE guest LOGIN")
+        with pytest.raises(NotADatabase, match="permission denied"):
+            PostgresDatabase(url.replace("user=postgres", "user=guest"))
+        with pytest.raises(NotADatabase, match="There is no muster in"):
+            require_schema(url)
+    finally:
+        server.drop_database("bare")
 
 
 def test_a_database_that_is_not_in_utf_8_is_refused(server: PostgresServer) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from muster.domain.history import HistoryRow
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
-from muster.store import listing
+from muster.store import listing, pool_listing
 from muster.store.connection import Cursor, Values
 from muster.store.dialect import in_postgres
 from muster.store.history import insert_history
@@ -127,6 +129,9 @@ def test_the_list_of_jobs(connection: Watched, sort_key: str, search: str) -> No
         query = list_query(sort_key, is_descending, statuses, offset=offset, search=search)
 
         assert faults(connection, partial(listing.page_of_jobs, connection, query)) == []
+        with suppress(listing.TooFar):
+            bounded = replace(query, is_bounded=True, search="")
+            assert faults(connection, partial(listing.page_of_jobs, connection, bounded)) == []
 
 
 @pytest.mark.parametrize("pool_id", [None, "", GPU_POOL])
@@ -179,7 +184,7 @@ def test_the_workloads_of_a_pool(
         found = faults(
             connection,
             partial(
-                listing.page_of_pool_workloads,
+                pool_listing.page_of_pool_workloads,
                 connection,
                 project_id=PROJECT,
                 pool_id=f"public-{PROJECT}",

@@ -13,7 +13,7 @@ import pytest
 from muster.domain.errors import NameTaken, StoreUnavailable
 from muster.domain.phase import Event
 from muster.store import sqlite as sqlite_module
-from muster.store import workloads
+from muster.store import streaming, workloads
 from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase, open_snapshot
@@ -326,10 +326,36 @@ async def test_a_stream_shows_one_moment_whatever_is_written_meanwhile(
 
 
 @pytest.mark.asyncio
+async def test_a_stream_that_is_left_in_the_middle_of_a_step_ends_after_that_step(
+    database: Database,
+) -> None:
+    begun, left, ended = threading.Event(), threading.Event(), threading.Event()
+    found: list[object] = []
+
+    def chunks(connection: Connection) -> Iterator[int]:
+        try:
+            begun.set()
+            left.wait(10)
+            found.append(connection.execute("SELECT 1").fetchone())
+            yield 1
+        finally:
+            ended.set()
+
+    reading = asyncio.ensure_future(anext(database.stream(chunks)))
+    await asyncio.to_thread(begun.wait, 10)
+    reading.cancel()
+    await asyncio.wait([reading])
+    left.set()
+    await asyncio.to_thread(ended.wait, 10)
+
+    assert found == [(1,)]
+
+
+@pytest.mark.asyncio
 async def test_streams_have_a_bound_and_one_that_is_left_makes_room(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_module, "STREAMS_AT_ONCE", 1)
+    monkeypatch.setattr(streaming, "STREAMS_AT_ONCE", 1)
     await database.write(add_job, "a")
     first = database.stream(names_in_chunks)
     assert await anext(first) == ["a"]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from muster.domain.phase import StatisticsState
-from muster.store import listing
+from muster.store import listing, pool_listing
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.listing import (
@@ -125,7 +125,9 @@ class Asker:
 
 
 def page_of_pool(connection: Connection, asked: dict[str, Any]) -> Any:
-    return listing.page_of_pool_workloads(connection, project_id=PROJECT, pool_id=GPU_POOL, **asked)
+    return pool_listing.page_of_pool_workloads(
+        connection, project_id=PROJECT, pool_id=GPU_POOL, **asked
+    )
 
 
 def stream_whole(connection: Connection, query: ListQuery) -> list[Any]:

@@ -12,6 +12,7 @@ from muster.domain.workload import Workload, WorkloadType
 from muster.domain.workspace import AuthType, Grant, Quota, QuotaResource, Use, Workspace
 from muster.store import pools, workloads, workspaces
 from muster.store.database import Database
+from muster.store.ids import Ids
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
@@ -52,23 +53,27 @@ def set_quotas(tx: Transaction, workspace_id: str = WORKSPACE, /, **quotas: int)
 def add_notebook(tx: Transaction, *, type_: WorkloadType = WorkloadType.NOTEBOOK) -> Workload:
     """A workload of another type than training; it has no job."""
     [count] = tx.execute("SELECT count(*) FROM workload").fetchone()
-    workload_id, _ = workloads.insert_workload(
-        tx,
+    workspaces.WorkloadRoom(tx).check(PROJECT, WORKSPACE, type_, ONE_CPU)
+    ids = Ids.read(tx)
+    ids.workload += 1
+    new = workloads.NewWorkload(
         uid=f"{count:032x}",
         project_id=PROJECT,
         workspace_id=WORKSPACE,
         pool_id=PUBLIC_POOL,
         partition="public",
-        type_=type_,
+        type=type_,
         name="notes",
         flavor_code="any",
         task=ONE_CPU,
         task_count=1,
         priority=1,
         run=Run(job_name="notes"),
-        now_ms=1,
     )
-    return workloads.get_workload(tx.connection, workload_id)
+    workloads.count_new_workload(tx, new)
+    workloads.insert_workloads(tx, [(ids.workload, 1, new)])
+    ids.keep(tx)
+    return workloads.get_workload(tx.connection, ids.workload)
 
 
 async def used(database: Database, type_: WorkloadType = WorkloadType.TRAIN) -> Use:

@@ -1,12 +1,20 @@
 """Lines of history: what is taken, and what is refused in which words."""
 
+import json
 from typing import Any
 
 import msgspec
 import pytest
 
 from muster.domain.errors import InvalidRequest
-from muster.wire.history import LINE_BYTES_MAX, decode_line, encode_line, pack_row, unpack_row
+from muster.wire.history import (
+    LINE_BYTES_MAX,
+    VERSION_NUMBER_MAX,
+    decode_line,
+    encode_line,
+    pack_row,
+    unpack_row,
+)
 
 NOW_MS = 1_800_000_000_000
 GOOD = {
@@ -90,7 +98,7 @@ def test_a_row_is_the_same_after_it_was_written_and_read() -> None:
         (line(job_desc="x" * 257), "job_desc has 257 characters; at most 256"),
         (line(gpu_num=-1), "gpu_num is -1; it must be a whole number from 0"),
         (line(gpu_num=2_000_000), "gpu_num is 2000000; it must be from 0 to 1000000"),
-        (line(worker_server_num=5_000), "worker_server_num is 5000; it must be from 1 to 1000"),
+        (line(worker_server_num=5_000), "worker_server_num is 5000; it must be from 1 to 4096"),
         (line(status_reason="Moon"), 'status_reason is "Moon"; it must be'),
         (line(training_job_id="7"), 'training_job_id is "7"'),
         (line(create_time=10**30), "create_time is"),
@@ -102,6 +110,67 @@ def test_a_line_that_cannot_be_taken_says_why(text: bytes, said: str) -> None:
         decode_line(text, now_ms=NOW_MS)
 
     assert refusal.value.message.startswith(said)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "version_id",
+        "job_id",
+        "job_name",
+        "job_desc",
+        "version_desc",
+        "workspace_id",
+        "pool_id",
+        "pool_name",
+        "flavor_code",
+        "user_name",
+        "status_message",
+    ],
+)
+def test_a_text_with_nul_is_refused_by_the_name_of_its_field(field: str) -> None:
+    with pytest.raises(InvalidRequest, match=rf"^{field} is 'a\\x00b'"):
+        decode_line(line(**{"job_desc": "x", "version_desc": "x", field: "a\0b"}), now_ms=NOW_MS)
+
+
+@pytest.mark.parametrize(
+    "id_",
+    [
+        *("7", "007", "0", "00", "-7", "+7", "1_0", " 7", "7.0", "null", "true", "9" * 256),
+        *("\u0663", "\u00b2", "\U0001f600"),
+        *(0, 7, 2**63, 10**17, 10**18, 10**26),
+    ],
+)
+def test_ids_of_elsewhere_are_the_same_after_they_were_written_and_read(id_: str | int) -> None:
+    row = decode_line(raw(id_), now_ms=NOW_MS)
+
+    again = decode_line(encode_line(row), now_ms=NOW_MS)
+
+    assert (row.version_id, row.job_id) == (str(id_), str(id_))
+    assert again == row
+    assert (again.source, again.source_job) == (row.source, row.source_job)
+
+
+def raw(id_: str | int) -> bytes:
+    """A good line with this id, however long a number it is."""
+    fields = GOOD | {"version_id": id_, "job_id": id_}
+    return json.dumps(fields).encode()
+
+
+def test_our_own_ids_are_written_as_the_numbers_that_the_lists_have() -> None:
+    row = decode_line(line(job_id=7), now_ms=NOW_MS)
+
+    written = msgspec.json.decode(encode_line(row))
+
+    assert (written["version_id"], written["job_id"]) == (1485, 7)
+
+
+def test_a_number_past_the_last_that_is_taken_is_left_to_whoever_reads_the_line() -> None:
+    row = decode_line(line(version_number=VERSION_NUMBER_MAX), now_ms=NOW_MS)
+    after = row._replace(number=VERSION_NUMBER_MAX + 1)
+
+    assert decode_line(encode_line(row), now_ms=NOW_MS) == row
+    assert decode_line(encode_line(after), now_ms=NOW_MS) == row._replace(number=None)
 
 
 def test_zero_is_no_time_and_never_ran() -> None:

@@ -49,6 +49,7 @@ async def import_history(services: Services, request: Request) -> Reply:
         rows,
         now_ms=now_ms,
         pool_as_public=query.pool_as_public,
+        lines=numbers,
     )
     refused += [_refused(numbers[place], why) for place, why in moved.refused]
     return json_reply(

@@ -17,10 +17,11 @@ from muster.domain.training import (
     TrainingConfig,
 )
 from muster.operations import training as operations
-from muster.operations.training import SubmittedVersion, config_of
+from muster.operations.training import config_of
 from muster.store import jobs, pools
 from muster.store.connection import Connection
 from muster.store.jobs import Version, version_name
+from muster.store.submissions import SubmittedVersion
 from muster.wire.decode import decode_body, decode_query
 from muster.wire.training import (
     Done,

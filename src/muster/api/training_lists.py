@@ -8,6 +8,7 @@ as to answer it.
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -36,6 +37,10 @@ from muster.wire.training import (
 
 QUERIES_REMEMBERED_MAX: Final = 1_024  # of each list
 QUERY_REMEMBERED_LENGTH_MAX: Final = 256
+
+# Sent together: to hand them over takes longer than to make them. Each is made by itself still, as
+# the interpreter is held meanwhile.
+STREAM_PIECES: Final = 5
 
 _ENCODER: Final = msgspec.json.Encoder()
 SHARED_ROWS_MAX: Final = 100  # longer pages are few, and would take memory until the next commit
@@ -94,7 +99,7 @@ _Reader = Callable[[str, str, bytes], ListQuery]
 
 def _jobs_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
     query = decode_query(_parsed(raw_query), JobsQuery, body=body)
-    return ListQuery(
+    asked = ListQuery(
         project_id=project_id,
         workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
         sort_key=query.sortBy or query.sort_by or "job_name",
@@ -105,6 +110,7 @@ def _jobs_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
         statuses=parse_statuses(query.status),
         search=query.search_content,
     )
+    return replace(asked, is_bounded=listing.is_quick(asked))
 
 
 def _versions_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
@@ -112,7 +118,7 @@ def _versions_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
     pool_id = query.pool_id or None
     if pool_id == public_pool_id(project_id):
         pool_id = ""
-    return ListQuery(
+    asked = ListQuery(
         project_id=project_id,
         workspace_id=query.workspace_id or DEFAULT_WORKSPACE_ID,
         sort_key=query.sort_by or query.sortBy or "create_time",
@@ -123,6 +129,7 @@ def _versions_wanted(project_id: str, raw_query: str, body: bytes) -> ListQuery:
         statuses=parse_statuses(query.status),
         pool_id=pool_id,
     )
+    return replace(asked, is_bounded=listing.is_quick(asked))
 
 
 def _parsed(raw_query: str) -> dict[str, list[str]]:
@@ -150,19 +157,21 @@ class _Live:
 
 
 _Page = bytes | _Live  # rendered, if none of it changes by itself
-_ReadPage = Callable[[Connection, ListQuery, int], _Page]
+_ReadPage = Callable[[Connection, ListQuery, int], _Page | None]  # None: too far to be bounded
 
 
 async def _page(services: Services, wanted: ListQuery, work: _ReadPage) -> Reply:
     now_ms = services.clock_ms()
-    if not listing.is_quick(wanted):
-        wanted = replace(wanted, now_ms=now_ms)
+    page = None
+    if wanted.is_bounded:
+        is_shared = (wanted.limit or 0) <= SHARED_ROWS_MAX
+        # No time is in it: a bounded page is never sorted by duration.
+        read = services.database.read_shared if is_shared else services.database.read
+        page = await read(work, wanted, services.job_quota)
+    if page is None:
+        wanted = replace(wanted, now_ms=now_ms, is_bounded=False)
         page = await services.database.scan(work, wanted, services.job_quota)
-    elif (wanted.limit or 0) <= SHARED_ROWS_MAX:
-        # No time is in it: a quick page is never sorted by duration.
-        page = await services.database.read_shared(work, wanted, services.job_quota)
-    else:
-        page = await services.database.read(work, wanted, services.job_quota)
+        assert page is not None, "nothing is too far for a scan"
     return Reply(200, page if isinstance(page, bytes) else page.render(now_ms))
 
 
@@ -171,9 +180,12 @@ def _check_workspace(connection: Connection, query: ListQuery) -> None:
         jobs.check_workspace(connection, query.project_id, query.workspace_id)
 
 
-def _page_of_jobs(connection: Connection, query: ListQuery, quota: int) -> _Page:
+def _page_of_jobs(connection: Connection, query: ListQuery, quota: int) -> _Page | None:
     _check_workspace(connection, query)
-    total, rows = listing.page_of_jobs(connection, query)
+    try:
+        total, rows = listing.page_of_jobs(connection, query)
+    except listing.TooFar:
+        return None
     live = jobs.count_live_jobs(connection, query.project_id)
     shown = [
         JobRow(id_, name, version_id, status, created, duration or 0, text, versions, UserView(who))
@@ -186,9 +198,12 @@ def _page_of_jobs(connection: Connection, query: ListQuery, quota: int) -> _Page
     return _Live(answer, running) if running else _ENCODER.encode(answer)
 
 
-def _page_of_versions(connection: Connection, query: ListQuery, _quota: int) -> _Page:
+def _page_of_versions(connection: Connection, query: ListQuery, _quota: int) -> _Page | None:
     _check_workspace(connection, query)
-    total, rows = listing.page_of_versions(connection, query)
+    try:
+        total, rows = listing.page_of_versions(connection, query)
+    except listing.TooFar:
+        return None
     shown = [VersionRow(*row) for row in rows]
     running = [(view, row[4]) for view, row in zip(shown, rows, strict=True) if row[6] is None]
     answer = VersionOverview(
@@ -217,11 +232,14 @@ def _overview_chunks(connection: Connection, query: ListQuery) -> Iterator[bytes
         VersionOverview(total_count=total, offset=query.offset, limit=0, versions=[])
     )
     yield head.removesuffix(b"]}")
-    is_first = True
-    for rows in listing.stream_versions(connection, query):
-        chunk = _ENCODER.encode([_streamed(row, query.now_ms) for row in rows])[1:-1]
-        yield chunk if is_first else b"," + chunk
-        is_first = False
+    pieces = (
+        _ENCODER.encode([_streamed(row, query.now_ms) for row in rows])[1:-1]
+        for rows in listing.stream_versions(connection, query)
+    )
+    separator = b""
+    while sent := b",".join(islice(pieces, STREAM_PIECES)):
+        yield separator + sent
+        separator = b","
     yield b"]}"
 
 

@@ -4,9 +4,10 @@ import asyncio
 import codecs
 import gc
 import sys
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import partial
@@ -77,16 +78,22 @@ class _Refusals:
 
 @dataclass(slots=True)
 class _Told:
-    """What the end of the command tells."""
+    """What the end of the command tells: what the store has said it holds."""
 
     imported: int = 0
     present: int = 0
+    unanswered: int = 0  # sent to a server that has not answered: they may be in, or come in yet
+
+    def add(self, moved: "Moved") -> None:
+        self.imported += moved.imported
+        self.present += moved.present
 
 
 _Line = tuple[int, "HistoryRow"]  # its number in the file, and what it says
 _Batch = list[_Line]
-# Takes batches, and how many lines are in all of them; tells what became of each.
-_Store = Callable[[Iterable[_Batch], int], Iterator[tuple[_Batch, "Moved"]]]
+# Takes batches, and how many lines are in all of them; tells what became of each. Once it is
+# closed, nothing more comes in: `told` is true then.
+_Store = Callable[[Iterable[_Batch], int], Generator[tuple[_Batch, "Moved"], None, None]]
 
 
 @click.command(
@@ -136,7 +143,8 @@ def import_history(
     it a version.
 
     Only what has ended can come in. A line that came in before is left out, so that the same
-    command may be repeated, after Ctrl-C too. Lines that cannot be taken are told by number and
+    command may be repeated, after Ctrl-C too; but what has been deleted here since comes in again.
+    Lines that cannot be taken are told by number and
     kept in FILE.refused.jsonl; the others come in, and the exit code is 1.
     """
     if project_name is not None and data is None:
@@ -147,18 +155,19 @@ def import_history(
         size = None if str(file) == NO_FILE else file.stat().st_size
         refusals = _Refusals(None if size is None else Path(f"{file}.refused.jsonl"))
         opened.callback(refusals.close)
+        told = _Told()
         target: AbstractContextManager[_Store]
         if data is None:
-            target = _server(connect(context), pool_as_public=pool_as_public)
+            target = _server(connect(context), told, pool_as_public=pool_as_public)
         else:
-            target = _folder(data, project_name or "default", pool_as_public=pool_as_public)
+            target = _folder(data, project_name or "default", told, pool_as_public=pool_as_public)
         store = opened.enter_context(target)
-        told = _Told()
         try:
             _import(stream, size, store, told, refusals, zone=zone)
         except BaseException:
+            more = f", and perhaps some of {told.unanswered:,} more" if told.unanswered else ""
             note(
-                f"Not finished: {told.imported:,} versions or a few more have come in, and stay."
+                f"Not finished: {told.imported:,} versions{more} have come in, and stay."
                 " The same command goes on from there."
             )
             raise
@@ -225,10 +234,9 @@ def _import(
         with (
             _progress("Importing", count) as advance,
             closing(_batches(staging)) as batches,  # before what it reads from
+            closing(store(batches, count)) as stored,
         ):
-            for batch, moved in store(batches, count):
-                told.imported += moved.imported
-                told.present += moved.present
+            for batch, moved in stored:
                 for place, why in moved.refused:
                     number, _ = batch[place]
                     refusals.add(number, why, staging.text_of(number))
@@ -337,8 +345,11 @@ def _progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def _folder(data: Path, project_name: str, *, pool_as_public: bool) -> Iterator[_Store]:
+def _folder(
+    data: Path, project_name: str, told: _Told, *, pool_as_public: bool
+) -> Iterator[_Store]:
     """Straight into a data folder that no server uses meanwhile."""
+    from muster.domain.errors import MusterError
     from muster.server import locked_data_folder, now_ms
     from muster.settings import load_settings
     from muster.store import bulk, identity
@@ -370,31 +381,48 @@ def _folder(data: Path, project_name: str, *, pool_as_public: bool) -> Iterator[
         def begin(work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
             return asyncio.run_coroutine_threadsafe(database.write(work, *args, **kwargs), loop)
 
-        def store(batches: Iterable[_Batch], count: int) -> Iterator[tuple[_Batch, "Moved"]]:
+        def store(
+            batches: Iterable[_Batch], count: int
+        ) -> Generator[tuple[_Batch, "Moved"], None, None]:
             """One batch is read while the one before it is written."""
             if embedded is not None:
                 begin(bulk.take_memory).result()
             is_put_off = embedded is None  # only there it can be
-            before: tuple[_Batch, Future[Moved]] | None = None
-            for batch in batches:
-                writing = begin(
-                    insert_history,
-                    project_id,
-                    [row for _, row in batch],
-                    actor="muster",
-                    now_ms=now_ms(),
-                    pool_as_public=pool_as_public,
-                )
-                if before is not None:
-                    moved = before[1].result()
-                    count -= len(before[0])
+            under_way: deque[tuple[_Batch, Future[Moved]]] = deque()
+
+            def written() -> tuple[_Batch, "Moved"]:
+                batch, writing = under_way[0]
+                moved: Moved = writing.result()
+                told.add(moved)
+                under_way.popleft()
+                return batch, moved
+
+            try:
+                for batch in batches:
+                    writing = begin(
+                        insert_history,
+                        project_id,
+                        [row for _, row in batch],
+                        actor="muster",
+                        now_ms=now_ms(),
+                        pool_as_public=pool_as_public,
+                    )
+                    under_way.append((batch, writing))
+                    if len(under_way) == 1:
+                        continue
+                    before, moved = written()
+                    count -= len(before)
                     # Not before something new is there: all of it may have come in earlier.
                     if moved.imported and not is_put_off:
                         is_put_off = begin(bulk.put_off_if_worth_it, count).result()
-                    yield before[0], moved
-                before = batch, writing
-            if before is not None:
-                yield before[0], before[1].result()
+                    yield before, moved
+                while under_way:
+                    yield written()
+            finally:
+                # What was begun comes in, or does not, before anybody is told how much has.
+                for _, writing in under_way:
+                    with suppress(MusterError):
+                        told.add(writing.result())
 
         finding = database.read(find_project)
         project_id = asyncio.run_coroutine_threadsafe(finding, loop).result()
@@ -429,7 +457,9 @@ def _loop_beside() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @contextmanager
-def _server(client: "AbstractContextManager[Client]", *, pool_as_public: bool) -> Iterator[_Store]:
+def _server(
+    client: "AbstractContextManager[Client]", told: _Told, *, pool_as_public: bool
+) -> Iterator[_Store]:
     """Through a running server, some lines a request, so that nobody else has to wait."""
     from muster.store.history import Moved
     from muster.wire.history import encode_line
@@ -439,16 +469,19 @@ def _server(client: "AbstractContextManager[Client]", *, pool_as_public: bool) -
         def send(lines: list[bytes], places: list[int], moved: "Moved") -> None:
             if not lines:
                 return
+            told.unanswered = len(lines)
             answer: dict[str, Any] = connected.import_history(
                 b"".join(lines), pool_as_public=pool_as_public
             )
-            moved.imported += answer["imported"]
-            moved.present += answer["present"]
+            told.add(Moved(answer["imported"], answer["present"]))
+            told.unanswered = 0
             moved.refused += [
-                (places[told["line"] - 1], told["error_msg"]) for told in answer["refused"]
+                (places[line["line"] - 1], line["error_msg"]) for line in answer["refused"]
             ]
 
-        def store(batches: Iterable[_Batch], _: int) -> Iterator[tuple[_Batch, "Moved"]]:
+        def store(
+            batches: Iterable[_Batch], _: int
+        ) -> Generator[tuple[_Batch, "Moved"], None, None]:
             for batch in batches:
                 for start in range(0, len(batch), SENT_AT_ONCE):
                     part = batch[start : start + SENT_AT_ONCE]
@@ -564,12 +597,13 @@ def _from_server(client: "AbstractContextManager[Client]") -> Iterator[Iterable[
 def _from_folder(data: Path, project_name: str) -> Iterator[Iterable[bytes]]:
     from muster.settings import load_settings
     from muster.store import identity
-    from muster.store.addressed import open_snapshot
+    from muster.store.addressed import open_snapshot, require_store
     from muster.store.backup import schema_of
     from muster.store.history import stream_history
     from muster.wire.history import encode_line
 
     settings = load_settings(data, {})
+    require_store(settings.store)
     with open_snapshot(settings.store) as connection:
         if isinstance(settings.store, Path):
             schema_of(connection)  # of a newer muster, it may mean something else

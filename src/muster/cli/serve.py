@@ -38,7 +38,7 @@ DATA/muster.toml (port = 9000).
     "  [default: DATA/muster.db]",
 )
 @click.option("--objects", help="Folder of the object store.  [default: DATA/objects]")
-@click.option("--engine", help="What runs the jobs: local.  [default: local]")
+@click.option("--engine", help="What runs the jobs: local or slurm.  [default: local]")
 @click.option(
     "--inventory",
     type=click.Path(path_type=Path, dir_okay=False),

@@ -5,16 +5,16 @@ Source: sacct(1), `--parsable2` and section JOB STATE CODES, Slurm 24.05.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, tzinfo
 from functools import cache
 from typing import Final, NamedTuple
 
 from muster.domain.errors import InvalidRequest
 from muster.domain.phase import FINISHED, Phase, Reason, view_of
+from muster.domain.pool import NODES_MAX
 from muster.domain.training import (
     DEFAULT_WORKSPACE_ID,
     NAME_PATTERN,
-    WORKERS_MAX,
     check_description,
     check_name,
 )
@@ -22,6 +22,8 @@ from muster.domain.training import (
 TEXT_LENGTH_MAX: Final = 256  # of ids, flavors and names that are kept as they came
 MESSAGE_LENGTH_MAX: Final = 4_096
 CARDS_MAX: Final = 1_000_000
+# More than a job may ask for here, as it ran elsewhere; each is a task that an answer may list.
+WORKERS_MAX: Final = NODES_MAX
 _SHOWN_LENGTH_MAX: Final = 100
 
 
@@ -103,6 +105,7 @@ def check_row(row: HistoryRow, *, now_ms: int) -> HistoryRow:
     check_name("job_name", row.job_name)
     check_description("job_desc", row.job_description)
     check_description("version_desc", row.description)
+    _check_texts(row)
     _check_times(row, now_ms)
     if not 1 <= row.worker_count <= WORKERS_MAX:
         raise InvalidRequest(
@@ -114,6 +117,35 @@ def check_row(row: HistoryRow, *, now_ms: int) -> HistoryRow:
     if len(row.message) > MESSAGE_LENGTH_MAX:
         return row._replace(message=row.message[:MESSAGE_LENGTH_MAX])
     return row
+
+
+_TEXTS: Final = {  # what a text that is kept as it came is called in a line
+    "version_id": "version_id",
+    "job_id": "job_id",
+    "job_description": "job_desc",
+    "description": "version_desc",
+    "workspace_id": "workspace_id",
+    "message": "status_message",
+    "pool_id": "pool_id",
+    "pool_name": "pool_name",
+    "flavor_code": "flavor_code",
+    "creator_name": "user_name",
+}
+
+
+def _check_texts(row: HistoryRow) -> None:
+    """PostgreSQL keeps no NUL, and SQLite's own functions end a text at the first one."""
+    # All at once: there are millions of rows, and hardly ever a NUL.
+    if "\0" not in "".join(
+        (row.version_id, row.job_id, row.job_description, row.description, row.workspace_id,
+         row.message, row.pool_id, row.pool_name, row.flavor_code, row.creator_name)
+    ):  # fmt: skip
+        return
+    for name, shown in _TEXTS.items():
+        if "\0" in (text := getattr(row, name)):
+            raise InvalidRequest(
+                f"{shown} is {_shown(text)}; the character NUL (\\u0000) must not be in it."
+            )
 
 
 def _check_times(row: HistoryRow, now_ms: int) -> None:
@@ -190,7 +222,12 @@ _SLURM_STATES: Final[Mapping[str, tuple[int, Reason]]] = {
     "DEADLINE": (12, Reason.AUTO_STOPPED),
 }
 _NO_TIME: Final = frozenset({"", "Unknown", "None", "N/A"})
-_ELAPSED: Final = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)(?:\.\d+)?")
+_ELAPSED: Final = re.compile(r"(?:([0-9]+)-)?(?:([0-9]+):)?([0-9]+):([0-9]+)(?:\.[0-9]+)?")
+_COUNT: Final = re.compile(r"([0-9]+)(\.50?)?([KMG]?)")
+_DIGITS_MAX: Final = 9  # of a number of Slurm's; what is longer is no count and no time
+# By 1024 for whatever it counts, and only where no more than a half is left over.
+# Source: convert_num_unit2 of Slurm 24.05, as sacct calls it.
+_UNITS: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _NO_NAME_LETTERS: Final = re.compile(r"[^A-Za-z0-9_-]+")
 _NAME_LENGTH_MAX: Final = 64
 
@@ -259,7 +296,6 @@ def _from_sacct(cell: Mapping[str, str], *, zone: tzinfo | None, now_ms: int) ->
         duration_ms=None if cell.get("Start") else _slurm_elapsed(cell.get("Elapsed", "")),
     )
     tres = _tres(cell.get("AllocTRES", "") or cell.get("AllocGRES", ""))
-    nodes = cell.get("NNodes") or cell.get("AllocNodes") or tres.get("node", "1")
     name = slurm_name(cell["JobName"])
     row = HistoryRow(
         # One that was requeued keeps its number, and has other times.
@@ -277,7 +313,7 @@ def _from_sacct(cell: Mapping[str, str], *, zone: tzinfo | None, now_ms: int) ->
         pool_name=cell.get("Partition", "")[:TEXT_LENGTH_MAX],
         gpu_count=_cards(tres, ("gpu",)),
         npu_count=_cards(tres, ("npu", "ascend")),
-        worker_count=max(1, int(nodes)) if nodes.isascii() and nodes.isdigit() else 1,
+        worker_count=_nodes(cell, tres),
         creator_name=cell.get("User", "")[:TEXT_LENGTH_MAX],
     )
     return check_row(row, now_ms=now_ms)
@@ -310,10 +346,11 @@ def _slurm_elapsed(text: str) -> int | None:
     match = _ELAPSED.fullmatch(text)
     if match is None:
         return None
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds) // timedelta(
-        milliseconds=1
-    )
+    parts = [part or "0" for part in match.groups()]
+    if max(map(len, parts)) > _DIGITS_MAX:
+        raise InvalidRequest(f"Elapsed is {_shown(text)}; it must be a time such as 1-02:03:04.")
+    days, hours, minutes, seconds = map(int, parts)
+    return (((days * 24 + hours) * 60 + minutes) * 60 + seconds) * 1000
 
 
 def _tres(text: str) -> Mapping[str, str]:
@@ -328,8 +365,28 @@ def _cards(tres: Mapping[str, str], kinds: Sequence[str]) -> int:
         whole = tres.get(f"gres/{kind}")
         models = [value for name, value in tres.items() if name.startswith(f"gres/{kind}:")]
         texts = models if whole is None else [whole]
-        count += sum(int(t) for t in texts if t.isascii() and t.isdigit())
+        count += sum(_slurm_count(f"gres/{kind} of AllocTRES", text) for text in texts)
     return count
+
+
+def _nodes(cell: Mapping[str, str], tres: Mapping[str, str]) -> int:
+    """How many it ran on; 1 for one that was cancelled before it had any."""
+    for column in ("NNodes", "AllocNodes"):
+        if text := cell.get(column):
+            return max(1, _slurm_count(column, text))
+    return max(1, _slurm_count("node of AllocTRES", tres.get("node", "1")))
+
+
+def _slurm_count(column: str, text: str) -> int:
+    match = _COUNT.fullmatch(text)
+    whole, half, unit = match.groups() if match else ("", None, "")
+    if not 0 < len(whole) <= _DIGITS_MAX or (half and not unit):
+        raise InvalidRequest(
+            f"{column} is {_shown(text)}; it must be a number such as 2, or 2K for 2048. Call"
+            " sacct with --noconvert."
+        )
+    count = int(whole) * _UNITS[unit]
+    return count + _UNITS[unit] // 2 if half else count
 
 
 def _slurm_message(cell: Mapping[str, str]) -> str:

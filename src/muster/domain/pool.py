@@ -16,6 +16,7 @@ PUBLIC_PARTITION = "public"
 NODES_MAX: Final = 4096  # of one line of a pool
 LINES_MAX: Final = 10  # flavors of one pool
 DEFAULT_LINE: Final = "default"
+HOSTS: Final = "hosts"  # setting of a declared pool: the names of those it is made of alone
 
 
 class PoolPhase(StrEnum):

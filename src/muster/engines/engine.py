@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NewType, Protocol
 
 from muster.domain.placement import CardKind, TaskPlacement
+from muster.domain.resources import Resources
 
 EngineRef = NewType("EngineRef", str)  # how an engine names an attempt that it knows
 
@@ -29,6 +30,10 @@ class Launch:
     folder: Path  # the attempt's own job folder; see `domain/jobfolder.py`; made by the engine
     tasks: tuple[TaskPlacement, ...]
     output_names: tuple[str, ...] = ()  # each has a folder of its own, see `channel_folder`
+    host_names: tuple[str, ...] = ()  # where each task is to run, by index; (): anywhere
+    partition: str = ""  # whose queue it came from: a dedicated pool's id, or the public partition
+    task: Resources | None = None  # what each task may use; None: the least
+    time_limit_ms: int | None = None  # the platform ends it then; an engine may, a little later
 
 
 class TaskState(StrEnum):
@@ -48,7 +53,7 @@ class TaskObservation:
     was_stopped: bool = False  # it ended because `stop` asked it to
     started_at_ms: int | None = None
     ended_at_ms: int | None = None
-    message: str = ""  # why it could not be started, for people; set if the command never ran
+    message: str = ""  # for people: why it could not be started, or what ended it from outside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ async def import_history(
     *,
     now_ms: int,
     pool_as_public: bool,
+    lines: Sequence[int],
 ) -> Moved:
     """Store ended versions in the caller's project, some at a time. What is in stays in.
 
@@ -28,6 +29,7 @@ async def import_history(
         rows: as checked by `check_row`, the oldest first.
         now_ms: when.
         pool_as_public: what ran in a pool that the project has not goes to its public one.
+        lines: where each row stood in the request, for who reads why one is refused.
 
     Returns:
         What became of the rows; those that are refused by their place in `rows`.
@@ -43,7 +45,7 @@ async def import_history(
             )
             moved.refused.append((place, why))
         elif (earlier := first.setdefault(row.source, place)) != place:
-            moved.refused.append((place, repeated(row, earlier + 1)))
+            moved.refused.append((place, repeated(row, lines[earlier])))
         else:
             allowed.append((place, row))
     for start in range(0, len(allowed), BATCH_ROWS):

@@ -2,8 +2,9 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
@@ -25,7 +26,7 @@ from muster.domain.errors import (
     TrainingPoolUnknown,
 )
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor, elastic_flavor
-from muster.domain.phase import STOPPABLE, Event, Phase, Reason, view_of
+from muster.domain.phase import STOPPABLE, Event, Phase, Reason
 from muster.domain.placement import NodeRoom, most_that_fit
 from muster.domain.pool import Pool, PoolPhase, Scope, public_pool_id
 from muster.domain.requirement import check_fits
@@ -36,13 +37,20 @@ from muster.domain.training import (
     check_description,
     check_name,
 )
-from muster.domain.workload import PRIORITY_MIN, WorkloadType
+from muster.domain.workload import PRIORITY_MIN
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
 from muster.operations.caller import Caller, check_priority
 from muster.store import jobs, pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.transaction import Transaction, reads_no_counters
+from muster.store.submissions import (
+    NewJob,
+    NewVersion,
+    Submission,
+    SubmittedVersion,
+    insert_submissions,
+)
+from muster.store.transaction import Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +61,6 @@ class Training:
     objects: FolderStore
     catalogue: Catalogue
     job_quota: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubmittedVersion:
-    job_id: int
-    job_name: str
-    status: int
-    created_at_ms: int
-    version_id: int | None = None  # None: the job was made without a version
-    version_number: int | None = None
-    workload_uid: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,31 +95,23 @@ async def submit_job(
     check_description("job_desc", description)
     project_id = caller.project_id
     check_priority(caller, config.priority or PRIORITY_MIN, workspace_id=workspace_id)
-    await training.database.read(_check_free_name, project_id, workspace_id, name)
-    prepared = await _prepare(training, caller, name, config) if creates_version else None
-
-    @reads_no_counters
-    def insert(tx: Transaction) -> SubmittedVersion:
-        jobs.check_workspace(tx.connection, project_id, workspace_id)
-        jobs.check_quota(tx, project_id, training.job_quota)
-        job_id = jobs.insert_job(
-            tx,
-            project_id=project_id,
+    prepared = None
+    if creates_version:
+        is_free = partial(training.database.read, _check_free_name, project_id, workspace_id, name)
+        prepared = await _prepare(training, caller, name, config, before_copying=is_free)
+    submission = Submission(
+        project_id=project_id,
+        job=NewJob(
             workspace_id=workspace_id,
             name=name,
             description=description,
             creator_name=caller.user_name,
-            engine_type=_engine_type(prepared),
-            now_ms=now_ms,
-        )
-        job = jobs.get_job(tx.connection, project_id, job_id)
-        if prepared is None:
-            return SubmittedVersion(
-                job_id=job_id, job_name=name, status=job.status, created_at_ms=job.created_at_ms
-            )
-        return _insert_version(tx, job, prepared, pre_version_id=None, now_ms=now_ms)
-
-    return await training.database.write(insert)
+        ),
+        version=_new_version(prepared) if prepared else None,
+        job_quota=training.job_quota,
+        now_ms=now_ms,
+    )
+    return await training.database.write_together(insert_submissions, submission)
 
 
 def _check_free_name(connection: Connection, project_id: str, workspace_id: str, name: str) -> None:
@@ -151,18 +140,15 @@ async def create_version(
         config = config.over(config_of(base))
     check_priority(caller, config.priority or PRIORITY_MIN, workspace_id=job.workspace_id)
     prepared = await _prepare(training, caller, job.name, config)
-
-    @reads_no_counters
-    def insert(tx: Transaction) -> SubmittedVersion:
-        jobs.check_quota(tx, project_id, training.job_quota)
-        if description:
-            jobs.describe_job(tx, project_id, job_id, description)
-        fresh = jobs.get_job(tx.connection, project_id, job_id)
-        return _insert_version(
-            tx, fresh, prepared, pre_version_id=base.id if base else None, now_ms=now_ms
-        )
-
-    return await database.write(insert)
+    submission = Submission(
+        project_id=project_id,
+        job=job_id,
+        description=description,
+        version=_new_version(prepared, pre_version_id=base.id if base else None),
+        job_quota=training.job_quota,
+        now_ms=now_ms,
+    )
+    return await database.write_together(insert_submissions, submission)
 
 
 def config_of(version: jobs.Version) -> TrainingConfig:
@@ -178,17 +164,24 @@ def _base_version(
     return jobs.get_version(connection, job.project_id, job.id, version_id)
 
 
-def _engine_type(prepared: _Prepared | None) -> int:
-    return prepared.engine.engine_type if prepared and prepared.engine else 0
-
-
 async def _prepare(
-    training: Training, caller: Caller, job_name: str, config: TrainingConfig
+    training: Training,
+    caller: Caller,
+    job_name: str,
+    config: TrainingConfig,
+    before_copying: Callable[[], Awaitable[None]] | None = None,
 ) -> _Prepared:
     """Check the config against what there is, and take the snapshot of the code.
 
     Nothing in the database changes. A snapshot that is not used in the end is kept under its
     content, so that the next submit of the same code finds it.
+
+    Args:
+        training: what it works with.
+        caller: who asks.
+        job_name: of the job that the version is for.
+        config: what is asked for.
+        before_copying: run where code has to be copied, to spare that what is refused anyway.
     """
     check_config(config)
     if config.model_id is not None:
@@ -206,7 +199,7 @@ async def _prepare(
     code, boot_file = None, None
     if engine is not None:
         boot_file = _boot_file(training.objects, urls)
-        code = await _keep_code(training.objects, urls)
+        code = await _keep_code(training.objects, urls, before_copying)
     run = Run(
         job_name=job_name,
         interpreter=str(engine.interpreter) if engine else None,
@@ -248,15 +241,15 @@ async def _look_up(
     training: Training, caller: Caller, config: TrainingConfig, urls: "_Urls"
 ) -> tuple[Pool, Flavor]:
     """Everything about the config that the store knows better."""
-    shared, catalogue = training.database.read_shared, training.catalogue
+    recent, catalogue = training.database.read_recent, training.catalogue
     pool = await _pool_for(training, caller, config.pool_id)
     flavor = _flavor_for(catalogue, config, pool)
     if config.algorithm is not None:
         check_fits(config.algorithm, flavor, config.worker_server_num or 1)
-    rooms = await shared(_rooms_of, pool.partition)
+    rooms = await recent(_rooms_of, pool.partition)
     _check_size(config, flavor, pool, rooms, catalogue)
     for field, url in urls.inputs:
-        if not await shared(pools.may_use_bucket, caller.project_id, url.bucket):
+        if not await recent(pools.may_use_bucket, caller.project_id, url.bucket):
             raise _bucket_unknown(field, url)
     return pool, flavor
 
@@ -267,7 +260,7 @@ def _rooms_of(connection: Connection, partition: str) -> list[NodeRoom]:
 
 async def _pool_for(training: Training, caller: Caller, pool_id: str | None) -> Pool:
     project_id = caller.project_id
-    pool = await training.database.read_shared(
+    pool = await training.database.read_recent(
         pools.find_pool, project_id, pool_id or public_pool_id(project_id)
     )
     if pool is None or not caller.may_enter(pool.workspace_id):
@@ -399,8 +392,9 @@ def _bucket_unknown(field: str, url: ObjectUrl) -> StoragePathInvalid:
 
 def _check_inputs(objects: FolderStore, urls: _Urls) -> None:
     """Look whether the inputs are there. A few questions to the file system, no file is read."""
-    for field, url in urls.inputs:
-        if not objects.has_bucket(url.bucket):
+    asked = {url.bucket: (field, url) for field, url in reversed(urls.inputs)}  # each once
+    for bucket, (field, url) in asked.items():
+        if not objects.has_bucket(bucket):
             raise _bucket_unknown(field, url)
     data = [("data_url", urls.data)] if urls.data is not None else []
     for field, url in (*data, *urls.channels_in):
@@ -425,7 +419,9 @@ def _boot_file(objects: FolderStore, urls: _Urls) -> str:
     return boot_file
 
 
-async def _keep_code(objects: FolderStore, urls: _Urls) -> str:
+async def _keep_code(
+    objects: FolderStore, urls: _Urls, before_copying: Callable[[], Awaitable[None]] | None
+) -> str:
     """The digest of the snapshot of the code.
 
     The hop to a thread costs more than everything else that is asked of the objects: only where
@@ -434,66 +430,30 @@ async def _keep_code(objects: FolderStore, urls: _Urls) -> str:
     assert urls.app is not None
     digest = objects.find_snapshot(urls.app)
     if digest is None:
+        if before_copying is not None:
+            await before_copying()
         digest = await asyncio.to_thread(objects.snapshot, urls.app)
     return digest
 
 
-def _insert_version(
-    tx: Transaction,
-    job: jobs.Job,
-    prepared: _Prepared,
-    *,
-    pre_version_id: int | None,
-    now_ms: int,
-) -> SubmittedVersion:
-    for bucket, is_there in prepared.claims:
-        if not pools.claim_bucket(tx, job.project_id, bucket, is_there=is_there):
-            raise StoragePathInvalid(
-                f"A place for results is in the bucket {bucket!r};"
-                " this project has no such bucket, and the name is taken."
-            )
+def _new_version(prepared: _Prepared, pre_version_id: int | None = None) -> NewVersion:
     config, flavor, pool = prepared.config, prepared.flavor, prepared.pool
-    workers = config.worker_server_num or 1
-    workload_uid = uuid.uuid4().hex
-    workload_id, created_at_ms = workloads.insert_workload(
-        tx,
-        uid=workload_uid,
-        project_id=job.project_id,
-        workspace_id=job.workspace_id,
+    return NewVersion(
+        workload_uid=uuid.uuid4().hex,
         pool_id=pool.id,
         partition=pool.partition,
-        type_=WorkloadType.TRAIN,
-        name=job.name,
+        is_in_public_pool=pool.is_public,
         flavor_code=flavor.code,
         task=flavor.task,
-        task_count=workers,
+        task_count=config.worker_server_num or 1,
         priority=config.priority or PRIORITY_MIN,
+        engine_type=prepared.engine.engine_type if prepared.engine else 0,
         run=prepared.run,
-        now_ms=now_ms,
+        config=msgspec.json.encode(config).decode(),
+        pre_version_id=pre_version_id,
         time_limit_ms=config.auto_stop.milliseconds if config.auto_stop else None,
         retries=config.retries,
-    )
-    version_id = jobs.insert_version(
-        tx,
-        job,
-        workload_id=workload_id,
-        pool_id="" if pool.is_public else pool.id,
-        pre_version_id=pre_version_id,
-        flavor_code=flavor.code,
-        gpu_count=flavor.task.gpu_count * workers,
-        npu_count=flavor.task.npu_count * workers,
-        engine_type=_engine_type(prepared),
-        config=msgspec.json.encode(config).decode(),
-        created_at_ms=created_at_ms,
-    )
-    return SubmittedVersion(
-        job_id=job.id,
-        job_name=job.name,
-        status=view_of(Phase.CREATING).v1_status,
-        created_at_ms=created_at_ms,
-        version_id=version_id,
-        version_number=job.next_version_number,
-        workload_uid=workload_uid,
+        claims=prepared.claims,
     )
 
 

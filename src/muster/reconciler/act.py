@@ -7,7 +7,7 @@ pass observes, and records what it finds.
 import asyncio
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,16 +22,17 @@ from muster.domain.errors import (
     StoreUnavailable,
 )
 from muster.domain.jobfolder import channel_folder, log_file, output_folder
-from muster.domain.phase import FINISHED, Event, Phase, Reason
+from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase
 from muster.domain.training import Access
 from muster.domain.workload import Workload
 from muster.engines.engine import Engine, EngineRef
 from muster.engines.engine import Launch as EngineLaunch
 from muster.objects.folder import FolderStore, ObjectUrl, parse_url
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
-from muster.store import workloads
+from muster.store import pools, workloads
+from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.transaction import Transaction, reads_no_counters
+from muster.store.workloads import EndAttempt, Happened, Hold, Move, Release, move_workloads
 
 log = structlog.get_logger()
 
@@ -75,27 +76,27 @@ async def carry_out(action: Action, platform: Platform) -> None:
 
 
 async def _admit(action: Admit, platform: Platform) -> None:
-    attempt_id = platform.new_attempt_id()
     now_ms = platform.clock_ms()
+    steps: list[Happened | Hold] = []
+    if action.workload.phase is Phase.CREATING:
+        steps.append(Happened(event=Event.ENQUEUED, now_ms=now_ms, actor=MUSTER))
+    attempt_id = platform.new_attempt_id()
+    if action.placements is not None:
+        steps.append(Hold(placements=tuple(action.placements), attempt_id=attempt_id))
+        steps.append(Happened(event=Event.PLACED, now_ms=now_ms, actor=MUSTER))
+    await _move(Move(workload=action.workload, steps=tuple(steps)), platform)
 
-    @reads_no_counters
-    def admit(tx: Transaction) -> None:
-        workload = action.workload
-        if workload.phase is Phase.CREATING:
-            workload = workloads.move_workload(
-                tx, workload, Event.ENQUEUED, now_ms=now_ms, actor=MUSTER
-            )
-        if action.placements is not None:
-            workload = workloads.hold_nodes(tx, workload, action.placements, attempt_id)
-            workloads.move_workload(tx, workload, Event.PLACED, now_ms=now_ms, actor=MUSTER)
 
-    await platform.database.write(admit)
+async def _move(move: Move, platform: Platform) -> Workload:
+    """Together with all moves that are under way in this moment."""
+    return await platform.database.write_together(move_workloads, move)
 
 
 async def _launch(workload: Workload, platform: Platform) -> None:
     run = await platform.database.read(workloads.get_run, workload.id)
     try:
-        launch = await _prepare_launch(workload, run, platform)
+        host_names = await platform.database.read(_read_host_names, workload)
+        launch = replace(await _prepare_launch(workload, run, platform), host_names=host_names)
         ref = await platform.engine.start(launch)
     except (EngineRefused, InvalidRequest) as refused:
         outcome = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=str(refused.message))
@@ -149,7 +150,20 @@ async def _prepare_launch(workload: Workload, run: Run, platform: Platform) -> E
         folder=folder,
         tasks=workload.placements,
         output_names=tuple(channel.name for channel in run.outputs),
+        partition=workload.partition,
+        task=workload.task,
+        time_limit_ms=workload.time_limit_ms,
     )
+
+
+def _read_host_names(connection: Connection, workload: Workload) -> tuple[str, ...]:
+    """The host of each task's node; none where a node has left its pool meanwhile."""
+    names = {placement.node_name for placement in workload.placements}
+    nodes = {name: pools.find_node(connection, workload.partition, name) for name in names}
+    hosts = {name: node.host_name for name, node in nodes.items() if node is not None}
+    if len(hosts) < len(names):
+        return ()
+    return tuple(hosts[placement.node_name] for placement in workload.placements)
 
 
 def _channel_paths(run: Run, folder: Path, objects: FolderStore) -> dict[str, Path]:
@@ -253,29 +267,26 @@ async def _record_outcomes(
     workload: Workload, outcomes: Sequence[Outcome], platform: Platform
 ) -> None:
     now_ms = platform.clock_ms()
-
-    @reads_no_counters
-    def record(tx: Transaction) -> Workload:
-        moved = workload
-        for outcome in outcomes:
-            moved = workloads.move_workload(
-                tx,
-                moved,
-                outcome.event,
+    phase = workload.phase
+    steps: list[Happened | Release | EndAttempt] = []
+    for outcome in outcomes:
+        phase = next_phase(phase, outcome.event)
+        steps.append(
+            Happened(
+                event=outcome.event,
                 now_ms=now_ms,
                 actor=MUSTER,
                 reason=outcome.reason,
                 message=outcome.message,
                 at_ms=outcome.at_ms,
             )
-        if outcomes[-1].event is Event.RETRIED:
-            moved = workloads.release_nodes(tx, moved)
-            return workloads.end_attempt(tx, moved, ended_at_ms=outcomes[-1].at_ms or now_ms)
-        if moved.phase in FINISHED and moved.phase is not Phase.STOP_FAILED:
-            moved = workloads.release_nodes(tx, moved)
-        return moved
-
-    moved = await platform.database.write(record)
+        )
+    last = outcomes[-1]
+    if last.event is Event.RETRIED:
+        steps += [Release(), EndAttempt(ended_at_ms=last.at_ms or now_ms)]
+    elif phase in FINISHED and phase is not Phase.STOP_FAILED:
+        steps.append(Release())
+    moved = await _move(Move(workload=workload, steps=tuple(steps)), platform)
     if workload.attempt_id is not None and not moved.is_holding:
         platform.stopping.pop(workload.attempt_id, None)
     log.info(
@@ -299,7 +310,7 @@ async def _clear(workload: Workload, platform: Platform) -> None:
         if seen.tasks and not seen.is_over:
             return  # not yet: the next pass looks again
     await _collect(workload, platform)
-    await platform.database.write(workloads.release_nodes, workload)
+    await _move(Move(workload=workload, steps=(Release(),)), platform)
     platform.stopping.pop(workload.attempt_id, None)
 
 

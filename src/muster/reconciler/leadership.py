@@ -8,34 +8,38 @@ the lease has gone to another server.
 
 import asyncio
 import contextlib
+import math
 import os
 import signal
 import socket
+import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, Generic, ParamSpec, TypeVar
 
 import structlog
 
-from muster.domain.errors import EngineUnavailable, StaleWrite, StoreUnavailable
+from muster.domain.errors import EngineUnavailable, MusterError, StaleWrite, StoreUnavailable
 from muster.domain.lease import Holder, Lease
 from muster.engines import processes
 from muster.engines.processes import ProcessIdentity
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.leases import RECONCILER, check_lease, give_lease_back, keep_lease, take_lease
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, may_defer_counters, reads_no_counters
 
 log = structlog.get_logger()
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 LEASE_MS: Final = 3_500  # the next one takes over within 5 seconds
 RENEW_SECONDS: Final = 0.5
 LOOK_SECONDS: Final = 0.25
+BREAK_SECONDS: Final = 1.0  # without a look: from there on it is watched anew
 # What a local engine has started runs on where it is when its server has gone.
 ELSEWHERE_MS: Final = 600_000
 
@@ -54,6 +58,23 @@ def this_server() -> Holder:
 
 
 @dataclass(frozen=True, slots=True)
+class _Fenced(Generic[Item, T]):
+    """Work for several at once that looks at the lease once. Equal where lease and work are."""
+
+    lease: Lease
+    work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]]
+
+    @property
+    def reads_no_counters(self) -> bool:
+        """As `transaction.reads_no_counters` marks functions."""
+        return may_defer_counters(self.work)
+
+    def __call__(self, tx: Transaction, items: Sequence[Item]) -> Sequence[T | MusterError]:
+        check_lease(tx, RECONCILER, self.lease)
+        return self.work(tx, items)
+
+
+@dataclass(frozen=True, slots=True)
 class FencedDatabase:
     """A store whose writes are refused once the lease has gone to another server."""
 
@@ -67,7 +88,15 @@ class FencedDatabase:
             check_lease(tx, RECONCILER, self.lease)
             return work(tx, *args, **kwargs)
 
-        return await self.database.write(fenced)
+        # A lease is no counter.
+        return await self.database.write(
+            reads_no_counters(fenced) if may_defer_counters(work) else fenced
+        )
+
+    async def write_together(
+        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+    ) -> T:
+        return await self.database.write_together(_Fenced(self.lease, work), item)
 
     def on_work(self, callback: Callable[[], None]) -> None:
         self.database.on_work(callback)
@@ -90,6 +119,9 @@ class FencedDatabase:
 
     async def read_shared(self, work: Callable[..., T], *args: Hashable) -> T:
         return await self.database.read_shared(work, *args)
+
+    async def read_recent(self, work: Callable[..., T], *args: Hashable) -> T:
+        return await self.database.read_recent(work, *args)
 
     async def scan(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -117,6 +149,8 @@ class Leadership:
     elsewhere_ms: int = ELSEWHERE_MS
     server: Holder = field(default_factory=this_server)
     is_leading: bool = False
+    _looked_at: float = -math.inf  # by the monotonic clock
+    _watching_since: float = 0.0
 
     async def run(self) -> None:
         """Until cancelled: then the lease is given back."""
@@ -129,17 +163,24 @@ class Leadership:
 
     async def _try_to_take(self) -> tuple[Lease, Lease | None] | None:
         """None as well where the store does not answer: then nobody else gets it either."""
+        asked_at = time.monotonic()
+        if asked_at - self._looked_at > BREAK_SECONDS:
+            self._watching_since = asked_at  # the store was away, or this process stood still
         try:
-            return await self.database.write(
+            taken = await self.database.write(
                 take_lease,
                 RECONCILER,
                 self.server,
+                watched_ms=int((asked_at - self._watching_since) * 1000),
                 for_ms=LEASE_MS,
                 elsewhere_ms=self.elsewhere_ms,
             )
         except StoreUnavailable as error:
             log.debug("lease_unknown", why=error.message)
             return None
+        if time.monotonic() - asked_at < BREAK_SECONDS:
+            self._looked_at = time.monotonic()
+        return taken
 
     async def _lead_while_it_lasts(self, lease: Lease, before: Lease | None) -> None:
         if before is not None:

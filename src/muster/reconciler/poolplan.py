@@ -14,6 +14,7 @@ from typing import Final
 from muster.domain.dealing import Share, deal_many, fullest_that_gives, shares_of
 from muster.domain.flavor import Flavor
 from muster.domain.pool import (
+    HOSTS,
     PUBLIC_PARTITION,
     Host,
     Node,
@@ -253,9 +254,10 @@ def _arrivals(
     if _why_impossible(pool, world):
         return  # it would keep from others what is no use to it
     suggested = _node_names(pool, world.now_ms)
+    mine = [share for share in shares if _may_use(pool, share.host)]
     for line, flavor in _largest_first(pool, world):
         for _ in range(_lacks(line, nodes)):
-            share = fullest_that_gives(flavor, shares, is_declared=pool.declared is not None)
+            share = fullest_that_gives(flavor, mine, is_declared=_is_word(pool))
             if share is None:
                 break
             name = next(name for name in suggested if name not in names)
@@ -381,10 +383,11 @@ def _why_impossible(pool: Pool, world: PoolWorld) -> str:
     for line in pool.lines:
         if line.flavor_code not in world.flavors:
             return f"There is no flavor {line.flavor_code!r} any more."
-    shares = [Share.of_whole(host) for host in world.hosts if host.is_present]
+    hosts = [host for host in world.hosts if host.is_present and _may_use(pool, host)]
+    shares = [Share.of_whole(host) for host in hosts]
     beside = ""
     for line, flavor in _largest_first(pool, world):
-        most = deal_many(flavor, line.node_count, shares, is_declared=pool.declared is not None)
+        most = deal_many(flavor, line.node_count, shares, is_declared=_is_word(pool))
         if most < line.node_count:
             return (
                 f"It asks for {line.node_count} nodes of flavor {line.flavor_code};"
@@ -392,6 +395,19 @@ def _why_impossible(pool: Pool, world: PoolWorld) -> str:
             )
         beside = " beside its other nodes"
     return ""
+
+
+def _may_use(pool: Pool, host: Host) -> bool:
+    hosts = pool.settings.get(HOSTS)
+    return pool.declared is None or not isinstance(hosts, list) or host.name in hosts
+
+
+def _is_word(pool: Pool) -> bool:
+    """Whether the operator says how many nodes there are, whatever CPUs and memory the hosts have.
+
+    One that names its hosts means whole shares of them.
+    """
+    return pool.declared is not None and HOSTS not in pool.settings
 
 
 def _spares(nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:

@@ -42,6 +42,14 @@ def open_snapshot(address: Address) -> AbstractContextManager[Connection]:
 
 
 def require_store(address: Address) -> None:
-    """Raise StoreUnavailable unless a server has made its store there."""
-    if isinstance(address, Path) and not address.is_file():
+    """Make sure that a server has made its store there.
+
+    Raises:
+        StoreUnavailable, NotADatabase, NewerDatabase: it has not, or not one for this muster.
+    """
+    if isinstance(address, str):
+        from muster.store import postgres
+
+        postgres.require_schema(address)
+    elif not address.is_file():
         raise StoreUnavailable(f"There is no database {address}; start `muster serve` on it once.")

@@ -1,10 +1,12 @@
 """The database as a whole: a copy of one moment of it, and the number of its schema."""
 
+import fcntl
 import os
+import re
 import sqlite3
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -54,11 +56,13 @@ def back_up(database: Path, copy: Path, advance: Callable[[int, int], None]) -> 
     try:
         # Nobody else may read it, not meanwhile either: it holds the digests of passwords.
         handle, name = tempfile.mkstemp(prefix=f"{copy.name}.", suffix=".part", dir=copy.parent)
-        os.close(handle)
     except OSError as error:
         raise _cannot(copy, error.strerror) from error
     part = Path(name)
     try:
+        with suppress(OSError):  # some file systems have no locks; nothing is cleared away there
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _clear_away_parts(copy)
         with open_snapshot(database) as source:
             schema_of(source)
             _copy(source, part, copy, advance)
@@ -72,13 +76,27 @@ def back_up(database: Path, copy: Path, advance: Callable[[int, int], None]) -> 
         raise _cannot(copy, error.strerror) from error
     finally:
         part.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _clear_away_parts(copy: Path) -> None:
+    """Remove what a killed backup to the same name has left: its lock went with its process."""
+    name = re.compile(rf"{re.escape(copy.name)}\.[a-z0-9_]{{8}}\.part")
+    for part in copy.parent.iterdir():
+        if not name.fullmatch(part.name):
+            continue
+        with suppress(OSError), part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while it is being written
+            part.unlink()
 
 
 def _copy(
     source: sqlite3.Connection, part: Path, copy: Path, advance: Callable[[int, int], None]
 ) -> None:
     try:
-        with closing(sqlite3.connect(part, isolation_level=None)) as target:
+        # Without locks of its own: on NFS they would meet the one that says who writes it.
+        alone = f"{part.as_uri()}?nolock=1"
+        with closing(sqlite3.connect(alone, uri=True, isolation_level=None)) as target:
             target.execute("PRAGMA synchronous = OFF")  # it is put on disk once, at the end
             target.execute("PRAGMA journal_mode = OFF")  # what is not whole is thrown away
             source.backup(

@@ -12,6 +12,7 @@ from typing import Final
 from muster.domain.phase import StatisticsState
 from muster.domain.resources import Resources
 from muster.store.connection import Connection
+from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
 
 SQL: Final = load_statements("counting")
@@ -129,12 +130,14 @@ class Counts:
     def apply(self, connection: Connection) -> None:
         """Write every change, once: to the row that is there, else as a new one."""
         for table in sorted(self._changes):
-            for key, values in sorted(self._changes[table].items()):
-                if not any(values):
-                    continue
-                changed = connection.execute(SQL[f"add_to_{table}"], (*values, *key))
-                if changed.rowcount == 0:
-                    connection.execute(SQL[f"insert_{table}"], (*key, *values))
+            changes = {
+                key: values for key, values in sorted(self._changes[table].items()) if any(values)
+            }
+            rows = [(*values, *key) for key, values in changes.items()]
+            for key in run_for_rows(connection, SQL[f"add_to_{table}"], rows):
+                del changes[tuple(key)]
+            rows = [(*key, *values) for key, values in changes.items()]
+            run_for_rows(connection, SQL[f"insert_{table}"], rows)
         self._changes.clear()
 
 

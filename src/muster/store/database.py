@@ -4,14 +4,16 @@ A store is SQLite in a file of the data folder (`store/sqlite.py`), or PostgreSQ
 (`store/postgres.py`). Both keep the same promises; the tests of this interface run on each.
 """
 
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
+from muster.domain.errors import MusterError
 from muster.store.connection import Connection
 from muster.store.transaction import Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class Database(Protocol):
@@ -45,6 +47,14 @@ class Database(Protocol):
         """
         ...
 
+    async def read_recent(self, work: Callable[..., T], *args: Hashable) -> T:
+        """As `read_shared`, for what is made sure of later, or may be a moment old.
+
+        All that this server has committed is seen. What others have in the last quarter of a
+        second may not be: so the answer is the same for all who ask meanwhile, on any store.
+        """
+        ...
+
     async def scan(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
@@ -71,6 +81,26 @@ class Database(Protocol):
         Nobody else writes between what it reads and what it writes. It may be run more than once
         where a commit was refused: it changes nothing but the database. A caller that is cancelled
         meanwhile does not undo it.
+
+        Raises:
+            StoreUnavailable: nothing was changed; the same call may work later.
+        """
+        ...
+
+    async def write_together(
+        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+    ) -> T:
+        """As `write`, for what many ask for at once: `work` gets all items that wait with it.
+
+        They go into one transaction in the order in which they were asked for, and in none with
+        other writes of that moment. `work` returns one outcome an item; an item whose outcome is
+        an error has changed nothing, and its caller is raised it. Should `work` raise anything
+        itself, it is undone and done again with each item alone.
+
+        Args:
+            work: what to do; those that are equal are done together. One may have to do with a
+                single item.
+            item: what this caller asks for.
 
         Raises:
             StoreUnavailable: nothing was changed; the same call may work later.

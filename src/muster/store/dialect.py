@@ -39,27 +39,27 @@ class Statement:
 @lru_cache(maxsize=TEXTS_MAX)
 def in_postgres(sql: str) -> Statement:
     """A statement of the store in PostgreSQL's words."""
-    text = _overrides().get(sql, sql).replace("%", "%%")
+    text = _overrides().get(sql, sql)
+    for common, own in _parts():
+        text = text.replace(common, own)
+    text = text.replace("%", "%%")
     lists: dict[str, None] = {}
     for pattern, replacement in _LISTS:
         lists |= dict.fromkeys(pattern.findall(text))
         text = pattern.sub(replacement, text)
-    text = _with_ordered_page(text)
+    text = _with_merged_page(text)
     for pattern, replacement in _WORDS:
         text = pattern.sub(replacement, text)
     return Statement(_with_parameters(text), tuple(lists))
 
 
-def _with_ordered_page(text: str) -> str:
-    """Say of the rows of a page that they come as their ids do: SQLite walks them so anyway."""
+def _with_merged_page(text: str) -> str:
+    """Likewise of the ids of a page that is read with its rows."""
     found = _PAGE.match(text)
     if found is None:
         return _with_merged_ids(text)
     columns, ids, rows = found.groups()
-    return (
-        f"{columns} FROM (SELECT id, row_number() OVER () AS place"  # noqa: S608 - our own texts
-        f" FROM ({_with_merged_ids(ids)}) AS found) AS page CROSS JOIN {rows} ORDER BY page.place"
-    )
+    return f"{columns} FROM ({_with_merged_ids(ids)}) AS page CROSS JOIN {rows}"
 
 
 def _with_merged_ids(ids: str) -> str:
@@ -107,6 +107,7 @@ _WORDS: Final = tuple(
         (r" NOT INDEXED\b", ""),
         (r"\bCROSS JOIN ((?:\w+)(?: AS \w+)?)(\s+)ON\b", r"JOIN \1\2ON"),
         (r"\bAND \+(\w)", r"AND \1"),  # a hint, too
+        (r"(?<!lower\()\bname LIKE :", "lower(name) LIKE :"),  # SQLite's LIKE knows no case
         (r"\bIS NOT (?!NULL\b|DISTINCT\b)", "IS DISTINCT FROM "),
         (r"\bLIMIT :limit\b", "LIMIT nullif(CAST(:limit AS bigint), -1)"),
         (
@@ -142,6 +143,15 @@ def _with_parameters(text: str) -> str:
         return "%s" if is_positional else found[0]
 
     return _PARAMETER.sub(parameter, text)
+
+
+_PARTS: Final = ("named_like",)  # of the search: part of other statements
+
+
+@lru_cache(maxsize=1)
+def _parts() -> tuple[tuple[str, str], ...]:
+    common, own = load_statements("search"), load_statements("postgres/search")
+    return tuple((common[name], own[name]) for name in _PARTS)
 
 
 @lru_cache(maxsize=1)

@@ -4,13 +4,12 @@ Ids are handed out here and the rows written table by table: that is ten times a
 version after the other, and everything is counted in the same transaction all the same.
 """
 
-import re
 import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from itertools import chain, count
+from itertools import count
 from typing import Any, Final
 
 import msgspec
@@ -21,13 +20,14 @@ from muster.domain.pool import public_pool_id
 from muster.domain.workload import WorkloadType
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
+from muster.store.ids import Ids
+from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("history")
 
 EXPORT_CHUNK_ROWS: Final = 200
-ROWS_OF_STATEMENT: Final = 200  # SQLite takes 32,766 values, 23 a row at most
 CACHED_MAX: Final = 1_024  # texts that many rows have in common
 
 
@@ -78,8 +78,7 @@ def insert_history(
     sources = [row.source for row in rows]
     known = _Known.read(tx.connection, project_id, rows, sources)
     jobs = _find_jobs(tx.connection, project_id, rows)
-    ids = dict.fromkeys(("job", "version", "workload"), 0) | dict(tx.execute(SQL["last_ids"]))
-    job_id, version_id, workload_id = ids["job"], ids["version"], ids["workload"]
+    ids = Ids.read(tx)
     new_uids = _uids()
     made = _Made(project_id=project_id, public_pool=known.public_pool, actor=actor, now_ms=now_ms)
     changed: dict[int, _Job] = {}
@@ -94,21 +93,20 @@ def insert_history(
             moved.refused.append((place, why))
             continue
         if job is None:
-            job_id += 1
-            job = _Job(job_id, row.source_job, row, was_status=0, next_number=1)
+            ids.job += 1
+            job = _Job(ids.job, row.source_job, row, was_status=0, next_number=1)
             jobs[row.workspace_id, row.job_name] = job
         changed[job.id] = job
-        version_id += 1
-        workload_id += 1
+        ids.version += 1
+        ids.workload += 1
         uid = row.uid if row.uid and row.uid not in known.taken_uids else next(new_uids)
         known.taken_uids.add(uid)
-        made.add(row, job, pool, workload_id, version_id, uid)
-        made.sources.append((project_id, source, version_id))
+        made.add(row, job, pool, ids.workload, ids.version, uid)
+        made.sources.append((project_id, source, ids.version))
     _note_order(tx, project_id, changed.values(), made.versions)
     _write_jobs(tx, project_id, changed.values(), actor)
     made.write(tx)
-    handed_out = {"job_id": job_id, "version_id": version_id, "workload_id": workload_id}
-    tx.execute(SQL["keep_ids"], handed_out).fetchone()
+    ids.keep(tx)
     moved.imported = len(made.versions)
     return moved
 
@@ -189,22 +187,8 @@ class _Made:
 
 
 def _insert(tx: Transaction, statement: str, rows: Sequence[_Row]) -> None:
-    """Many rows a statement: begun once for each, it would take twice the time."""
-    whole = len(rows) - len(rows) % ROWS_OF_STATEMENT
-    for start in range(0, whole, ROWS_OF_STATEMENT):
-        values = chain.from_iterable(rows[start : start + ROWS_OF_STATEMENT])
-        tx.execute(_of_many_rows(statement), tuple(values))
-    tx.connection.executemany(SQL[statement], rows[whole:])
+    run_for_rows(tx.connection, SQL[statement], rows)
 
-
-@cache
-def _of_many_rows(statement: str) -> str:
-    """The statement with its one line of values as often as it takes rows."""
-    head, values, tail = _VALUES.split(SQL[statement])
-    return f"{head}VALUES {', '.join([values] * ROWS_OF_STATEMENT)}{tail}"
-
-
-_VALUES: Final = re.compile(r"VALUES (\([^)]*\))")
 
 _ENCODER: Final = msgspec.json.Encoder()
 _IMPORTED: Final = Event.IMPORTED.value

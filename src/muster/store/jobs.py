@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from muster.domain.errors import JobUnknown, NameTaken, QuotaExceeded, WorkspaceUnknown
-from muster.domain.phase import LIVE_STATUSES, Phase, view_of
+from muster.domain.errors import JobUnknown, NameTaken, WorkspaceUnknown
+from muster.domain.phase import LIVE_STATUSES
 from muster.domain.resources import Resources
-from muster.store.archive import kept_config, restored_config
+from muster.store.archive import restored_config
 from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
@@ -16,7 +16,6 @@ from muster.store.transaction import Transaction
 SQL: Final = load_statements("jobs")
 
 NO_VERSION_STATUS: Final = 0  # what a job without a version shows
-_INITIAL_STATUS: Final = view_of(Phase.CREATING).v1_status
 _LIVE: Final = json.dumps(sorted(LIVE_STATUSES))
 
 
@@ -87,56 +86,6 @@ def count_live_jobs(connection: Connection, project_id: str) -> int:
     return int(count)
 
 
-def check_quota(tx: Transaction, project_id: str, quota: int) -> None:
-    """Raise QuotaExceeded if the project has no room for one more live job."""
-    live = count_live_jobs(tx.connection, project_id)
-    live += tx.counts.pending_jobs(project_id, LIVE_STATUSES)
-    if live >= quota:
-        raise QuotaExceeded(
-            f"This project has {live} live jobs and may have {quota}; 1 more was asked for."
-            " Wait until some end, or stop some."
-        )
-
-
-def insert_job(
-    tx: Transaction,
-    *,
-    project_id: str,
-    workspace_id: str,
-    name: str,
-    description: str,
-    creator_name: str,
-    engine_type: int,
-    now_ms: int,
-) -> int:
-    """Store a job that has no version yet; return its id.
-
-    Its time is never before that of the job before it: lists in id order are in time order then.
-
-    Raises:
-        NameTaken: the workspace has a job of that name.
-    """
-    latest = tx.execute(SQL["latest_created_at"]).fetchone()
-    created_at_ms = max(now_ms, latest[0]) if latest else now_ms
-    try:
-        [job_id] = tx.execute(
-            SQL["insert_job"],
-            {
-                "project_id": project_id,
-                "workspace_id": workspace_id,
-                "name": name,
-                "description": description,
-                "creator_name": creator_name,
-                "engine_type": engine_type,
-                "now_ms": created_at_ms,
-            },
-        ).fetchone()
-    except REFUSED as error:
-        raise name_taken(name) from error
-    tx.counts.job(project_id, workspace_id, NO_VERSION_STATUS, 1, job_id=job_id)
-    return int(job_id)
-
-
 def name_taken(name: str) -> NameTaken:
     """The message keeps the documented form: clients look for it."""
     return NameTaken(f"Job name:{name} is existed")
@@ -145,58 +94,6 @@ def name_taken(name: str) -> NameTaken:
 def is_name_taken(connection: Connection, project_id: str, workspace_id: str, name: str) -> bool:
     key = {"project_id": project_id, "workspace_id": workspace_id, "name": name}
     return connection.execute(SQL["find_job_by_name"], key).fetchone() is not None
-
-
-def insert_version(
-    tx: Transaction,
-    job: Job,
-    *,
-    workload_id: int,
-    pool_id: str,
-    pre_version_id: int | None,
-    flavor_code: str,
-    gpu_count: int,
-    npu_count: int,
-    engine_type: int,
-    config: str,
-    created_at_ms: int,
-) -> int:
-    """Store the next version of a job and make it the one the job shows; return its id."""
-    [version_id] = tx.execute(
-        SQL["insert_version"],
-        {
-            "job_id": job.id,
-            "workload_id": workload_id,
-            "project_id": job.project_id,
-            "workspace_id": job.workspace_id,
-            "pool_id": pool_id,
-            "number": job.next_version_number,
-            "pre_version_id": pre_version_id,
-            "job_name": job.name,
-            "description": job.description,
-            "flavor_code": flavor_code,
-            "gpu_count": gpu_count,
-            "npu_count": npu_count,
-            "config": kept_config(config),
-            "status": _INITIAL_STATUS,
-            "created_at_ms": created_at_ms,
-        },
-    ).fetchone()
-    tx.execute(SQL["insert_version_config"], {"workload_id": workload_id, "config": config})
-    tx.execute(
-        SQL["show_newest_version"],
-        {
-            "job_id": job.id,
-            "version_id": version_id,
-            "status": _INITIAL_STATUS,
-            "engine_type": engine_type,
-        },
-    )
-    tx.counts.version(
-        job.project_id, job.workspace_id, pool_id, _INITIAL_STATUS, 1, version_id=version_id
-    )
-    _count_change(tx, job, _INITIAL_STATUS)
-    return int(version_id)
 
 
 def _count_change(tx: Transaction, job: Job, status: int) -> None:

@@ -15,7 +15,7 @@ RECONCILER: Final = "reconciler"  # who admits, starts and ends workloads
 
 
 def take_lease(
-    tx: Transaction, name: str, asker: Holder, *, for_ms: int, elsewhere_ms: int
+    tx: Transaction, name: str, asker: Holder, *, watched_ms: int, for_ms: int, elsewhere_ms: int
 ) -> tuple[Lease, Lease | None] | None:
     """Take a lease, or keep it for longer; None where another server has it.
 
@@ -23,7 +23,7 @@ def take_lease(
         The lease, and as whose it was before, if it was another's.
     """
     found, now_ms = _find(tx.connection, name)
-    if not may_take(found, asker, now_ms=now_ms, elsewhere_ms=elsewhere_ms):
+    if not may_take(found, asker, watched_ms=watched_ms, now_ms=now_ms, elsewhere_ms=elsewhere_ms):
         return None
     revision = 1
     if found is not None:

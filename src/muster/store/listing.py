@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from muster.domain.phase import Phase
@@ -16,19 +17,22 @@ from muster.domain.resources import Resources
 from muster.store.archive import restored_config
 from muster.store.connection import Connection
 from muster.store.history import is_out_of_order
+from muster.store.paging.pages import TooFar as TooFar
 from muster.store.paging.rows import Rows, Wanted, page_of, stream_of
 from muster.store.paging.scope import (
     CREATED,
     DURATION,
     JOB_NAME,
+    REMEMBERED_MAX,
     STATUS,
+    VERSION_NAME,
     Candidates,
     Scope,
     SortKey,
     candidates_of,
+    walk,
 )
-from muster.store.paging.totals import first_id_since, total_of
-from muster.store.pool_listing import page_of_pool_workloads as page_of_pool_workloads
+from muster.store.paging.totals import first_id_since, total_of, unfiltered
 from muster.store.statements import load_statements
 
 SEARCH: Final = load_statements("search")
@@ -50,7 +54,7 @@ VERSION_SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "job_desc": SortKey("description", "by_description"),
     "status": STATUS,
     "duration": DURATION,
-    "job_name": SortKey("job_name", "by_name"),
+    "job_name": VERSION_NAME,
 }
 
 # A running one has no stored duration: it changes by itself, and its start is told instead.
@@ -83,6 +87,7 @@ class ListQuery:
     statuses: tuple[int, ...] = ()  # none: all
     pool_id: str | None = None  # versions only
     search: str = ""  # jobs only: part of the name, any case
+    is_bounded: bool = False  # TooFar rather than a read that others would feel
 
 
 _QUICK_KEYS: Final = frozenset({"create_time", "status", "job_name"})
@@ -90,7 +95,10 @@ _QUICK_OFFSET_MAX: Final = 1_000
 
 
 def is_quick(query: ListQuery) -> bool:
-    """Whether a page is a bounded index read; anything else belongs into a thread."""
+    """Whether a page may be a bounded index read; anything else belongs into a thread.
+
+    Whether it is one depends on what is stored, too: with `is_bounded`, TooFar tells that not.
+    """
     return (
         query.sort_key in _QUICK_KEYS
         and query.limit is not None
@@ -104,9 +112,15 @@ def page_of_jobs(connection: Connection, query: ListQuery) -> tuple[int, list[An
 
     A row: id, name, id of the latest version, status, created at, duration (None while it runs),
     description, versions, creator, started at.
+
+    Raises:
+        TooFar: it was asked for as a bounded read, and is none.
     """
-    scope = _job_scope(connection, query)
-    return page_of(connection, scope, _wanted(query, JOB_SORT_KEYS), _JOB_ROWS, {})
+    if query.is_bounded:
+        scope, wanted = _bounded_jobs(query)
+    else:
+        scope, wanted = _job_scope(connection, query), _wanted(query, JOB_SORT_KEYS)
+    return page_of(connection, scope, wanted, _JOB_ROWS, {})
 
 
 def page_of_versions(connection: Connection, query: ListQuery) -> tuple[int, list[Any]]:
@@ -114,9 +128,15 @@ def page_of_versions(connection: Connection, query: ListQuery) -> tuple[int, lis
 
     A row: id, name of its job, status, created, started and ended at, duration (None while it
     runs), description and pool (None: neither), flavor, NPUs, GPUs.
+
+    Raises:
+        TooFar: it was asked for as a bounded read, and is none.
     """
-    wanted = _wanted(query, VERSION_SORT_KEYS)
-    return page_of(connection, _version_scope(query), wanted, _VERSION_ROWS, {})
+    if query.is_bounded:
+        scope, wanted = _bounded_versions(query)
+    else:
+        scope, wanted = _version_scope(query), _wanted(query, VERSION_SORT_KEYS)
+    return page_of(connection, scope, wanted, _VERSION_ROWS, {})
 
 
 def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[Any]]:
@@ -130,6 +150,17 @@ def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[A
     )
 
 
+@lru_cache(REMEMBERED_MAX)
+def _bounded_jobs(query: ListQuery) -> tuple[Scope, Wanted]:
+    assert not query.search, "a search is never bounded"
+    return _place_of_jobs(query), _wanted(query, JOB_SORT_KEYS)
+
+
+@lru_cache(REMEMBERED_MAX)
+def _bounded_versions(query: ListQuery) -> tuple[Scope, Wanted]:
+    return _version_scope(query), _wanted(query, VERSION_SORT_KEYS)
+
+
 def _wanted(query: ListQuery, keys: Mapping[str, SortKey]) -> Wanted:
     return Wanted(
         key=keys[query.sort_key],
@@ -137,6 +168,7 @@ def _wanted(query: ListQuery, keys: Mapping[str, SortKey]) -> Wanted:
         offset=query.offset,
         limit=query.limit,
         now_ms=query.now_ms,
+        is_bounded=query.is_bounded,
     )
 
 
@@ -145,42 +177,85 @@ def count_versions(connection: Connection, query: ListQuery) -> int:
 
 
 def _job_scope(connection: Connection, query: ListQuery) -> Scope:
-    part = query.search.casefold()
+    place = _place_of_jobs(query)
+    if not query.search:
+        return place
+    if "\0" in query.search:
+        return replace(place, statuses=())  # no name has one, and a pattern would end there
+    scope = replace(
+        place,
+        more=" AND name LIKE :search ESCAPE '\\'",
+        more_values={"search": _like(query.search.casefold())},
+    )
+    return _few_named(connection, scope, query.search.casefold())
+
+
+def _few_named(connection: Connection, scope: Scope, part: str) -> Scope:
+    """With the jobs as candidates, if they are few; of many, the first are soon walked to."""
+    name_count = total_of(connection, unfiltered(scope))
+    if len(part) >= _GRAM_LENGTH and name_count > LOOKED_THROUGH_MAX:
+        few = _named_like(connection, [part], column="id", found_max=FEW_FOUND_MAX)
+        if few is not None:
+            return replace(scope, candidates=few)
+        found = Candidates("id", SEARCH["named_like"], _words_of([part]))
+        # It finds those of all projects, and each costs as much as four names here.
+        if _are_at_most(connection, scope, found, name_count // 4):
+            return replace(scope, counted_by=found)
+    # What looks through the names remembers what it finds, and stops where that is much.
+    source, values = walk(scope, JOB_NAME)
+    rows = connection.execute(
+        f"SELECT id {source} LIMIT :limit",
+        values | {"limit": FEW_FOUND_MAX + 1},
+    ).fetchall()
+    if len(rows) > FEW_FOUND_MAX:
+        return scope
+    return replace(scope, candidates=candidates_of("id", [id_ for (id_,) in rows]))
+
+
+def _place_of_jobs(query: ListQuery) -> Scope:
     return Scope(
         table="job",
         project_id=query.project_id,
         workspace_id=query.workspace_id,
         statuses=query.statuses or None,
-        more=" AND instr(lower(name), :search) > 0" if query.search else "",
-        more_values={"search": part} if part else {},
-        candidates=_named_like(connection, [part], column="id") if part else None,
     )
 
 
 FOUND_MAX: Final = 50_000  # by a search; with more, walking the list finds a page sooner
+FEW_FOUND_MAX: Final = 2_000  # likewise, where the names stand in what is walked
+LOOKED_THROUGH_MAX: Final = 5_000  # names: no search is quicker
 _GRAM_LENGTH: Final = 3
 _LIKE_SIGNS: Final = re.compile(r"([\\%_])")
 _ESCAPED: Final = r"\\\1"
 
 
-def _named_like(connection: Connection, parts: Sequence[str], *, column: str) -> Candidates | None:
+def _like(part: str) -> str:
+    """A pattern for what contains it."""
+    return f"%{_LIKE_SIGNS.sub(_ESCAPED, part)}%"
+
+
+def _words_of(parts: Sequence[str]) -> dict[str, str]:
+    """What finds names with any of the parts."""
+    return {
+        "words": " OR ".join('"' + part.replace('"', '""') + '"' for part in parts),  # embedded
+        "patterns": json.dumps([_like(part) for part in parts]),  # PostgreSQL
+    }
+
+
+def _named_like(
+    connection: Connection, parts: Sequence[str], *, column: str, found_max: int = FOUND_MAX
+) -> Candidates | None:
     """The jobs that have any of some parts in their names, and perhaps others.
 
     None where the search does not help: a part is shorter than what it knows, or found too often.
     """
     if any(len(part) < _GRAM_LENGTH for part in parts):
         return None
-    words = " OR ".join('"' + part.replace('"', '""') + '"' for part in parts)
     found = connection.execute(
-        SEARCH["find_jobs"],
-        {
-            "words": words,  # for the index of the embedded store
-            "patterns": json.dumps([f"%{_LIKE_SIGNS.sub(_ESCAPED, part)}%" for part in parts]),
-            "limit": FOUND_MAX + 1,
-        },
-    )
+        SEARCH["find_jobs"], _words_of(parts) | {"limit": found_max + 1}
+    ).fetchall()
     ids = [id_ for (id_,) in found]
-    if len(ids) > FOUND_MAX:
+    if len(ids) > found_max:
         return None
     ids += [id_ for (id_,) in connection.execute(SEARCH["list_jobs_not_searchable"])]
     return candidates_of(column, ids)
@@ -240,7 +315,7 @@ _TRAINING_NAME = (
 
 TRAINING_SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "create_time": CREATED,
-    "name": SortKey("job_name", "by_name"),
+    "name": VERSION_NAME,
     "phase": STATUS,
     "duration": DURATION,
 }
@@ -293,7 +368,7 @@ class TrainingRow(NamedTuple):
     created_at_ms: int
     started_at_ms: int | None
     ended_at_ms: int | None
-    duration_ms: int | None
+    duration_ms: int | None  # of one that runs: until the moment that was asked about
     pool_id: str  # '' is the public pool
     flavor_code: str
     kept_config: str  # of an archived one, only what a search looks for
@@ -355,10 +430,11 @@ class TrainingSearch:
     created_from_ms: int | None = None
     created_to_ms: int | None = None
     terms: tuple[SearchTerm, ...] = ()
+    is_bounded: bool = False  # TooFar rather than a read that others would feel
 
     @property
     def is_quick(self) -> bool:
-        """Whether it is a bounded index read; anything else belongs into a thread."""
+        """Whether it may be a bounded index read; anything else belongs into a thread."""
         return (
             TRAINING_SORT_KEYS[self.sort_key] in (CREATED, STATUS)
             and not self.terms
@@ -371,7 +447,14 @@ class TrainingSearch:
 def page_of_training_jobs(
     connection: Connection, search: TrainingSearch
 ) -> tuple[int, list[TrainingRow]]:
-    """(how many match, the rows of the page)."""
+    """(how many match, the rows of the page).
+
+    The rows are as at the moment 0, the same whenever they are read: one that runs has a duration
+    below 0, to which the present is to be added.
+
+    Raises:
+        TooFar: it was asked for as a bounded read, and is none.
+    """
     total, page = page_of(
         connection,
         _training_scope(connection, search),
@@ -381,9 +464,10 @@ def page_of_training_jobs(
             offset=search.offset,
             limit=search.limit,
             now_ms=search.now_ms,
+            is_bounded=search.is_bounded,
         ),
         _TRAINING_ROWS,
-        {"now_ms": search.now_ms},
+        {"now_ms": 0},
     )
     return total, [TrainingRow(*row) for row in page]
 
@@ -470,7 +554,7 @@ def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm
         found = _candidates(connection, scope, term)
         if found is None:
             continue
-        is_few = term.key != "user_id" or _are_few(connection, scope, found)
+        is_few = term.key != "user_id" or _are_at_most(connection, scope, found, FOUND_MAX)
         if term.operator != "not" and is_few:
             return replace(scope, candidates=found)
         if term.operator != "not" or (was_counted and len(terms) == 1):
@@ -529,17 +613,19 @@ def _creators(connection: Connection, project_id: str, user_ids: Sequence[str]) 
     return [name for (name,) in found]
 
 
-def _are_few(connection: Connection, scope: Scope, candidates: Candidates) -> bool:
+def _are_at_most(
+    connection: Connection, scope: Scope, candidates: Candidates, count_max: int
+) -> bool:
     [count] = connection.execute(
         f"SELECT count(*) FROM ({candidates.source} LIMIT :limit) AS found",  # noqa: S608
         {
             **candidates.values,
             "project_id": scope.project_id,
             "workspace_id": scope.workspace_id,
-            "limit": FOUND_MAX + 1,
+            "limit": count_max + 1,
         },
     ).fetchone()
-    return int(count) <= FOUND_MAX
+    return int(count) <= count_max
 
 
 def find_training_job(

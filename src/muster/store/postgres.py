@@ -9,10 +9,10 @@ the wrong way round. Each server writes what has gathered meanwhile in one trans
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
@@ -21,7 +21,7 @@ import structlog
 from psycopg.abc import Buffer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from muster.domain.errors import MusterError, StoreUnavailable
+from muster.domain.errors import MusterError, StoreUnavailable, TextNotKept
 from muster.store.connection import (
     Connection,
     ConstraintViolated,
@@ -31,21 +31,24 @@ from muster.store.connection import (
     Values,
 )
 from muster.store.dialect import in_postgres, schema_in_postgres
+from muster.store.groupcommit import GroupCommit, News, without_memory
 from muster.store.schema import schema_statements
 from muster.store.statements import load_migrations
+from muster.store.streaming import Streams
 from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 SERVER_VERSION_MIN: Final = 130_000  # it can tell what became of a transaction
 READERS: Final = 8
 SCANS_AT_ONCE: Final = 2
-STREAMS_AT_ONCE: Final = 64
+RECENT_SECONDS_MAX: Final = 0.25  # as the embedded store has it
+RECENT_ANSWERS_MAX: Final = 10_000
 STREAM_ROWS: Final = 1_000  # fetched together
-WRITE_BATCH_MAX: Final = 256
 WRITE_ATTEMPTS: Final = 3
 CONNECT_SECONDS: Final = 5
 # A server that stops in the middle of a write must not keep the others from theirs.
@@ -64,10 +67,6 @@ _WALKING: Final = {
 }
 _WRITE_LOCK: Final = 0x6D757374  # of pg_advisory_xact_lock; the same in every server
 _SCHEMA: Final = "muster"
-# What servers tell each other with a commit.
-_WORK: Final = "muster_work"
-_LOGINS: Final = "muster_logins"
-_END: Any = object()
 
 
 class PostgresConnection:
@@ -76,15 +75,22 @@ class PostgresConnection:
     def __init__(self, raw: "psycopg.Connection[Any]", *, is_streaming: bool = False) -> None:
         self.raw = raw
         self._is_streaming = is_streaming
-        self._cursor_count = 0
+        self._walks: list[psycopg.ServerCursor[Any]] = []
 
     def execute(self, sql: str, values: Values = (), /) -> Cursor:
         statement = in_postgres(sql)
+        given = statement.values(values) or None
+        cursor: Any = self._cursor(sql, values)
         try:
-            cursor = self._cursor()
-            cursor.execute(statement.text, statement.values(values) or None)
+            cursor.execute(statement.text, given)
         except psycopg.IntegrityError as error:
             raise ConstraintViolated(str(error)) from error
+        except psycopg.DataError:
+            if not _has_nul(given):
+                raise
+            if not sql.startswith(("SELECT", "DELETE")):
+                raise TextNotKept from None
+            cursor.execute(statement.text, _without_nul(given))
         answer: Cursor = cursor
         return answer
 
@@ -97,31 +103,42 @@ class PostgresConnection:
             raise ConstraintViolated(str(error)) from error
         return cursor
 
-    def _cursor(self) -> Any:
-        if not self._is_streaming:
+    def close_walks(self) -> None:
+        """Give back what the server keeps for statements whose rows were not all asked for."""
+        for cursor in self._walks:
+            with suppress(psycopg.Error):
+                cursor.close()
+
+    def _cursor(self, sql: str, values: Values) -> Any:
+        if not self._is_streaming or not _is_long(sql, values):
             return self.raw.cursor()
         # Its rows stay with the server until they are asked for.
-        self._cursor_count += 1
-        cursor = self.raw.cursor(name=f"stream_{self._cursor_count}")
+        cursor = self.raw.cursor(name=f"walk_{len(self._walks)}")
         cursor.itersize = STREAM_ROWS
+        self._walks.append(cursor)
         return cursor
 
 
-@dataclass(slots=True)
-class _Write:
-    work: Callable[[Transaction], Any]
-    done: "asyncio.Future[Any]"
-    loop: asyncio.AbstractEventLoop
-    result: Any = None
-    error: BaseException | None = None
-    news: frozenset[str] = frozenset()  # what other servers are to be told
+def _is_long(sql: str, values: Values) -> bool:
+    """Whether a statement may have more rows than should be fetched together."""
+    if "json_each(:" in sql:
+        return False  # the rows of a list that is here already
+    limit = values.get("limit", -1) if isinstance(values, Mapping) else -1
+    return limit == -1 or limit > STREAM_ROWS
 
 
-@dataclass(slots=True)
-class _Queue:
-    waiting: list[_Write] = field(default_factory=list)
-    is_closing: bool = False
-    changed: threading.Condition = field(default_factory=threading.Condition)
+def _has_nul(values: Any) -> bool:
+    parts = values.values() if isinstance(values, Mapping) else values or ()
+    return any(_has_nul(p) if isinstance(p, list) else "\0" in str(p) for p in parts)
+
+
+def _without_nul(values: Any) -> Any:
+    """With what no stored text has, either, in the place of NUL: nothing is found by it."""
+    if isinstance(values, Mapping):
+        return {name: _without_nul(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nul(value) for value in values]
+    return values.replace("\0", "\ufffe") if isinstance(values, str) else values
 
 
 class PostgresDatabase:
@@ -135,28 +152,25 @@ class PostgresDatabase:
         self._of_thread = threading.local()
         self._opened: list[psycopg.Connection[Any]] = []
         self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
-        self._streams = 0
+        self._streams = Streams(self._scans)
+        self._recent: dict[Hashable, asyncio.Future[Any]] = {}  # answers, and those to come
+        self._recent_until = 0.0
         self._on_work: Callable[[], None] = lambda: None
         self._news = _News(self._address)
-        self._queue = _Queue()
-        self._writer = threading.Thread(target=self._write_until_closed, name="database-writer")
-        self._writer.start()
+        self._writer = GroupCommit(_SharedTransactions(self._address), self._after_commit)
 
     def on_work(self, callback: Callable[[], None]) -> None:
         """Call back, in the event loop, after each commit that left the reconciler something."""
         self._on_work = callback
-        self._news.call_back(_WORK, callback)
+        self._news.call_back(News.WORK, callback)
 
     def on_logins_changed(self, callback: Callable[[], None]) -> None:
         """Call back, in the event loop, when another process has changed who may do what."""
-        self._news.call_back(_LOGINS, callback)
+        self._news.call_back(News.LOGINS, callback)
 
     def close(self) -> None:
         """Commit what was handed over, and close."""
-        with self._queue.changed:
-            self._queue.is_closing = True
-            self._queue.changed.notify()
-        self._writer.join()
+        self._writer.close()
         self._news.close()
         self._readers.shutdown()
         for connection in self._opened:
@@ -194,6 +208,20 @@ class PostgresDatabase:
     async def read_shared(self, work: Callable[..., T], *args: Hashable) -> T:
         """As `read`: nobody tells this server when another one commits."""
         return await self.read(work, *args)
+
+    async def read_recent(self, work: Callable[..., T], *args: Hashable) -> T:
+        """As `read`, once for all who ask until this server commits, or RECENT_SECONDS_MAX."""
+        if time.monotonic() > self._recent_until:
+            self._recent.clear()
+            self._recent_until = time.monotonic() + RECENT_SECONDS_MAX
+        key = (asyncio.get_running_loop(), work, args)  # none waits for another loop
+        if key not in self._recent:
+            if len(self._recent) >= RECENT_ANSWERS_MAX:
+                self._recent.clear()
+            self._recent[key] = asyncio.ensure_future(self.read(work, *args))
+        # One who goes away does not take the answer from the others.
+        recent: T = await asyncio.shield(self._recent[key])
+        return recent
 
     def _read(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -239,7 +267,7 @@ class PostgresDatabase:
 
             return await asyncio.to_thread(in_snapshot)
 
-    async def stream(
+    def stream(
         self,
         work: Callable[Concatenate[Connection, P], Iterator[T]],
         *args: P.args,
@@ -249,25 +277,11 @@ class PostgresDatabase:
 
         Between steps it holds nothing but its connection: a slow reader keeps nobody waiting.
         """
-        if self._streams >= STREAMS_AT_ONCE:
-            raise StoreUnavailable(
-                f"{STREAMS_AT_ONCE} long lists are being sent already; try again in a moment."
-            )
-        self._streams += 1
-        opened = ExitStack()
-        try:
-            snapshot = open_snapshot(self._address.url, is_streaming=True, walks=True)
-            connection = await asyncio.to_thread(opened.enter_context, snapshot)
-            chunks = work(connection, *args, **kwargs)
-            while True:
-                async with self._scans:
-                    chunk = await asyncio.to_thread(next, chunks, _END)
-                if chunk is _END:
-                    break
-                yield chunk
-        finally:
-            self._streams -= 1
-            opened.close()
+        return self._streams.stream(
+            lambda: open_snapshot(self._address.url, is_streaming=True, walks=True),
+            lambda: _translated_errors(self._address),
+            lambda connection: work(connection, *args, **kwargs),
+        )
 
     # -------------------------------------------------------------- writing
 
@@ -281,57 +295,19 @@ class PostgresDatabase:
         Raises:
             StoreUnavailable: nothing was changed, unless it says that this is not known.
         """
-        loop = asyncio.get_running_loop()
-        write = _Write(
-            work=lambda transaction: work(transaction, *args, **kwargs),
-            done=loop.create_future(),
-            loop=loop,
-        )
-        with self._queue.changed:
-            if self._queue.is_closing:
-                raise StoreUnavailable("The server is shutting down; try again in a moment.")
-            self._queue.waiting.append(write)
-            self._queue.changed.notify()
-        done: T = await write.done
-        return done
+        return await self._writer.write(work, *args, **kwargs)
 
-    def _write_until_closed(self) -> None:
-        writer = _Writer(self._address)
-        while batch := _next_batch(self._queue):
-            try:
-                writer.run(batch)
-            except BaseException as error:  # noqa: BLE001 - the callers must learn of it
-                for write in batch:
-                    write.error = write.error or error
-            self._resolve(batch)
-        writer.close()
+    async def write_together(
+        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+    ) -> T:
+        """Write an item together with all that wait with the same `work`; see `Database`."""
+        return await self._writer.write_together(work, item)
 
-    def _resolve(self, batch: Sequence[_Write]) -> None:
-        for loop in {write.loop for write in batch}:
-            with suppress(RuntimeError):  # the loop has closed: nobody waits any more
-                writes = [write for write in batch if write.loop is loop]
-                loop.call_soon_threadsafe(self._set_results, writes)
-
-    def _set_results(self, writes: Sequence[_Write]) -> None:
-        if any(_WORK in write.news for write in writes):
+    def _after_commit(self, news: frozenset[News]) -> None:
+        """Runs in the event loop. That others have committed is told by `_News`."""
+        self._recent_until = 0.0
+        if News.WORK in news:
             self._on_work()
-        for write in writes:
-            if write.done.done():
-                continue  # the caller went away; what it asked for is done all the same
-            if write.error is not None:
-                write.done.set_exception(write.error)
-            else:
-                write.done.set_result(write.result)
-
-
-def _next_batch(queue: _Queue) -> list[_Write]:
-    """Whatever waits, without waiting for more: the next batch gathers while this one commits."""
-    with queue.changed:
-        while not queue.waiting and not queue.is_closing:
-            queue.changed.wait()
-        batch = queue.waiting[:WRITE_BATCH_MAX]
-        del queue.waiting[:WRITE_BATCH_MAX]
-        return batch
 
 
 class _Lost(Exception):
@@ -343,8 +319,8 @@ class _Lost(Exception):
         self.is_committed = is_committed
 
 
-class _Writer:
-    """The one connection by which a server writes. Used in one thread."""
+class _SharedTransactions:
+    """Transactions on the one connection by which a server writes."""
 
     def __init__(self, address: "_Address") -> None:
         self._address = address
@@ -354,29 +330,33 @@ class _Writer:
         if self._connection is not None:
             self._connection.close()
 
-    def run(self, batch: Sequence[_Write]) -> None:
-        """Commit a batch, or leave in each write why it was not.
+    def concerns_all(self, error: BaseException) -> bool:
+        return isinstance(
+            error, psycopg.OperationalError | psycopg.InterfaceError | MemoryError | _Lost
+        )
 
-        A batch whose transaction was lost is run again: nothing of it had happened.
-        """
+    def for_all_callers(self, error: BaseException) -> BaseException:
+        if isinstance(error, _Lost):
+            return _unavailable(self._address, error)
+        if isinstance(error, psycopg.Error):
+            return _translated(error, self._address)
+        return without_memory() if isinstance(error, MemoryError) else error
+
+    def run(self, work: Callable[[Connection], frozenset[News]]) -> None:
+        """A transaction that was lost is run again: nothing of it had happened."""
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
-                self._run_once(batch)
+                self._run_once(work)
             except _Lost as lost:
                 if lost.is_committed:
                     return
                 if lost.is_committed is None or attempt == WRITE_ATTEMPTS:
-                    _fail(batch, _unavailable(self._address, lost))
-                    return
+                    raise
                 log.warning("write_repeated", why=_first_line(lost.cause))
-            except psycopg.Error as error:
-                self.close()
-                _fail(batch, _translated(error, self._address))
-                return
             else:
                 return
 
-    def _run_once(self, batch: Sequence[_Write]) -> None:
+    def _run_once(self, work: Callable[[Connection], frozenset[News]]) -> None:
         xid = None
         is_committing = False
         connection = None
@@ -385,21 +365,27 @@ class _Writer:
             [_, xid] = connection.execute(
                 "SELECT pg_advisory_xact_lock(%s), pg_current_xact_id()::text", (_WRITE_LOCK,)
             ).fetchone() or (None, None)
-            for write in batch:
-                _run_one(connection, write)
-            for channel in sorted({channel for write in batch for channel in write.news}):
+            for channel in sorted(work(PostgresConnection(connection))):
                 connection.execute("SELECT pg_notify(%s, '')", (channel,))
             is_committing = True
             connection.commit()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if connection is not None and not connection.broken and not connection.closed:
-                with suppress(psycopg.Error):
-                    connection.rollback()
+                self._roll_back(connection)
                 if not _is_passing(error):
                     raise
                 raise _Lost(error, is_committed=False) from error
             committed = self._outcome(xid) if is_committing and xid else False
             raise _Lost(error, is_committed=committed) from error
+        except BaseException as error:
+            # After an error of the database that nobody expected, begin with a new connection.
+            self.close() if isinstance(error, psycopg.Error) else self._roll_back(connection)
+            raise
+
+    def _roll_back(self, connection: "psycopg.Connection[Any] | None") -> None:
+        with suppress(psycopg.Error):
+            if connection is not None:
+                connection.rollback()
 
     def _open(self) -> "psycopg.Connection[Any]":
         if self._connection is None or self._connection.closed:
@@ -426,37 +412,6 @@ class _Writer:
                     return bool(status == "committed")
             time.sleep(0.05)
         return None
-
-
-def _run_one(connection: "psycopg.Connection[Any]", write: _Write) -> None:
-    """Under a savepoint: one that fails undoes only itself."""
-    write.result, write.error, write.news = None, None, frozenset()
-    own = PostgresConnection(connection)
-    transaction = Transaction(own)
-    connection.execute("SAVEPOINT write")
-    try:
-        write.result = write.work(transaction)
-        transaction.counts.apply(own)
-        write.news = _news_of(transaction)
-    except (psycopg.OperationalError, psycopg.InterfaceError):
-        raise  # the connection or a lock: it concerns the whole batch
-    except Exception as error:  # noqa: BLE001 - whatever it is belongs to the caller who asked
-        write.error = error
-        connection.execute("ROLLBACK TO write")
-    connection.execute("RELEASE write")
-
-
-def _news_of(transaction: Transaction) -> frozenset[str]:
-    flags = {_WORK: transaction.has_work, _LOGINS: transaction.changes_logins}
-    return frozenset(channel for channel, is_set in flags.items() if is_set)
-
-
-def _fail(batch: Sequence[_Write], error: BaseException) -> None:
-    for write in batch:
-        # What its own rule refused stays refused: that answer does not hang on the commit.
-        if not isinstance(write.error, MusterError):
-            write.error = error
-            write.news = frozenset()
 
 
 def _is_passing(error: psycopg.Error) -> bool:
@@ -514,9 +469,9 @@ class _News:
 
     def _listen_on(self, connection: "psycopg.Connection[Any]") -> None:
         connection.autocommit = True
-        for channel in (_WORK, _LOGINS):
+        for channel in News:
             connection.execute(f"LISTEN {channel}")
-        for channel in (_WORK, _LOGINS):
+        for channel in News:
             self._tell(channel)  # what came while nobody listened
         while not self._is_closing.is_set():
             for note in connection.notifies(timeout=LISTEN_SECONDS):
@@ -538,11 +493,23 @@ class _Address:
 
     url: str
 
-    def __str__(self) -> str:
+    def __post_init__(self) -> None:
+        """Raise NotADatabase, without a word of it, unless it is an address."""
         try:
             parts = conninfo_to_dict(self.url)
         except psycopg.ProgrammingError:
-            return "the database"
+            parts = {"port": "?"}
+        ports = str(parts.get("port") or "0").split(",")
+        # A password with "/" or "@" in it is taken for other parts of the address.
+        if not all(port.isdecimal() for port in ports) or "@" in str(parts.get("dbname") or ""):
+            raise NotADatabase(
+                "The address of the database cannot be read. It must be like"
+                " postgresql://USER:PASSWORD@HOST/NAME; in a password write signs such as / @ : %"
+                " as %2F %40 %3A %25."
+            )
+
+    def __str__(self) -> str:
+        parts = conninfo_to_dict(self.url)
         host = parts.get("host") or parts.get("hostaddr") or "localhost"
         port = parts.get("port")
         return f"{parts.get('dbname') or 'the database'} on {host}{f':{port}' if port else ''}"
@@ -597,7 +564,11 @@ def open_snapshot(
         closing(_connect(address, **(_WALKING if walks else {}))) as raw,
     ):
         _make_snapshots(raw)
-        yield PostgresConnection(raw, is_streaming=is_streaming)
+        connection = PostgresConnection(raw, is_streaming=is_streaming)
+        try:
+            yield connection
+        finally:
+            connection.close_walks()
 
 
 class _BoolAsNumber(psycopg.adapt.Dumper):
@@ -643,11 +614,6 @@ def migrate(raw: "psycopg.Connection[Any]", address: _Address) -> None:
         raw.execute(
             "CREATE TABLE schema_number AS SELECT CAST(%s AS integer) AS number", (present,)
         )
-    if present > len(scripts):
-        raise NewerDatabase(
-            f"The database has schema {present}; this muster knows up to {len(scripts)}."
-            " Start the muster that wrote it, or a newer one."
-        )
     for number, script in scripts[present:]:
         raw.execute(schema_in_postgres(script))
         raw.execute("UPDATE schema_number SET number = %s", (number,))
@@ -655,19 +621,41 @@ def migrate(raw: "psycopg.Connection[Any]", address: _Address) -> None:
 
 
 def _schema_number(raw: "psycopg.Connection[Any]", address: _Address) -> int | None:
-    """None: there is no schema of muster yet."""
-    has_schema, has_number = raw.execute(
-        "SELECT to_regnamespace(%s) IS NOT NULL, to_regclass(%s) IS NOT NULL",
-        (_SCHEMA, f"{_SCHEMA}.schema_number"),
-    ).fetchone() or (False, False)
-    if has_number:
-        [number] = raw.execute("SELECT number FROM schema_number").fetchone() or (0,)
-        return int(number)
-    if has_schema:
+    """None: there is no schema of muster yet.
+
+    Raises:
+        NewerDatabase: a newer muster has written it.
+        NotADatabase: the schema of that name is not muster's.
+    """
+    has_schema, tables = raw.execute(
+        "SELECT to_regnamespace(%(schema)s) IS NOT NULL,"
+        " (SELECT count(*) FROM information_schema.columns"
+        "   WHERE table_schema = %(schema)s"
+        "     AND (table_name, column_name) IN (('schema_number', 'number'), ('workload', 'uid')))",
+        {"schema": _SCHEMA},
+    ).fetchone() or (False, 0)
+    if not has_schema:
+        return None
+    if tables != 2:
         raise NotADatabase(
-            f"{address} has a schema {_SCHEMA!r} that is not muster's. Name another database."
+            f"{address} has a schema {_SCHEMA!r} that is not muster's, or that this user may not"
+            " read. Name another database, or another user."
         )
-    return None
+    [number] = raw.execute("SELECT number FROM schema_number").fetchone() or (0,)
+    if number > len(load_migrations()):
+        raise NewerDatabase(
+            f"The database has schema {number}; this muster knows up to {len(load_migrations())}."
+            " Start the muster that wrote it, or a newer one."
+        )
+    return int(number)
+
+
+def require_schema(url: str) -> None:
+    """Raise NotADatabase, or NewerDatabase, unless this muster can read what is there."""
+    address = _Address(url)
+    with _translated_errors(address), closing(_connect(address)) as raw:
+        if _schema_number(raw, address) is None:
+            raise NotADatabase(f"There is no muster in {address}; start `muster serve` on it once.")
 
 
 def _make_schema(raw: "psycopg.Connection[Any]") -> None:
@@ -682,8 +670,14 @@ def _make_schema(raw: "psycopg.Connection[Any]") -> None:
             raw.execute("CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public")
     except psycopg.Error as error:
         log.warning("search_without_index", why=_first_line(error))
-        return
-    raw.execute("CREATE INDEX job_search ON job USING gin (lower(name) public.gin_trgm_ops)")
+    found = raw.execute(
+        "SELECT quote_ident(n.nspname) FROM pg_extension AS e"
+        " JOIN pg_namespace AS n ON n.oid = e.extnamespace WHERE e.extname = 'pg_trgm'"
+    ).fetchone()
+    if found is not None:
+        raw.execute(
+            f"CREATE INDEX job_search ON job USING gin (lower(name) {found[0]}.gin_trgm_ops)"
+        )
 
 
 # ------------------------------------------------------------------ errors
@@ -703,7 +697,21 @@ def _translated(error: psycopg.Error, address: _Address) -> BaseException:
             f"The database {address} cannot be used at the moment ({_first_line(error)})."
             " Nothing was changed; try again, and look at PostgreSQL if it stays."
         )
+    if isinstance(error, _OF_THE_SET_UP):
+        return NotADatabase(
+            f"The database {address} cannot be used as it is set up ({_first_line(error)})."
+            " Look at the rights of its user; docs/postgresql.md tells what is needed."
+        )
     return error
+
+
+# What an administrator has to mend, not we.
+_OF_THE_SET_UP: Final = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+)
 
 
 def _unavailable(address: _Address, lost: _Lost) -> StoreUnavailable:

@@ -1,14 +1,15 @@
 """Workloads: insert, read, and the one place that moves them."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
 
 from muster.domain.command import Run
-from muster.domain.errors import StaleWrite
+from muster.domain.errors import MusterError, StaleWrite
 from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase, view_of
 from muster.domain.placement import TaskPlacement
 from muster.domain.resources import Resources
@@ -21,11 +22,11 @@ from muster.store.archive import (
     find_archived,
     snapshot_of,
 )
-from muster.store.connection import REFUSED, Connection
+from muster.store.connection import Connection, Row
 from muster.store.counting import HELD
+from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction, reads_no_counters
-from muster.store.workspaces import check_workload_quota
 
 SQL: Final = load_statements("workloads")
 
@@ -36,68 +37,57 @@ EVENTS_MAX: Final = 10_000  # of one workload
 _PLACEMENTS = msgspec.json.Decoder(tuple[TaskPlacement, ...])
 _RUN = msgspec.json.Decoder(Run)
 _ENCODER = msgspec.json.Encoder()
+_INITIAL_STATE: Final = view_of(Phase.CREATING).statistics
 
 
-def insert_workload(
-    tx: Transaction,
-    *,
-    uid: str,
-    project_id: str,
-    workspace_id: str,
-    pool_id: str,
-    partition: str,
-    type_: WorkloadType,
-    name: str,
-    flavor_code: str,
-    task: Resources,
-    task_count: int,
-    priority: int,
-    run: Run,
-    now_ms: int,
-    time_limit_ms: int | None = None,
-    retries: int = 0,
-) -> tuple[int, int]:
-    """Store a new workload in `Creating`; return its id and the time it was given.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewWorkload:
+    """One that is to be stored, in `Creating`."""
 
-    The time is never before that of the row before it: lists in id order are in time order then.
+    uid: str
+    project_id: str
+    workspace_id: str
+    pool_id: str
+    partition: str
+    type: WorkloadType
+    name: str
+    flavor_code: str
+    task: Resources
+    task_count: int
+    priority: int
+    run: Run
+    time_limit_ms: int | None = None
+    retries: int = 0
 
-    Raises:
-        QuotaExceeded: its workspace has not that much left.
+
+def insert_workloads(tx: Transaction, new: Sequence[tuple[int, int, NewWorkload]]) -> None:
+    """Store new workloads, each with the id and the create time that it gets.
+
+    Whether their workspaces have room for them is for the caller to check (`WorkloadRoom`), who
+    counts each as it is let in (`count_new_workload`).
     """
-    check_workload_quota(tx, project_id, workspace_id, type_, task * task_count)
-    latest = tx.execute(SQL["latest_created_at"]).fetchone()
-    created_at_ms = max(now_ms, latest[0]) if latest else now_ms
-    [workload_id] = tx.execute(
-        SQL["insert_workload"],
-        {
-            "uid": uid,
-            "project_id": project_id,
-            "workspace_id": workspace_id,
-            "pool_id": pool_id,
-            "partition": partition,
-            "type": type_,
-            "name": name,
-            "flavor_code": flavor_code,
-            "task_count": task_count,
-            "cpu_millis": task.cpu_millis,
-            "memory_mib": task.memory_mib,
-            "gpu_count": task.gpu_count,
-            "npu_count": task.npu_count,
-            "priority": priority,
-            "time_limit_ms": time_limit_ms,
-            "retries_left": retries,
-            "now_ms": created_at_ms,
-        },
-    ).fetchone()
-    tx.execute(
-        SQL["insert_run"], {"workload_id": workload_id, "run": _ENCODER.encode(run).decode()}
-    )
-    state = view_of(Phase.CREATING).statistics
-    tx.counts.workload(project_id, pool_id, type_, state, 1)
-    tx.counts.use(project_id, workspace_id, type_, task * task_count, 1)
-    tx.counts.snapshot(run.code, 1)
+    rows: list[Row] = []
+    runs: list[Row] = []
+    for workload_id, created_at_ms, one in new:
+        task = one.task
+        rows.append(
+            (workload_id, one.uid, one.project_id, one.workspace_id, one.pool_id, one.partition,
+             one.type.value, one.name, one.flavor_code, one.task_count, task.cpu_millis,
+             task.memory_mib, task.gpu_count, task.npu_count, one.priority, one.time_limit_ms,
+             one.retries, created_at_ms, created_at_ms)
+        )  # fmt: skip
+        runs.append((workload_id, _ENCODER.encode(one.run).decode()))
+    run_for_rows(tx.connection, SQL["insert_workload"], rows)
+    run_for_rows(tx.connection, SQL["insert_run"], runs)
+
+
+def count_new_workload(tx: Transaction, new: NewWorkload) -> None:
+    """Count one that is to be stored in this transaction: the next is checked against it."""
+    tx.counts.workload(new.project_id, new.pool_id, new.type, _INITIAL_STATE, 1)
+    taken = new.task * new.task_count
+    tx.counts.use(new.project_id, new.workspace_id, new.type, taken, 1)
+    tx.counts.snapshot(new.run.code, 1)
     tx.has_work = True
-    return workload_id, created_at_ms
 
 
 def get_workload(connection: Connection, workload_id: int) -> Workload:
@@ -131,80 +121,298 @@ def get_run(connection: Connection, workload_id: int) -> Run:
     return _RUN.decode(text)
 
 
-def move_workload(
-    tx: Transaction,
-    workload: Workload,
-    event: Event,
-    *,
-    now_ms: int,
-    actor: str,
-    reason: Reason = Reason.NONE,
-    message: str = "",
-    at_ms: int | None = None,
-) -> Workload:
-    """Carry one event out: the only function that changes a phase.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """An event, which moves the workload on in the table of phases."""
 
-    Writes the workload, what the lists show of it, every count and the event row together.
+    event: Event
+    now_ms: int  # when it is recorded
+    actor: str  # who asked for it, or `muster`
+    reason: Reason = Reason.NONE  # why it stands where it stands afterwards
+    message: str = ""  # the same for people
+    # When it happened, if the engine knows better than `now_ms` (start and end times).
+    at_ms: int | None = None
 
-    Args:
-        tx: the transaction to do it in.
-        workload: as it was read; its revision guards the move.
-        event: what happened.
-        now_ms: when it is recorded.
-        actor: who asked for it, or `muster`.
-        reason: why it stands where it stands afterwards.
-        message: the same for people.
-        at_ms: when it happened, if the engine knows better than `now_ms` (start and end times).
 
-    Raises:
-        IllegalTransition: the table of phases has no such move.
-        StaleWrite: somebody else moved it first.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """It gets nodes and cards, under a new attempt."""
+
+    placements: tuple[TaskPlacement, ...]
+    attempt_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """It gives back what it holds, if anything. Only once none of its processes is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndAttempt:
+    """It is to be tried again: this attempt goes into its history, with the reason of the move.
+
+    It costs one retry. The nodes must be free by now: the next attempt gets its own.
     """
-    phase = next_phase(workload.phase, event)
-    happened_ms = at_ms or now_ms
-    moved = replace(
+
+    ended_at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What becomes of one workload, step by step: all of it or nothing."""
+
+    workload: Workload  # as it was read; its revision guards the move
+    steps: tuple[Happened | Hold | Release | EndAttempt, ...]
+
+
+@reads_no_counters
+def move_workloads(tx: Transaction, moves: Sequence[Move]) -> list[Workload | MusterError]:
+    """Carry moves out: the only function that changes a phase, or what a workload holds.
+
+    Writes the workloads, what the lists show of them, every count and the event rows together,
+    table by table.
+
+    Returns:
+        One outcome a move: the workload as it is now, or why it stays as it was.
+        IllegalTransition: the table of phases has no such move. StaleWrite: somebody else moved it
+        first, one of its nodes takes no work any more, or somebody holds one of its cards.
+    """
+    rooms = _Rooms.read(tx, moves)
+    decided: dict[int, _Decided] = {}  # by workload
+    outcomes: list[Workload | MusterError] = []
+    for move in moves:
+        try:
+            outcome = _decide(move, rooms)
+            if move.workload.id in decided:
+                raise _overtaken(move.workload.id)
+        except MusterError as error:
+            outcomes.append(error)
+            continue
+        if outcome.after.revision != move.workload.revision:
+            decided[move.workload.id] = outcome
+            rooms.change(outcome)
+        outcomes.append(outcome.after)
+    moved = _write_workloads(tx, decided.values())
+    _write_rooms(tx, moved.values())
+    _write_history(tx, moved.values())
+    for one in moved.values():
+        _count(tx, one)
+    _show_in_lists(tx, moved)
+    return [
+        _overtaken(outcome.id)
+        if isinstance(outcome, Workload) and outcome.id in decided.keys() - moved.keys()
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def _overtaken(workload_id: int) -> StaleWrite:
+    return StaleWrite(f"Workload {workload_id} was changed meanwhile.")
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What a move comes to, before anything of it is written."""
+
+    before: Workload
+    after: Workload
+    events: list[Row] = field(default_factory=list)
+    past_attempts: list[Row] = field(default_factory=list)
+    cards: list[tuple[str, int]] = field(default_factory=list)  # (host, card) that it gets
+
+    @property
+    def gives_cards_back(self) -> bool:
+        return (
+            self.before.is_holding
+            and not self.after.is_holding
+            and any(placement.cards for placement in self.before.placements)
+        )
+
+
+def _decide(move: Move, rooms: "_Rooms") -> _Decided:
+    workload = move.workload
+    decided = _Decided(workload, workload)
+    for step in move.steps:
+        match step:
+            case Happened():
+                after = _happened(workload, step)
+                decided.events.append(
+                    (workload.id, step.now_ms, step.event.value, workload.phase.value,
+                     after.phase.value, step.reason.value, step.message, step.actor)
+                )  # fmt: skip
+            case Hold():
+                decided.cards += rooms.find(workload, step.placements)
+                after = _holding(workload, step)
+            case Release():
+                after = _released(workload)
+            case EndAttempt():
+                decided.past_attempts.append(_past_attempt_row(workload, step))
+                after = _waiting_again(workload)
+        workload = after
+    decided.after = workload
+    return decided
+
+
+def _happened(workload: Workload, step: Happened) -> Workload:
+    phase = next_phase(workload.phase, step.event)
+    happened_ms = step.at_ms or step.now_ms
+    return replace(
         workload,
         phase=phase,
-        reason=reason,
-        message=message,
-        phase_since_ms=now_ms,
+        reason=step.reason,
+        message=step.message,
+        phase_since_ms=step.now_ms,
         started_at_ms=_started_at(workload, phase, happened_ms),
         attempt_started_at_ms=_attempt_started_at(workload, phase, happened_ms),
         ended_at_ms=_ended_at(workload, phase, happened_ms),
         revision=workload.revision + 1,
     )
-    _guarded(
-        tx,
-        "move_workload",
+
+
+def _holding(workload: Workload, step: Hold) -> Workload:
+    if workload.is_holding:
+        raise StaleWrite(f"Workload {workload.id} holds nodes already.")
+    return replace(
         workload,
-        phase=phase,
-        reason=reason,
-        message=message,
-        now_ms=now_ms,
-        started_at_ms=moved.started_at_ms,
-        attempt_started_at_ms=moved.attempt_started_at_ms,
-        ended_at_ms=moved.ended_at_ms,
+        is_holding=True,
+        attempt_id=step.attempt_id,
+        attempt_count=workload.attempt_count + 1,
+        placements=step.placements,
+        revision=workload.revision + 1,
     )
-    tx.execute(
-        SQL["insert_event"],
-        {
-            "workload_id": workload.id,
-            "now_ms": now_ms,
-            "event": event,
-            "phase_before": workload.phase,
-            "phase_after": phase,
-            "reason": reason,
-            "message": message,
-            "actor": actor,
-        },
+
+
+def _released(workload: Workload) -> Workload:
+    if not workload.is_holding:
+        return workload
+    return replace(workload, is_holding=False, revision=workload.revision + 1)
+
+
+def _past_attempt_row(workload: Workload, step: EndAttempt) -> Row:
+    if workload.is_holding or workload.retries_left <= 0:
+        raise StaleWrite(f"Workload {workload.id} holds nodes, or may not be tried again.")
+    started_at_ms = workload.attempt_started_at_ms
+    return (
+        workload.id,
+        workload.attempt_count,
+        workload.attempt_id,
+        workload.engine_ref,
+        _ENCODER.encode(workload.placements).decode(),
+        started_at_ms,
+        max(step.ended_at_ms, started_at_ms or 0),
+        workload.reason.value,
+        workload.message,
     )
-    if not workload.is_deleted:
-        _count_move(tx, workload, moved)
-    _count_use(tx, workload, moved)
-    if workload.type is WorkloadType.TRAIN:
-        _show_in_lists(tx, workload, moved)
-    tx.has_work = True
-    return moved
+
+
+def _waiting_again(workload: Workload) -> Workload:
+    """The next attempt gets an id of its own; until then there is none."""
+    return replace(
+        workload,
+        attempt_id=None,
+        engine_ref=None,
+        attempt_started_at_ms=None,
+        placements=(),
+        retries_left=workload.retries_left - 1,
+        revision=workload.revision + 1,
+    )
+
+
+@dataclass(slots=True)
+class _Rooms:
+    """The nodes that some moves name, as far as they take work, and who holds cards there."""
+
+    at_work: dict[str, tuple[str, str]]  # (partition, host) by node
+    held: dict[tuple[str, int], int]  # workload by (host, card)
+
+    @classmethod
+    def read(cls, tx: Transaction, moves: Sequence[Move]) -> "_Rooms":
+        placements = [
+            placement
+            for move in moves
+            for step in move.steps
+            if isinstance(step, Hold)
+            for placement in step.placements
+        ]
+        if not placements:
+            return cls({}, {})
+        names = sorted({placement.node_name for placement in placements})
+        at_work = {
+            name: (partition, host)
+            for name, partition, host in tx.execute(
+                SQL["list_nodes_at_work"], {"names": json.dumps(names)}
+            )
+        }
+        if not any(placement.cards for placement in placements):
+            return cls(at_work, {})
+        hosts = json.dumps(sorted({host for _, host in at_work.values()}))
+        found = tx.execute(SQL["list_cards_held_on"], {"hosts": hosts})
+        return cls(at_work, {(host, card): holder for host, card, holder in found})
+
+    def find(
+        self, workload: Workload, placements: Sequence[TaskPlacement]
+    ) -> Iterator[tuple[str, int]]:
+        """(host, card) of every card that it gets. Raises StaleWrite where it cannot have it."""
+        for placement in placements:
+            partition, host = self.at_work.get(placement.node_name, ("", ""))
+            if partition != workload.partition:
+                raise StaleWrite(f"A node of workload {workload.id} takes no work any more.")
+            for card in placement.cards:
+                if (host, card) in self.held:
+                    raise StaleWrite(
+                        f"Card {card} of {placement.node_name} is held by another workload."
+                    )
+                yield host, card
+
+    def change(self, decided: _Decided) -> None:
+        """Take in what one move does, for those after it."""
+        workload_id = decided.before.id
+        if decided.gives_cards_back:
+            self.held = {card: one for card, one in self.held.items() if one != workload_id}
+        self.held |= dict.fromkeys(decided.cards, workload_id)
+
+
+def _write_workloads(tx: Transaction, decided: Iterable[_Decided]) -> dict[int, _Decided]:
+    """Those that nobody else has changed meanwhile, by id."""
+    of_phases: list[Row] = []
+    of_all: list[Row] = []
+    by_id = {one.before.id: one for one in decided}
+    for one in by_id.values():
+        before, after = one.before, one.after
+        row = (
+            before.id, before.revision, after.revision, after.phase.value, after.reason.value,
+            after.message, after.phase_since_ms, after.started_at_ms, after.ended_at_ms,
+            after.attempt_started_at_ms,
+        )  # fmt: skip
+        if before.is_holding == after.is_holding and before.attempt_id == after.attempt_id:
+            of_phases.append(row)
+        else:
+            of_all.append(
+                (*row, int(after.is_holding), after.attempt_id, after.engine_ref,
+                 _ENCODER.encode(after.placements).decode(), after.attempt_count,
+                 after.retries_left)
+            )  # fmt: skip
+    found = run_for_rows(tx.connection, SQL["move_workloads"], of_phases)
+    found += run_for_rows(tx.connection, SQL["move_and_hold_workloads"], of_all)
+    moved = {workload_id for (workload_id,) in found}
+    return {workload_id: one for workload_id, one in by_id.items() if workload_id in moved}
+
+
+def _write_rooms(tx: Transaction, moved: Collection[_Decided]) -> None:
+    given_back = [one.before.id for one in moved if one.gives_cards_back]
+    if given_back:
+        tx.execute(SQL["release_cards"], {"workload_ids": json.dumps(given_back)})
+    cards = [(*card, one.before.id) for one in moved for card in one.cards]
+    run_for_rows(tx.connection, SQL["hold_card"], cards)
+
+
+def _write_history(tx: Transaction, moved: Collection[_Decided]) -> None:
+    # First the first event of each workload, and so on: each is numbered after those before it.
+    for events in zip_longest(*(one.events for one in moved)):
+        run_for_rows(tx.connection, SQL["insert_event"], [row for row in events if row])
+    attempts = [row for one in moved for row in one.past_attempts]
+    run_for_rows(tx.connection, SQL["insert_past_attempt"], attempts)
+    tx.has_work = tx.has_work or any(one.events for one in moved)
 
 
 def _started_at(workload: Workload, phase: Phase, happened_ms: int) -> int | None:
@@ -237,135 +445,113 @@ def duration_ms_of(workload: Workload) -> int | None:
     return workload.ended_at_ms - workload.started_at_ms
 
 
-def _count_move(tx: Transaction, before: Workload, after: Workload) -> None:
+def _count(tx: Transaction, moved: _Decided) -> None:
+    before, after = moved.before, moved.after
     where = (before.project_id, before.pool_id, before.type)
-    tx.counts.workload(*where, before.view.statistics, -1)
-    tx.counts.workload(*where, after.view.statistics, 1)
+    if not before.is_deleted:
+        tx.counts.workload(*where, before.view.statistics, -1)
+        tx.counts.workload(*where, after.view.statistics, 1)
+    holding = int(after.is_holding) - int(before.is_holding)
+    if holding:
+        tx.counts.held(*where, before.resources, holding)
+    # Deleted or not, it takes of the quotas of its workspace until nothing of it is left.
+    using = int(after.takes_quota) - int(before.takes_quota)
+    if using:
+        tx.counts.use(before.project_id, before.workspace_id, before.type, before.resources, using)
 
 
-def _count_use(tx: Transaction, before: Workload, after: Workload) -> None:
-    """Deleted or not, it takes of the quotas of its workspace until nothing of it is left."""
-    change = int(after.takes_quota) - int(before.takes_quota)
-    if change:
-        tx.counts.use(before.project_id, before.workspace_id, before.type, before.resources, change)
+def _shown(workload: Workload) -> tuple[int, int | None, int | None, int | None]:
+    """What the lists show of it: (status, start, end, duration)."""
+    return (
+        workload.view.v1_status,
+        workload.started_at_ms,
+        workload.ended_at_ms,
+        duration_ms_of(workload),
+    )
 
 
-def _show_in_lists(tx: Transaction, before: Workload, after: Workload) -> None:
-    shown = {
-        "status": after.view.v1_status,
-        "started_at_ms": after.started_at_ms,
-        "duration_ms": duration_ms_of(after),
-    }
-    version_id, job_id, project_id, workspace_id, pool_id, version_is_deleted = tx.execute(
-        SQL["show_in_version"],
-        {"workload_id": before.id, "ended_at_ms": after.ended_at_ms, **shown},
-    ).fetchone()
-    was, is_ = before.view.v1_status, after.view.v1_status
-    if not version_is_deleted:
-        place = (project_id, workspace_id, pool_id)
-        tx.counts.version(*place, was, -1, version_id=version_id)
-        tx.counts.version(*place, is_, 1, version_id=version_id)
-    job = tx.execute(
-        SQL["show_in_job"], {"job_id": job_id, "version_id": version_id, **shown}
-    ).fetchone()
-    if job is not None and not job[0]:
-        tx.counts.job(project_id, workspace_id, was, -1, job_id=job_id)
-        tx.counts.job(project_id, workspace_id, is_, 1, job_id=job_id)
+def _show_in_lists(tx: Transaction, moved: Mapping[int, _Decided]) -> None:
+    """Versions and, where they are the latest, their jobs show what has become of workloads."""
+    changed = [
+        (workload_id, *_shown(one.after))
+        for workload_id, one in moved.items()
+        if one.before.type is WorkloadType.TRAIN and _shown(one.before) != _shown(one.after)
+    ]
+    versions = run_for_rows(tx.connection, SQL["show_in_version"], changed)
+    of_jobs: list[Row] = []
+    places: dict[int, tuple[str, str, int, int]] = {}  # by version
+    for version_id, job_id, project_id, workspace_id, pool_id, is_deleted, workload_id in versions:
+        one = moved[workload_id]
+        was, is_ = one.before.view.v1_status, one.after.view.v1_status
+        if not is_deleted:
+            place = (project_id, workspace_id, pool_id)
+            tx.counts.version(*place, was, -1, version_id=version_id)
+            tx.counts.version(*place, is_, 1, version_id=version_id)
+        status, started_at_ms, _, duration_ms = _shown(one.after)
+        of_jobs.append((job_id, version_id, status, started_at_ms, duration_ms))
+        places[version_id] = (project_id, workspace_id, was, is_)
+    shown = run_for_rows(tx.connection, SQL["show_in_job"], of_jobs)
+    for job_id, version_id, is_deleted in shown:
+        if not is_deleted:
+            project_id, workspace_id, was, is_ = places[version_id]
+            tx.counts.job(project_id, workspace_id, was, -1, job_id=job_id)
+            tx.counts.job(project_id, workspace_id, is_, 1, job_id=job_id)
 
 
+def _move_one(tx: Transaction, move: Move) -> Workload:
+    [outcome] = move_workloads(tx, [move])
+    if isinstance(outcome, MusterError):
+        raise outcome
+    return outcome
+
+
+@reads_no_counters
+def move_workload(
+    tx: Transaction,
+    workload: Workload,
+    event: Event,
+    *,
+    now_ms: int,
+    actor: str,
+    reason: Reason = Reason.NONE,
+    message: str = "",
+    at_ms: int | None = None,
+) -> Workload:
+    """Carry one event out, as `Happened` has it, in a transaction that does more.
+
+    Raises:
+        IllegalTransition, StaleWrite: as `move_workloads` tells them.
+    """
+    happened = Happened(
+        event=event, now_ms=now_ms, actor=actor, reason=reason, message=message, at_ms=at_ms
+    )
+    return _move_one(tx, Move(workload=workload, steps=(happened,)))
+
+
+@reads_no_counters
 def hold_nodes(
     tx: Transaction, workload: Workload, placements: Sequence[TaskPlacement], attempt_id: str
 ) -> Workload:
-    """Give the workload its nodes and cards, under a new attempt.
+    """As `Hold`. Raises StaleWrite."""
+    hold = Hold(placements=tuple(placements), attempt_id=attempt_id)
+    return _move_one(tx, Move(workload=workload, steps=(hold,)))
 
-    Raises:
-        StaleWrite: the workload moved, a node takes no work any more, or somebody holds a card.
-    """
-    names = {placement.node_name for placement in placements}
-    [count] = tx.execute(
-        SQL["count_nodes_at_work"],
-        {"names": json.dumps(sorted(names)), "partition": workload.partition},
-    ).fetchone()
-    if count != len(names):
-        raise StaleWrite(f"A node of workload {workload.id} takes no work any more.")
-    held = replace(
-        workload,
-        is_holding=True,
-        attempt_id=attempt_id,
-        attempt_count=workload.attempt_count + 1,
-        placements=tuple(placements),
-        revision=workload.revision + 1,
-    )
-    _guarded(
-        tx,
-        "hold_nodes",
-        workload,
-        attempt_id=attempt_id,
-        placements=_ENCODER.encode(held.placements).decode(),
-    )
-    for placement in placements:
-        for card in placement.cards:
-            try:
-                tx.execute(
-                    SQL["hold_card"],
-                    {"node_name": placement.node_name, "card": card, "workload_id": workload.id},
-                )
-            except REFUSED as error:
-                raise StaleWrite(
-                    f"Card {card} of {placement.node_name} is held by another workload."
-                ) from error
-    tx.counts.held(workload.project_id, workload.pool_id, workload.type, workload.resources, 1)
-    _count_use(tx, workload, held)
-    return held
+
+@reads_no_counters
+def release_nodes(tx: Transaction, workload: Workload) -> Workload:
+    """As `Release`. Raises StaleWrite."""
+    return _move_one(tx, Move(workload=workload, steps=(Release(),)))
+
+
+@reads_no_counters
+def end_attempt(tx: Transaction, workload: Workload, *, ended_at_ms: int) -> Workload:
+    """As `EndAttempt`. Raises StaleWrite."""
+    return _move_one(tx, Move(workload=workload, steps=(EndAttempt(ended_at_ms=ended_at_ms),)))
 
 
 def list_held_cards(connection: Connection) -> list[tuple[str, int]]:
     """(host, card) of every card that a workload holds."""
     return connection.execute(SQL["list_held_cards"]).fetchall()
-
-
-@reads_no_counters
-def release_nodes(tx: Transaction, workload: Workload) -> Workload:
-    """Take back what it holds, if it holds anything. Only once none of its processes is left."""
-    if not workload.is_holding:
-        return workload
-    _guarded(tx, "release_nodes", workload)
-    tx.execute(SQL["release_cards"], {"workload_id": workload.id})
-    tx.counts.held(workload.project_id, workload.pool_id, workload.type, workload.resources, -1)
-    released = replace(workload, is_holding=False, revision=workload.revision + 1)
-    _count_use(tx, workload, released)
-    return released
-
-
-def end_attempt(tx: Transaction, workload: Workload, *, ended_at_ms: int) -> Workload:
-    """Put the attempt of a workload that is to be tried again into its history.
-
-    It keeps the reason and the words with which the workload has moved, and costs one retry. The
-    nodes must be free by now: the next attempt gets its own.
-
-    Raises:
-        StaleWrite: the workload moved, holds nodes, or may not be tried again.
-    """
-    tx.execute(
-        SQL["insert_past_attempt"],
-        {
-            "workload_id": workload.id,
-            "started_at_ms": workload.attempt_started_at_ms,
-            "ended_at_ms": max(ended_at_ms, workload.attempt_started_at_ms or 0),
-            "reason": workload.reason,
-            "message": workload.message,
-        },
-    )
-    _guarded(tx, "end_attempt", workload)
-    return replace(
-        workload,
-        attempt_id=None,
-        engine_ref=None,
-        attempt_started_at_ms=None,
-        placements=(),
-        retries_left=workload.retries_left - 1,
-        revision=workload.revision + 1,
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -486,7 +672,7 @@ def _guarded(tx: Transaction, statement: str, workload: Workload, **values: obje
         SQL[statement], {"workload_id": workload.id, "revision": workload.revision, **values}
     )
     if changed.rowcount == 0:
-        raise StaleWrite(f"Workload {workload.id} was changed meanwhile.")
+        raise _overtaken(workload.id)
 
 
 def _workload(row: Sequence[Any]) -> Workload:

@@ -229,7 +229,7 @@ def list_quotas(connection: Connection, project_id: str, workspace_id: str) -> l
     """Of every resource, with what is used of it."""
     set_ = {quota.resource: quota for quota in _set_quotas(connection, project_id, workspace_id)}
     uses = {
-        type_: _use(connection, project_id, workspace_id, type_, [0] * len(USED))
+        type_: _use_of(_stored_use(connection, project_id, workspace_id, type_), [0] * len(USED))
         for type_ in WorkloadType
     }
     used = {
@@ -244,22 +244,37 @@ def list_quotas(connection: Connection, project_id: str, workspace_id: str) -> l
     ]
 
 
-def check_workload_quota(
-    tx: Transaction, project_id: str, workspace_id: str, type_: WorkloadType, resources: Resources
-) -> None:
-    """Hold a new workload against what its workspace may have, in the transaction of its insert.
+class WorkloadRoom:
+    """What the quotas of workspaces leave to new workloads, for those that one transaction lets in.
 
-    One read of an index where the workspace has no quota, two where it has.
-
-    Raises:
-        QuotaExceeded: names the resource, the quota, what is left and what was asked for.
+    One read of an index for each workspace without quotas, two for one that has some. The
+    counters in the tables must not change meanwhile: what is let in goes into `tx.counts`.
     """
-    quotas = _set_quotas(tx.connection, project_id, workspace_id)
-    if not quotas:
-        return
-    pending = tx.counts.pending_use(project_id, workspace_id, type_)
-    used = asked_by(type_, _use(tx.connection, project_id, workspace_id, type_, pending))
-    _check_room(workspace_id, quotas, used, asked_by(type_, Use.of(resources)))
+
+    def __init__(self, tx: Transaction) -> None:
+        self._tx = tx
+        self._quotas: dict[tuple[str, str], list[Quota]] = {}
+        self._used: dict[tuple[str, str, WorkloadType], Sequence[int]] = {}
+
+    def check(
+        self, project_id: str, workspace_id: str, type_: WorkloadType, resources: Resources
+    ) -> None:
+        """Hold a new workload against what its workspace may have, before it is counted.
+
+        Raises:
+            QuotaExceeded: names the resource, the quota, what is left and what was asked for.
+        """
+        connection, place = self._tx.connection, (project_id, workspace_id)
+        if place not in self._quotas:
+            self._quotas[place] = _set_quotas(connection, *place)
+        if not self._quotas[place]:
+            return
+        key = (*place, type_)
+        if key not in self._used:
+            self._used[key] = _stored_use(connection, *key)
+        use = _use_of(self._used[key], self._tx.counts.pending_use(*key))
+        used = asked_by(type_, use)
+        _check_room(workspace_id, self._quotas[place], used, asked_by(type_, Use.of(resources)))
 
 
 def check_pool_quota(tx: Transaction, project_id: str, workspace_id: str, added_nodes: int) -> None:
@@ -304,18 +319,17 @@ def _set_quotas(connection: Connection, project_id: str, workspace_id: str) -> l
     ]
 
 
-def _use(
-    connection: Connection,
-    project_id: str,
-    workspace_id: str,
-    type_: WorkloadType,
-    pending: Sequence[int],
-) -> Use:
+def _stored_use(
+    connection: Connection, project_id: str, workspace_id: str, type_: WorkloadType
+) -> Sequence[int]:
+    """In the order of USED."""
     key = {"project_id": project_id, "workspace_id": workspace_id, "type": type_}
-    stored = connection.execute(SQL["find_use"], key).fetchone() or [0] * len(USED)
-    return Use(
-        **{name: a + b for name, a, b in zip(USED, stored, pending, strict=True)},
-    )
+    found: Sequence[int] | None = connection.execute(SQL["find_use"], key).fetchone()
+    return found or [0] * len(USED)
+
+
+def _use_of(stored: Sequence[int], pending: Sequence[int]) -> Use:
+    return Use(**{name: a + b for name, a, b in zip(USED, stored, pending, strict=True)})
 
 
 def _row_of(project_id: str, workspace: Workspace) -> dict[str, Any]:

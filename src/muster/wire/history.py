@@ -1,5 +1,6 @@
 """Job history as JSON lines: the fields of the versions list, and what else there is to keep."""
 
+import re
 from typing import Annotated, Final
 from uuid import UUID
 
@@ -19,6 +20,7 @@ _TIME_MS_MAX: Final = 253_402_300_799_999
 Milliseconds = Annotated[int, Meta(ge=0, le=_TIME_MS_MAX)]
 Number = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 Text = Annotated[str, Meta(max_length=TEXT_LENGTH_MAX)]
+VERSION_NUMBER_MAX: Final = 1_000_000_000
 Id = Annotated[int, Meta(ge=0)] | Text
 
 
@@ -43,7 +45,7 @@ class HistoryLine(Struct, kw_only=True, omit_defaults=True):
     workspace_id: Text | None = None
     # Not in the versions list; `muster export` writes them, and nobody needs to.
     job_create_time: Milliseconds | None = None
-    version_number: Annotated[int, Meta(ge=1, le=1_000_000_000)] | None = None
+    version_number: Annotated[int, Meta(ge=1, le=VERSION_NUMBER_MAX)] | None = None
     worker_server_num: Number | None = None
     pool_name: Text | None = None
     user_name: Text | None = None
@@ -138,8 +140,10 @@ def _row_of(line: HistoryLine) -> HistoryRow:
 
 def encode_line(row: HistoryRow) -> bytes:
     """A row as the line that `decode_line` makes it from, with its end."""
+    # The version after the last number has one more: without it, it is the next one there too.
+    number = None if row.number is None or row.number > VERSION_NUMBER_MAX else row.number
     line = HistoryLine(
-        version_id=int(row.version_id) if row.version_id.isdecimal() else row.version_id,
+        version_id=_id(row.version_id),
         version_name=row.job_name,
         status=row.status,
         create_time=row.created_at_ms,
@@ -151,12 +155,12 @@ def encode_line(row: HistoryRow) -> bytes:
         flavor_code=row.flavor_code,
         npu_num=row.npu_count,
         gpu_num=row.gpu_count,
-        job_id=_job_id(row.job_id),
+        job_id=_id(row.job_id) if row.job_id else None,
         job_name=row.job_name,
         job_desc=row.job_description,
         workspace_id=row.workspace_id,
         job_create_time=row.job_created_at_ms,
-        version_number=row.number,
+        version_number=number,
         worker_server_num=row.worker_count,
         pool_name=row.pool_name or None,
         user_name=row.creator_name or None,
@@ -167,8 +171,12 @@ def encode_line(row: HistoryRow) -> bytes:
     return _ENCODER.encode(line) + b"\n"
 
 
-def _job_id(text: str) -> int | str | None:
-    return int(text) if text.isdecimal() else text or None
+_NUMBER_ID: Final = re.compile(r"0|[1-9][0-9]{0,17}")
+
+
+def _id(text: str) -> int | str:
+    """Our own are numbers. Only what reads back as this very text: others are told apart by it."""
+    return int(text) if _NUMBER_ID.fullmatch(text) else text
 
 
 # ------------------------------------------------------------------ between two readings

@@ -20,6 +20,7 @@ from muster.wire import training_v2 as shapes
 from muster.wire.decode import decode_body, decode_query
 
 PAGE_SIZE: Final = 50
+SHARED_ROWS_MAX: Final = 100
 FILTERS_MAX: Final = 20
 FILTER_VALUES_MAX: Final = 1_000
 
@@ -30,12 +31,13 @@ async def search_jobs(services: Services, request: Request) -> Reply:
     query = decode_query(request.query, shapes.SearchQuery)
     page = _first(body.offset, query.offset, 0)
     limit = _first(body.limit, query.limit, PAGE_SIZE)
+    now_ms = services.clock_ms()
     wanted = _search(
         body,
         page=page,
         limit=limit,
         project_id=request.caller.project_id,
-        now_ms=services.clock_ms(),
+        now_ms=now_ms,
     )
     total, rows, past = await _read_page(services, wanted)
     shown_page = shapes.TrainingJobList(
@@ -51,7 +53,7 @@ async def search_jobs(services: Services, request: Request) -> Reply:
         items=[],
     )
     render = services.rendered_jobs.render
-    items = [render(row, past.get(row.workload_id, ())) for row in rows]
+    items = [render(row, past.get(row.workload_id, ()), now_ms) for row in rows]
     return Reply(200, json_of_list(shown_page, items))
 
 
@@ -66,25 +68,26 @@ _Page = tuple[int, list[TrainingRow], dict[int, list[PastAttempt]]]
 
 
 async def _read_page(services: Services, wanted: TrainingSearch) -> _Page:
-    has_times = wanted.created_from_ms is not None or wanted.created_to_ms is not None
-    if wanted.is_quick and wanted.offset == 0 and not wanted.terms and not has_times:
-        # What everybody looks at, and few different ones. Where all of it has ended, no time is in
-        # it, and it is the same until something is committed.
-        ended = await services.database.read_shared(_page_of_ended, replace(wanted, now_ms=0))
-        if ended is not None:
-            return ended
-    read = services.database.read if wanted.is_quick else services.database.scan
-    return await read(_page, wanted)
+    if wanted.is_quick:
+        # As at the moment 0, and so the same until something is committed. Deep pages are few,
+        # and would take memory until then.
+        bounded = replace(wanted, now_ms=0, is_bounded=True)
+        is_shared = wanted.offset == 0 and wanted.limit <= SHARED_ROWS_MAX
+        read = services.database.read_shared if is_shared else services.database.read
+        page = await read(_bounded_page, bounded)
+        if page is not None:
+            return page
+    return await services.database.scan(_page, wanted)
 
 
-def _page_of_ended(connection: Connection, search: TrainingSearch) -> _Page | None:
-    page = _page(connection, search)
-    return page if all(row.ended_at_ms is not None for row in page[1]) else None
+def _bounded_page(connection: Connection, search: TrainingSearch) -> _Page | None:
+    try:
+        return _page(connection, search)
+    except listing.TooFar:
+        return None
 
 
-def _page(
-    connection: Connection, search: TrainingSearch
-) -> tuple[int, list[TrainingRow], dict[int, list[PastAttempt]]]:
+def _page(connection: Connection, search: TrainingSearch) -> _Page:
     jobs.check_workspace(connection, search.project_id, search.workspace_id)
     total, rows = listing.page_of_training_jobs(connection, search)
     retried = [row.workload_id for row in rows if row.was_retried]

@@ -1,13 +1,17 @@
 """Pages of few rows: all that match are read and sorted."""
 
 import json
-from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from muster.store.connection import Connection
 from muster.store.paging.scope import (
     CREATED,
     DURATION,
+    JOB_NAME,
+    POOL,
+    REMEMBERED_MAX,
+    STATUS,
     Entry,
     Scope,
     SortKey,
@@ -15,9 +19,11 @@ from muster.store.paging.scope import (
     among,
     walk,
 )
-from muster.store.paging.totals import stretches_of, total_of
+from muster.store.paging.totals import stretches_of
 
 GATHERED_MAX: Final = 10_000
+FEW_MAX: Final = 300  # sorted by the database itself, within a tenth of a millisecond
+_LOOK_UP_COST: Final = 3  # of a row of a table, in entries of an index that are passed
 _GATHER_COST: Final = 10  # of one row that is gathered, in rows of an index that are passed
 
 
@@ -41,17 +47,43 @@ def entries_of_candidates(
 
 
 def is_gathered(
-    connection: Connection, scope: Scope, key: SortKey, *, offset: int, limit: int, total: int
+    scope: Scope, key: SortKey, *, offset: int, limit: int, total: int, in_workspace: int
 ) -> bool:
     """Whether sorting all matches costs less than passing what does not match on the way."""
-    if not scope.is_filtered or total > GATHERED_MAX:
+    if total > GATHERED_MAX:
         return False
-    if not scope.is_counted:
-        return True
-    everything = replace(scope, statuses=None, pool_ids=None, id_from=None, id_below=None)
-    passed = min(offset + limit, total - offset) * total_of(connection, everything) / total
+    passed = min(offset + limit, total - offset) * in_workspace / total
+    if scope.table == "job" and not scope.is_counted:
+        # All names are looked through for them; by other keys a row is looked up for each name.
+        return key != JOB_NAME and passed * _LOOK_UP_COST > in_workspace
+    return not scope.is_counted or total * _cost(key) < passed
+
+
+def are_few(key: SortKey, *, total: int, in_workspace: int) -> bool:
+    """Whether sorting all matches is quick, and costs less than the worst that walking may.
+
+    What has one status often has names that are alike, too: it is no use to reckon with less.
+    """
+    return total <= FEW_MAX and total * _cost(key) < in_workspace
+
+
+def _cost(key: SortKey) -> int:
     # Where rows have to be looked up in passing, one costs as much either way.
-    return total * (_GATHER_COST if key.has_filters else 1) < passed
+    return _GATHER_COST if key.has_filters else 1
+
+
+@lru_cache(REMEMBERED_MAX)
+def few(scope: Scope, key: SortKey, is_descending: bool, offset: int, limit: int) -> Statement:
+    """A page of few matches, by any key but the duration, which may have no value."""
+    source, values = walk(scope, STATUS if scope.pool_ids is None else POOL)
+    key_direction = " DESC" if is_descending else ""
+    id_direction = key_direction if key.is_mirrored else ""
+    source += f" ORDER BY {key.column}{key_direction}, id{id_direction}"
+    return Statement(
+        f"SELECT id {source} LIMIT :limit OFFSET :offset",
+        values | {"limit": limit, "offset": offset},
+        f"{source} LIMIT :limit OFFSET :offset",
+    )
 
 
 def gathered(
@@ -59,8 +91,10 @@ def gathered(
 ) -> list[Entry]:
     """Every match, in order."""
     entries: list[Entry] = []
-    for stretch in stretches_of(connection, scope):
-        source, values = walk(scope, CREATED, stretch)
+    walks = [walk(scope, CREATED, stretch) for stretch in stretches_of(connection, scope)]
+    if scope.table == "job" and not scope.is_counted:
+        walks = [walk(scope, JOB_NAME)]  # it has what a search looks at
+    for source, values in walks:
         entries += connection.execute(
             f"SELECT {_key_column(key)}, id {source}", values | {"now_ms": now_ms}
         ).fetchall()

@@ -5,11 +5,21 @@ At any depth at most one block is walked.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
-from muster.store.paging.scope import CREATED, EVERYTHING, Scope, Statement, Values, walk
+from muster.store.paging.scope import (
+    CREATED,
+    EVERYTHING,
+    REMEMBERED_MAX,
+    Scope,
+    Statement,
+    Stretch,
+    Values,
+    walk,
+)
 from muster.store.paging.totals import (
     blocks_of,
     rank,
@@ -27,11 +37,18 @@ def in_id_order(
 ) -> Statement:
     if offset > WALKED_MAX and scope.is_counted:
         scope, offset = _skip_blocks(connection, scope, is_descending, offset)
+    stretches = tuple(stretches_of(connection, scope))
+    if len(stretches) > STRETCHES_MAX:
+        stretches = (EVERYTHING,)  # of so many parts together, the next one is never far
+    make = _merged_before if scope.is_plain else _merged
+    return make(scope, stretches, is_descending, offset, limit)
+
+
+def _merged(
+    scope: Scope, stretches: tuple[Stretch, ...], is_descending: bool, offset: int, limit: int
+) -> Statement:
     direction = "DESC" if is_descending else "ASC"
     values: Values = {"limit": limit, "offset": offset}
-    stretches = stretches_of(connection, scope)
-    if len(stretches) > STRETCHES_MAX:
-        stretches = [EVERYTHING]  # of so many parts together, the next one is never far
     parts = []
     # Each part lies in id order in its own stretch of the index. Merging them reads as far as
     # the page goes; one condition on all of them would be answered by sorting every match.
@@ -40,9 +57,18 @@ def in_id_order(
         values |= own
         parts.append(source)
     if len(parts) == 1:
-        return one_walk(f"{parts[0]} ORDER BY id {direction}", values)
+        walked = one_walk(f"{parts[0]} ORDER BY id {direction}", values)
+        return replace(walked, ordered_by="id", is_reversed=is_descending)
     merged = " UNION ALL ".join(f"SELECT id {part}" for part in parts)
-    return Statement(f"{merged} ORDER BY 1 {direction} LIMIT :limit OFFSET :offset", values)
+    return Statement(
+        f"{merged} ORDER BY 1 {direction} LIMIT :limit OFFSET :offset",
+        values,
+        ordered_by="id",
+        is_reversed=is_descending,
+    )
+
+
+_merged_before: Final = lru_cache(REMEMBERED_MAX)(_merged)
 
 
 def one_walk(source: str, values: Values) -> Statement:

@@ -2,10 +2,13 @@
 
 import heapq
 from collections.abc import Iterator
-from itertools import chain, islice
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Final
 
 from muster.store.connection import Connection
-from muster.store.paging.gathering import gathered, is_gathered, these
+from muster.store.paging.gathering import are_few, few, gathered, is_gathered, these
 from muster.store.paging.id_order import by_status, in_id_order, one_walk
 from muster.store.paging.key_order import (
     by_duration,
@@ -20,30 +23,55 @@ from muster.store.paging.scope import (
     CREATED,
     CREATED_AT,
     DURATION,
+    JOB_NAME,
+    REMEMBERED_MAX,
     STATUS,
+    VERSION_NAME,
     Scope,
     SortKey,
     Statement,
+    counted_conditions,
     walk,
 )
-from muster.store.paging.totals import total_and_order
+from muster.store.paging.totals import Totals, unfiltered
+
+PASSED_MAX: Final = 3_000  # entries of an index where others wait: less than half a millisecond
 
 
-def page_statements(
-    connection: Connection,
-    scope: Scope,
-    key: SortKey,
-    *,
-    is_descending: bool,
-    offset: int,
-    limit: int,
-    total: int,
-    now_ms: int,
-) -> Iterator[Statement]:
+class TooFar(Exception):
+    """A page is not to be had by a bounded read of an index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """Which part of a list is asked for, and what is known of the list already."""
+
+    key: SortKey
+    is_descending: bool
+    offset: int
+    limit: int  # no row after the last: more than none, and never more than there are
+    totals: Totals
+    now_ms: int
+
+    @property
+    def in_workspace(self) -> int:
+        assert self.totals.in_workspace is not None, "it is counted where `is_counted_whole`"
+        return self.totals.in_workspace
+
+
+def is_counted_whole(scope: Scope, key: SortKey) -> bool:
+    """Whether how many rows there are without any filter decides which way is taken."""
+    return scope.is_filtered and not _is_told_by_counters(scope, key)
+
+
+def _is_told_by_counters(scope: Scope, key: SortKey) -> bool:
+    return key == CREATED or (key == STATUS and scope.is_counted)
+
+
+def page_statements(connection: Connection, scope: Scope, part: Part) -> Iterator[Statement]:
     """What to ask for the ids of a page: the answers, one after the other, are the page."""
-    limit = min(limit, total - offset)
-    if limit <= 0:
-        return
+    key, total = part.key, part.totals.matching
+    is_descending, offset, limit = part.is_descending, part.offset, part.limit
     if key == CREATED:
         yield in_id_order(
             connection, scope, is_descending=is_descending, offset=offset, limit=limit
@@ -52,8 +80,10 @@ def page_statements(
         yield from by_status(
             connection, scope, is_descending=is_descending, offset=offset, limit=limit
         )
-    elif is_gathered(connection, scope, key, offset=offset, limit=limit, total=total):
-        entries = gathered(connection, scope, key, now_ms=now_ms, is_descending=is_descending)
+    elif scope.is_filtered and is_gathered(
+        scope, key, offset=offset, limit=limit, total=total, in_workspace=part.in_workspace
+    ):
+        entries = gathered(connection, scope, key, now_ms=part.now_ms, is_descending=is_descending)
         yield these(entries[offset : offset + limit])
     elif key == DURATION:
         entries = by_duration(
@@ -63,7 +93,7 @@ def page_statements(
             offset=offset,
             limit=limit,
             total=total,
-            now_ms=now_ms,
+            now_ms=part.now_ms,
         )
         yield these(entries)
     elif (key.is_mirrored or not is_descending) and offset <= total // 2:
@@ -85,41 +115,76 @@ def page_statements(
         yield these(entries)
 
 
+def bounded_statements(connection: Connection, scope: Scope, part: Part) -> Iterator[Statement]:
+    """As `page_statements`, by ways alone that are quick whatever is stored.
+
+    A statement that is cut off may find less than there is.
+
+    Raises:
+        TooFar: there is no such way.
+    """
+    key = part.key
+    if not is_counted_whole(scope, key):
+        yield from page_statements(connection, scope, part)
+    elif key == DURATION or not scope.is_plain:
+        raise TooFar
+    elif are_few(key, total=part.totals.matching, in_workspace=part.in_workspace):
+        yield few(scope, key, part.is_descending, part.offset, part.limit)
+    elif key in _NAMES and (key.is_mirrored or not part.is_descending):
+        yield _cut_off(scope, key, part.is_descending, part.offset, part.limit, PASSED_MAX)
+    else:
+        raise TooFar
+
+
+_NAMES: Final = (JOB_NAME, VERSION_NAME)
+
+
+@lru_cache(REMEMBERED_MAX)
+def _cut_off(
+    scope: Scope, key: SortKey, is_descending: bool, offset: int, limit: int, passed_max: int
+) -> Statement:
+    """What is found of a page among the first `passed_max` entries of its index."""
+    source, values = walk(unfiltered(scope), key)
+    filters = counted_conditions(scope, values).removeprefix(" AND ")
+    filtered_by = "status" if scope.table == "job" else "status, pool_id"
+    return Statement(
+        f"SELECT id FROM (SELECT id, {filtered_by} {source}"  # noqa: S608 - constant fragments
+        f" {order(key, is_reversed=is_descending)} LIMIT :passed_max) AS passed"
+        f" WHERE {filters} LIMIT :limit OFFSET :offset",
+        values | {"passed_max": passed_max, "limit": limit, "offset": offset},
+        ordered_by="name",
+        is_reversed=is_descending,
+        is_cut_off=True,
+    )
+
+
 def in_true_order(key: SortKey, *, is_in_order: bool) -> SortKey:
     """Ids tell create times, unless older history came in later."""
     return CREATED_AT if key == CREATED and not is_in_order else key
 
 
-def stream_ids(
-    connection: Connection,
-    scope: Scope,
-    key: SortKey,
-    *,
-    is_descending: bool,
-    offset: int,
-    now_ms: int,
-) -> Iterator[int]:
-    """The ids of the whole list from `offset` on, as they are asked for."""
-    total, is_in_order = total_and_order(connection, scope)
-    key = in_true_order(key, is_in_order=is_in_order)
-    if key in (CREATED, STATUS):
-        statements = page_statements(
-            connection,
-            scope,
-            key,
-            is_descending=is_descending,
-            offset=offset,
-            limit=total - offset,
-            total=total,
-            now_ms=now_ms,
-        )
-        rows = chain.from_iterable(connection.execute(s.ids, s.values) for s in statements)
-        return (id_ for (id_,) in rows)
+def stream_statements(
+    connection: Connection, scope: Scope, part: Part
+) -> Iterator[Statement] | None:
+    """What to ask for the whole list from the offset on; None: no few statements answer it."""
+    key = part.key
+    if _is_told_by_counters(scope, key):
+        return page_statements(connection, scope, part)
+    if key == DURATION or (part.is_descending and not key.is_mirrored):
+        return None
+    source, values = walk(scope, key)
+    values |= {"limit": part.limit, "offset": part.offset}
+    return iter([one_walk(f"{source} {order(key, is_reversed=part.is_descending)}", values)])
+
+
+def stream_ids(connection: Connection, scope: Scope, part: Part) -> Iterator[int]:
+    """The ids of the whole list from the offset on, as they are asked for."""
+    key, is_descending = part.key, part.is_descending
     if is_descending and not key.is_mirrored:
         entries = descending(connection, scope, key)
     else:
         entries = cursor(connection, scope, key, is_reversed=is_descending)
     if key == DURATION:
-        live = running(connection, scope, now_ms=now_ms, is_descending=is_descending)
+        live = running(connection, scope, now_ms=part.now_ms, is_descending=is_descending)
         entries = heapq.merge(live, entries, key=rank_of(is_descending))
-    return (id_ for _, id_ in islice(entries, offset, None))
+    return (id_ for _, id_ in islice(entries, part.offset, None))

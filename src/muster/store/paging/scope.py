@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+REMEMBERED_MAX: Final = 1_024  # statements of each way to a page: few lists are asked for
+
 Entry = tuple[Any, int]  # the key that a list is sorted by, and the id
 Values = dict[str, Any]
 Fragment = tuple[str, Values]
@@ -18,6 +20,10 @@ class Statement:
     values: Values
     source: str = ""  # the same from FROM on, where it reads one index: any column can be asked for
     known_ids: Sequence[int] | None = None  # where they are found already
+    # What its order is told by, so that rows can be put into it; "": by the ids that it answers.
+    ordered_by: Literal["", "id", "name"] = ""
+    is_reversed: bool = False
+    is_cut_off: bool = False  # it passes so many rows at most: there may be more than it finds
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,12 @@ class Scope:
     id_from: int | None = None
     id_below: int | None = None
     more: str = ""  # a further condition, which no counter knows of
-    more_values: Mapping[str, Any] = field(default_factory=dict)
+    more_values: Mapping[str, Any] = field(default_factory=dict, hash=False)
     has_times: bool = False  # `more` has a range of create times
-    candidates: Candidates | None = None  # None: any row
+    candidates: Candidates | None = field(default=None, hash=False)  # None: any row
     # What counts a scope with `more`, where the rows are too many to be candidates: those that
     # meet it, or with `counts_others` those that alone do not.
-    counted_by: Candidates | None = None
+    counted_by: Candidates | None = field(default=None, hash=False)
     counts_others: bool = False
 
     @property
@@ -63,6 +69,11 @@ class Scope:
     @property
     def is_counted(self) -> bool:
         return not self.more
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether there are few of the kind: what is made of one is worth remembering."""
+        return self.is_counted and self.candidates is None and not self.has_range
 
     @property
     def has_range(self) -> bool:
@@ -90,8 +101,10 @@ class SortKey:
 CREATED: Final = SortKey("id", "by_id")  # ids and times are handed out together, ascending
 CREATED_AT: Final = SortKey("created_at_ms", "by_created", is_mirrored=True, has_filters=False)
 STATUS: Final = SortKey("status", "by_status")
+POOL: Final = SortKey("pool_id", "by_pool")
 DURATION: Final = SortKey("duration_ms", "by_duration")
 JOB_NAME: Final = SortKey("name", "by_name", is_mirrored=True)
+VERSION_NAME: Final = SortKey("job_name", "by_name")
 RUNNING: Final = SortKey("started_at_ms", "running")
 
 Stretch = tuple[str | None, int | None]  # of one pool, or of all; of one status, or of all

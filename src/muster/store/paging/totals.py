@@ -1,6 +1,8 @@
 """How many rows a list has, exactly, from counters wherever they know."""
 
 from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
 
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
@@ -10,6 +12,8 @@ from muster.store.paging.scope import (
     CREATED_AT,
     EVERYTHING,
     JOB_NAME,
+    REMEMBERED_MAX,
+    Fragment,
     Scope,
     Stretch,
     among,
@@ -20,34 +24,59 @@ from muster.store.paging.scope import (
 )
 
 
+class Totals(NamedTuple):
+    """What is counted of a list before a page of it is looked for."""
+
+    matching: int
+    in_workspace: int | None  # None: it was not asked for
+    is_in_order: bool  # ids ascend with create times: no older history came in later
+
+
 def total_of(connection: Connection, scope: Scope) -> int:
     """How many rows there are, exactly: from counters, unless `more` is asked for."""
-    total, _ = total_and_order(connection, scope)
-    return total
+    return totals_of(connection, scope).matching
 
 
-def total_and_order(connection: Connection, scope: Scope) -> tuple[int, bool]:
-    """(how many rows there are, whether its ids ascend with create times).
-
-    The second is of the whole list of the workspace: older history may have come in later.
-    """
+def totals_of(connection: Connection, scope: Scope, *, with_workspace: bool = False) -> Totals:
+    """How many rows there are, exactly; with `with_workspace`, how many without any filter."""
     if scope.is_counted and not scope.has_range and not scope.is_empty:
-        return _counted(connection, scope)
+        return _counted(connection, scope, with_workspace=with_workspace)
     is_in_order = not is_out_of_order(connection, scope.project_id, scope.workspace_id, scope.table)
-    return _walked(connection, scope), is_in_order
+    in_workspace = None
+    if with_workspace:
+        in_workspace = total_of(connection, unfiltered(scope))
+    return Totals(_walked(connection, scope), in_workspace, is_in_order)
 
 
-def _counted(connection: Connection, scope: Scope) -> tuple[int, bool]:
+def unfiltered(scope: Scope) -> Scope:
+    """All of its workspace."""
+    return Scope(table=scope.table, project_id=scope.project_id, workspace_id=scope.workspace_id)
+
+
+def _counted(connection: Connection, scope: Scope, *, with_workspace: bool) -> Totals:
+    sql, values = _counting(scope, with_workspace)
+    matching, in_workspace, out_of_order = connection.execute(sql, values).fetchone()
+    if with_workspace and in_workspace is None:
+        in_workspace = matching
+    return Totals(int(matching), in_workspace, not out_of_order)
+
+
+@lru_cache(REMEMBERED_MAX)
+def _counting(scope: Scope, with_workspace: bool) -> Fragment:
     where, values = place(scope)
-    where += counted_conditions(scope, values)
-    # Both in one statement: to begin one takes as long as what it does here.
-    total, out_of_order = connection.execute(
-        "SELECT coalesce(sum(count), 0), (SELECT count(*) FROM out_of_order"  # noqa: S608
+    filters = counted_conditions(scope, values).removeprefix(" AND ")
+    counts = "coalesce(sum(count), 0), NULL"
+    if with_workspace and filters:
+        counts = f"coalesce(sum(CASE WHEN {filters} THEN count END), 0), coalesce(sum(count), 0)"
+    elif filters:
+        where += f" AND {filters}"
+    # All in one statement: to begin one takes as long as what it does here.
+    return (
+        f"SELECT {counts}, (SELECT count(*) FROM out_of_order"  # noqa: S608
         " WHERE project_id = :project_id AND workspace_id = :workspace_id AND list = :list)"
         f" FROM {scope.table}_total WHERE {where}",
         values | {"list": scope.table},
-    ).fetchone()
-    return int(total), not out_of_order
+    )
 
 
 def _walked(connection: Connection, scope: Scope) -> int:

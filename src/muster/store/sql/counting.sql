@@ -1,14 +1,22 @@
 -- name: add_to_tally
 -- Update first, insert if there was no row: an upsert would test the CHECKs on the difference.
+-- Of many rows: the values that are added, then the key. It tells which rows there were.
 UPDATE tally
-   SET queue = queue + ?, pending = pending + ?, abnormal = abnormal + ?,
-       terminating = terminating + ?, creating = creating + ?, running = running + ?,
-       completed = completed + ?, terminated = terminated + ?, failed = failed + ?,
-       held_cpu_millis = held_cpu_millis + ?, held_memory_mib = held_memory_mib + ?,
-       held_gpu_count = held_gpu_count + ?, held_npu_count = held_npu_count + ?
- WHERE project_id = ?
-   AND pool_id = ?
-   AND type = ?
+   SET queue = queue + m.column1, pending = pending + m.column2, abnormal = abnormal + m.column3,
+       terminating = terminating + m.column4, creating = creating + m.column5,
+       running = running + m.column6, completed = completed + m.column7,
+       terminated = terminated + m.column8, failed = failed + m.column9,
+       held_cpu_millis = held_cpu_millis + m.column10,
+       held_memory_mib = held_memory_mib + m.column11,
+       held_gpu_count = held_gpu_count + m.column12, held_npu_count = held_npu_count + m.column13
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))) AS m
+ WHERE tally.project_id = m.column14
+   AND tally.pool_id = m.column15
+   AND tally.type = m.column16
+RETURNING tally.project_id, tally.pool_id, tally.type
 
 -- name: insert_tally
 INSERT INTO tally (
@@ -18,11 +26,15 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: add_to_version_total
 UPDATE version_total
-   SET count = count + ?
- WHERE project_id = ?
-   AND workspace_id = ?
-   AND pool_id = ?
-   AND status = ?
+   SET count = count + m.column1
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+         CAST(? AS BIGINT))) AS m
+ WHERE version_total.project_id = m.column2
+   AND version_total.workspace_id = m.column3
+   AND version_total.pool_id = m.column4
+   AND version_total.status = m.column5
+RETURNING version_total.project_id, version_total.workspace_id, version_total.pool_id,
+          version_total.status
 
 -- name: insert_version_total
 INSERT INTO version_total (project_id, workspace_id, pool_id, status, count)
@@ -30,10 +42,12 @@ VALUES (?, ?, ?, ?, ?)
 
 -- name: add_to_job_total
 UPDATE job_total
-   SET count = count + ?
- WHERE project_id = ?
-   AND workspace_id = ?
-   AND status = ?
+   SET count = count + m.column1
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT))) AS m
+ WHERE job_total.project_id = m.column2
+   AND job_total.workspace_id = m.column3
+   AND job_total.status = m.column4
+RETURNING job_total.project_id, job_total.workspace_id, job_total.status
 
 -- name: insert_job_total
 INSERT INTO job_total (project_id, workspace_id, status, count)
@@ -41,13 +55,17 @@ VALUES (?, ?, ?, ?)
 
 -- name: add_to_id_block
 UPDATE id_block
-   SET count = count + ?
- WHERE list = ?
-   AND project_id = ?
-   AND workspace_id = ?
-   AND pool_id = ?
-   AND status = ?
-   AND block = ?
+   SET count = count + m.column1
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+         CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
+ WHERE id_block.list = m.column2
+   AND id_block.project_id = m.column3
+   AND id_block.workspace_id = m.column4
+   AND id_block.pool_id = m.column5
+   AND id_block.status = m.column6
+   AND id_block.block = m.column7
+RETURNING id_block.list, id_block.project_id, id_block.workspace_id, id_block.pool_id,
+          id_block.status, id_block.block
 
 -- name: insert_id_block
 INSERT INTO id_block (list, project_id, workspace_id, pool_id, status, block, count)
@@ -55,11 +73,15 @@ VALUES (?, ?, ?, ?, ?, ?, ?)
 
 -- name: add_to_workspace_use
 UPDATE workspace_use
-   SET workload_count = workload_count + ?, cpu_millis = cpu_millis + ?,
-       memory_mib = memory_mib + ?, gpu_count = gpu_count + ?, npu_count = npu_count + ?
- WHERE project_id = ?
-   AND workspace_id = ?
-   AND type = ?
+   SET workload_count = workload_count + m.column1, cpu_millis = cpu_millis + m.column2,
+       memory_mib = memory_mib + m.column3, gpu_count = gpu_count + m.column4,
+       npu_count = npu_count + m.column5
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))) AS m
+ WHERE workspace_use.project_id = m.column6
+   AND workspace_use.workspace_id = m.column7
+   AND workspace_use.type = m.column8
+RETURNING workspace_use.project_id, workspace_use.workspace_id, workspace_use.type
 
 -- name: insert_workspace_use
 INSERT INTO workspace_use (
@@ -68,8 +90,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: add_to_snapshot_use
 UPDATE snapshot_use
-   SET workload_count = workload_count + ?
- WHERE digest = ?
+   SET workload_count = workload_count + m.column1
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT))) AS m
+ WHERE snapshot_use.digest = m.column2
+RETURNING snapshot_use.digest
 
 -- name: insert_snapshot_use
 INSERT INTO snapshot_use (digest, workload_count)

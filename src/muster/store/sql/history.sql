@@ -36,16 +36,6 @@ SELECT j.workspace_id, j.name, j.id, j.status, j.next_version_number, i.source
    AND j.name = json_extract(n.value, '$[1]')
    AND j.is_deleted = 0
 
--- name: last_ids
--- Ids are never used again, those of deleted rows neither.
-SELECT name, seq
-  FROM sqlite_sequence
- WHERE name IN ('job', 'version', 'workload')
-
--- name: keep_ids
--- From here on no other row gets these ids: SQLite looks to it by itself.
-SELECT :job_id, :version_id, :workload_id
-
 -- name: newest_version
 SELECT created_at_ms
   FROM version

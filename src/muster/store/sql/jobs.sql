@@ -19,19 +19,6 @@ SELECT id
    AND name = :name
    AND is_deleted = 0
 
--- name: latest_created_at
--- Ids and times are handed out together, so the newest row has the greatest time.
-SELECT created_at_ms
-  FROM job
- ORDER BY id DESC
- LIMIT 1
-
--- name: insert_job
-INSERT INTO job (
-    project_id, workspace_id, name, description, creator_name, created_at_ms, engine_type)
-VALUES (:project_id, :workspace_id, :name, :description, :creator_name, :now_ms, :engine_type)
-RETURNING id
-
 -- name: get_job
 SELECT id, project_id, workspace_id, name, description, created_at_ms, version_count,
        next_version_number, latest_version_id, status
@@ -39,26 +26,6 @@ SELECT id, project_id, workspace_id, name, description, created_at_ms, version_c
  WHERE id = :job_id
    AND project_id = :project_id
    AND is_deleted = 0
-
--- name: insert_version
-INSERT INTO version (
-    job_id, workload_id, project_id, workspace_id, pool_id, number, pre_version_id, job_name,
-    description, flavor_code, gpu_count, npu_count, config, status, created_at_ms)
-VALUES (
-    :job_id, :workload_id, :project_id, :workspace_id, :pool_id, :number, :pre_version_id,
-    :job_name, :description, :flavor_code, :gpu_count, :npu_count, :config, :status, :created_at_ms)
-RETURNING id
-
--- name: insert_version_config
-INSERT INTO version_config (workload_id, config)
-VALUES (:workload_id, :config)
-
--- name: show_newest_version
-UPDATE job
-   SET version_count = version_count + 1, next_version_number = next_version_number + 1,
-       latest_version_id = :version_id, status = :status, started_at_ms = NULL, duration_ms = 0,
-       engine_type = :engine_type
- WHERE id = :job_id
 
 -- name: describe_job
 UPDATE job

@@ -5,6 +5,17 @@ SELECT rowid
  WHERE job_search MATCH :words
  LIMIT :limit
 
+-- name: named_like
+-- The same and those that the search has not learnt yet. Part of other statements, which look at
+-- the names again, and bind what it asks for.
+SELECT rowid AS value
+  FROM job_search
+ WHERE job_search MATCH :words
+ UNION ALL
+SELECT id
+  FROM job
+ WHERE id > (SELECT id FROM job_search_mark)
+
 -- name: list_jobs_not_searchable
 -- The newest ones, 256 at most: the search learns them together.
 SELECT id

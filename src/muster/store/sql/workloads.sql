@@ -1,24 +1,13 @@
 -- name: insert_workload
 INSERT INTO workload (
-    uid, project_id, workspace_id, pool_id, partition, type, name, flavor_code, task_count,
+    id, uid, project_id, workspace_id, pool_id, partition, type, name, flavor_code, task_count,
     task_cpu_millis, task_memory_mib, task_gpu_count, task_npu_count, priority, run, time_limit_ms,
     retries_left, phase, created_at_ms, phase_since_ms)
-VALUES (
-    :uid, :project_id, :workspace_id, :pool_id, :partition, :type, :name, :flavor_code, :task_count,
-    :cpu_millis, :memory_mib, :gpu_count, :npu_count, :priority, '', :time_limit_ms,
-    :retries_left, 'Creating', :now_ms, :now_ms)
-RETURNING id
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, 'Creating', ?, ?)
 
 -- name: insert_run
 INSERT INTO workload_run (workload_id, run)
-VALUES (:workload_id, :run)
-
--- name: latest_created_at
--- Ids and times are handed out together, so the newest row has the greatest time.
-SELECT created_at_ms
-  FROM workload
- ORDER BY id DESC
- LIMIT 1
+VALUES (?, ?)
 
 -- name: get_workload
 SELECT id, project_id, pool_id, partition, type, task_cpu_millis, task_memory_mib,
@@ -71,48 +60,40 @@ SELECT coalesce(r.run, w.run)
     ON r.workload_id = w.id
  WHERE w.id = :workload_id
 
--- name: move_workload
--- One guarded step: touches no row when someone else moved the workload first.
+-- name: move_workloads
+-- Guarded one by one: touches no row that someone else has changed first. It tells those it moved.
 UPDATE workload
-   SET phase = :phase, reason = :reason, message = :message, phase_since_ms = :now_ms,
-       started_at_ms = :started_at_ms, ended_at_ms = :ended_at_ms,
-       attempt_started_at_ms = :attempt_started_at_ms, revision = revision + 1
- WHERE id = :workload_id
-   AND revision = :revision
+   SET revision = m.column3, phase = m.column4, reason = m.column5, message = m.column6,
+       phase_since_ms = m.column7, started_at_ms = m.column8, ended_at_ms = m.column9,
+       attempt_started_at_ms = m.column10
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT),
+        CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+        CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
+ WHERE workload.id = m.column1
+   AND workload.revision = m.column2
+RETURNING workload.id
 
--- name: hold_nodes
+-- name: move_and_hold_workloads
+-- Likewise, with what they hold: apart, since that stands in indexes of its own.
 UPDATE workload
-   SET is_holding = 1, attempt_id = :attempt_id, placements = :placements,
-       attempt_count = attempt_count + 1, revision = revision + 1
- WHERE id = :workload_id
-   AND revision = :revision
-   AND is_holding = 0
-
--- name: release_nodes
-UPDATE workload
-   SET is_holding = 0, revision = revision + 1
- WHERE id = :workload_id
-   AND revision = :revision
-   AND is_holding = 1
+   SET revision = m.column3, phase = m.column4, reason = m.column5, message = m.column6,
+       phase_since_ms = m.column7, started_at_ms = m.column8, ended_at_ms = m.column9,
+       attempt_started_at_ms = m.column10,
+       is_holding = m.column11, attempt_id = m.column12, engine_ref = m.column13,
+       placements = m.column14, attempt_count = m.column15, retries_left = m.column16
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT),
+        CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+        CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT),
+        CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
+ WHERE workload.id = m.column1
+   AND workload.revision = m.column2
+RETURNING workload.id
 
 -- name: insert_past_attempt
 INSERT INTO past_attempt (
     workload_id, number, attempt_id, engine_ref, placements, started_at_ms, ended_at_ms, reason,
     message)
-SELECT id, attempt_count, attempt_id, engine_ref, placements, :started_at_ms, :ended_at_ms,
-       :reason, :message
-  FROM workload
- WHERE id = :workload_id
-
--- name: end_attempt
--- The next one gets an id of its own; until then there is none.
-UPDATE workload
-   SET retries_left = retries_left - 1, attempt_id = NULL, engine_ref = NULL, placements = '[]',
-       attempt_started_at_ms = NULL, revision = revision + 1
- WHERE id = :workload_id
-   AND revision = :revision
-   AND retries_left > 0
-   AND is_holding = 0
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 -- name: list_past_attempts
 -- Of some workloads, each first to last.
@@ -147,51 +128,59 @@ UPDATE workload
 -- name: hold_card
 -- The primary key refuses a card that somebody has.
 INSERT INTO card_hold (host_name, card, workload_id)
-SELECT host_name, :card, :workload_id
-  FROM node
- WHERE name = :node_name
+VALUES (?, ?, ?)
 
 -- name: list_held_cards
 SELECT host_name, card
   FROM card_hold
 
--- name: count_nodes_at_work
+-- name: list_cards_held_on
+SELECT host_name, card, workload_id
+  FROM card_hold
+ WHERE host_name IN (SELECT value FROM json_each(:hosts))
+
+-- name: list_nodes_at_work
 -- Of these nodes, those that take work: one may have been locked or drained a moment ago.
-SELECT count(*)
+SELECT name, partition, host_name
   FROM node
  WHERE name IN (SELECT value FROM json_each(:names))
-   AND partition = :partition
    AND phase = 'Available'
    AND is_locked = 0
    AND is_spare = 0
 
 -- name: release_cards
 DELETE FROM card_hold
- WHERE workload_id = :workload_id
+ WHERE workload_id IN (SELECT value FROM json_each(:workload_ids))
 
 -- name: insert_event
--- Numbered within the workload, without a gap.
+-- Numbered within the workload, without a gap. Of many rows: no two of one workload.
 INSERT INTO event (
     workload_id, number, at_ms, event, phase_before, phase_after, reason, message, actor)
-SELECT :workload_id, coalesce(max(number), 0) + 1, :now_ms, :event, :phase_before, :phase_after,
-       :reason, :message, :actor
-  FROM event
- WHERE workload_id = :workload_id
+SELECT m.column1,
+       1 + coalesce((SELECT max(e.number) FROM event AS e WHERE e.workload_id = m.column1), 0),
+       m.column2, m.column3, m.column4, m.column5, m.column6, m.column7, m.column8
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT),
+        CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))) AS m
 
 -- name: show_in_version
--- The version and, where it is the latest, its job show the status of the workload.
 UPDATE version
-   SET status = :status, started_at_ms = :started_at_ms, ended_at_ms = :ended_at_ms,
-       duration_ms = :duration_ms
- WHERE workload_id = :workload_id
-RETURNING id, job_id, project_id, workspace_id, pool_id, is_deleted
+   SET status = m.column2, started_at_ms = m.column3, ended_at_ms = m.column4,
+       duration_ms = m.column5
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+        CAST(? AS BIGINT))) AS m
+ WHERE version.workload_id = m.column1
+RETURNING version.id, version.job_id, version.project_id, version.workspace_id, version.pool_id,
+          version.is_deleted, version.workload_id
 
 -- name: show_in_job
+-- Where the version is its latest.
 UPDATE job
-   SET status = :status, started_at_ms = :started_at_ms, duration_ms = :duration_ms
- WHERE id = :job_id
-   AND latest_version_id = :version_id
-RETURNING is_deleted
+   SET status = m.column3, started_at_ms = m.column4, duration_ms = m.column5
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+        CAST(? AS BIGINT))) AS m
+ WHERE job.id = m.column1
+   AND job.latest_version_id = m.column2
+RETURNING job.id, job.latest_version_id, job.is_deleted
 
 -- name: delete_run
 DELETE FROM workload_run

@@ -1,0 +1,301 @@
+"""The commands of Slurm: each with a time-out, and what they answer as values.
+
+One that hangs, is missing or cannot reach its controller raises EngineUnavailable: nothing is known
+then. Text in formats of our own is asked for, not JSON: it is the same in every version, and a
+fraction of the size.
+
+Source: sbatch(1), squeue(1), sinfo(1), scancel(1), scontrol(1), Slurm 22.05.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from muster.domain.errors import EngineRefused, EngineUnavailable
+from muster.domain.placement import CardKind
+
+# The commands themselves wait for up to 20 s and more; nothing here may wait as long.
+TIMEOUT_SECONDS: Final = 10.0
+CALLS_AT_ONCE: Final = 4  # a controller serves a few fast callers better than many
+MESSAGE_CHARACTERS_MAX: Final = 300
+NAME_PREFIX: Final = "muster-"
+
+# What sbatch says of a job that this cluster, as it is configured, can never run. The rest passes.
+_REFUSALS: Final = (
+    "Requested node configuration is not available",
+    "Node count specification invalid",
+    "Invalid node name",
+    "invalid partition",
+    "Invalid generic resource",
+    "Requested time limit is invalid",
+    "time limit exceeds",
+    "More processors requested than permitted",
+    "Memory specification can not be satisfied",
+    "Memory required by task is not available",
+    "CPU count per node can not be satisfied",
+    "Invalid account",
+    "Invalid qos",
+    "not permitted to use this partition",
+    "Requested partition configuration not available",
+)
+_VARIABLES: Final = ("PATH", "HOME", "LANG", "SLURM_CONF", "LD_LIBRARY_PATH", "TZ")
+_SEPARATOR: Final = "|"
+_GRES: Final = re.compile(r"(gpu|npu)(?::([^:,()]+))?:(\d+)")
+
+# States of sinfo in which a node takes jobs; each may carry marks at its end.
+_UP: Final = frozenset({"idle", "mixed", "allocated", "completing", "planned", "blocked"})
+_MARKS: Final = "*~#!%$@^-+"
+_DOES_NOT_ANSWER: Final = "*"
+
+# States of squeue that a job does not leave any more.
+VANISHED: Final = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
+OVER: Final = VANISHED | {
+    "COMPLETED",
+    "FAILED",
+    "CANCELLED",
+    "TIMEOUT",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmJob:
+    """A job as squeue tells of it. Its id alone names nothing: ids are handed out again."""
+
+    id: str
+    name: str
+    state: str  # as Slurm spells it: PENDING, RUNNING, COMPLETING ...
+    reason: str = ""
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in OVER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmNode:
+    """A node as sinfo tells of it."""
+
+    name: str
+    partitions: tuple[str, ...]  # in the order of sinfo
+    cpu_count: int
+    memory_mib: int
+    state: str
+    reason: str = ""  # why it is down or drained
+    card_kind: CardKind | None = None
+    card_model: str = ""
+    card_count: int = 0
+
+    @property
+    def is_up(self) -> bool:
+        return self.state.rstrip(_MARKS) in _UP and _DOES_NOT_ANSWER not in self.state
+
+    @property
+    def message(self) -> str:
+        """Why it is not up; "" where it is."""
+        if self.is_up:
+            return ""
+        why = self.reason if self.reason not in ("", "none") else "Slurm gives no reason"
+        return f"Slurm says that the node {self.name!r} is {self.state.rstrip(_MARKS)}: {why}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlurmCluster:
+    nodes: tuple[SlurmNode, ...]
+    partitions: tuple[str, ...]
+    default_partition: str | None
+
+
+@dataclass(slots=True)
+class SlurmCommands:
+    """Runs the commands that lie in `folder`, or on the PATH."""
+
+    folder: Path | None = None
+    timeout_seconds: float = TIMEOUT_SECONDS
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLS_AT_ONCE))
+
+    async def submit(self, arguments: Sequence[str]) -> str:
+        """Submit a job; return its id.
+
+        Raises:
+            EngineRefused: it can never run here.
+            EngineUnavailable: it may have been submitted, or not.
+        """
+        answer = await self._run("sbatch", "--parsable", *arguments, may_refuse=True)
+        return answer.strip().partition(";")[0]
+
+    async def list_jobs(self, name: str | None = None) -> list[SlurmJob]:
+        """Every job of ours that Slurm still knows, ended ones too; or those of one name."""
+        which = ("--name", name) if name else ()
+        fields = _SEPARATOR.join(("%i", "%j", "%T", "%r"))
+        text = await self._run(
+            "squeue", "--noheader", "--me", "--all", "--states=all", "-o", fields, *which
+        )
+        return parse_jobs(text)
+
+    async def cancel(self, name: str, job_id: str | None = None) -> None:
+        """End the jobs of a name; with an id, only that one, and only if it has the name."""
+        await self._run("scancel", "--quiet", f"--name={name}", *([job_id] if job_id else []))
+
+    async def read_cluster(self) -> SlurmCluster:
+        fields = _SEPARATOR.join(("%N", "%P", "%c", "%m", "%T", "%G", "%E"))
+        return parse_cluster(
+            await self._run("sinfo", "--noheader", "--Node", "--all", "-o", fields)
+        )
+
+    async def read_version(self) -> str:
+        return (await self._run("sinfo", "--version")).strip()
+
+    async def _run(self, name: str, *arguments: str, may_refuse: bool = False) -> str:
+        program = str(self.folder / name) if self.folder else name
+        async with self._gate:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    program,
+                    *arguments,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    # A job inherits it: nothing of the server's own.
+                    env={key: self.environ[key] for key in _VARIABLES if key in self.environ},
+                    start_new_session=True,  # so that what a wrapper starts ends with it
+                )
+            except OSError as error:
+                raise EngineUnavailable(
+                    f"Slurm's {name} cannot be run here ({error.strerror})."
+                    " Install Slurm's commands, or set slurm_commands to the folder they are in."
+                ) from error
+            try:
+                async with asyncio.timeout(self.timeout_seconds):
+                    out, problem = await process.communicate()
+            except TimeoutError as error:
+                raise EngineUnavailable(
+                    f"Slurm's {name} did not answer within {self.timeout_seconds:g} s."
+                    " Is its controller up? `scontrol ping` tells."
+                ) from error
+            finally:
+                await _end(process)
+        if process.returncode:
+            raise _failure(name, problem.decode(errors="replace"), may_refuse=may_refuse)
+        return out.decode(errors="replace")
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Also where the caller is cancelled: a command must not be left behind."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _failure(name: str, text: str, *, may_refuse: bool) -> EngineRefused | EngineUnavailable:
+    said = _one_line(text)[:MESSAGE_CHARACTERS_MAX] or "nothing"
+    if may_refuse and any(words.lower() in text.lower() for words in _REFUSALS):
+        return EngineRefused(f"Slurm refuses the job: {said}")
+    return EngineUnavailable(f"Slurm's {name} failed; it says: {said}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def parse_jobs(text: str) -> list[SlurmJob]:
+    """What `squeue` has of jobs whose name is one of ours."""
+    found = []
+    for line in text.splitlines():
+        fields = line.strip().split(_SEPARATOR, 3)
+        if len(fields) == 4 and fields[1].startswith(NAME_PREFIX):
+            job_id, name, state, reason = fields
+            found.append(SlurmJob(id=job_id, name=name, state=state, reason=reason))
+    return found
+
+
+def parse_cluster(text: str) -> SlurmCluster:
+    """What `sinfo --Node` says: a line a node and partition; the default one bears a `*`."""
+    nodes: dict[str, list[str]] = {}
+    members: dict[str, list[str]] = {}
+    default = None
+    for line in text.splitlines():
+        fields = line.strip().split(_SEPARATOR, 6)
+        if len(fields) < 7:
+            continue
+        partition = fields[1].removesuffix("*")
+        if partition != fields[1]:
+            default = partition
+        nodes[fields[0]] = fields
+        members.setdefault(partition, []).append(fields[0])
+    return SlurmCluster(
+        nodes=tuple(
+            _node(fields, tuple(name for name, of in members.items() if fields[0] in of))
+            for fields in nodes.values()
+        ),
+        partitions=tuple(members),
+        default_partition=default,
+    )
+
+
+def _node(fields: Sequence[str], partitions: tuple[str, ...]) -> SlurmNode:
+    name, _, cpus, memory, state, gres, reason = fields
+    kind, model, count = parse_gres(gres)
+    return SlurmNode(
+        name=name,
+        partitions=partitions,
+        cpu_count=int(cpus.rstrip("+")),
+        memory_mib=int(memory.rstrip("+")),
+        state=state.lower(),
+        reason=reason,
+        card_kind=kind,
+        card_model=model,
+        card_count=count,
+    )
+
+
+def parse_gres(text: str) -> tuple[CardKind | None, str, int]:
+    """(kind, model, count) of `gpu:h100:4(S:0-1),gpu:h100:4(S:2-3)`; GPUs before NPUs."""
+    found = _GRES.findall(text)
+    for kind in CardKind:
+        counts = [int(count) for name, _, count in found if name == kind]
+        if counts:
+            model = next((model for name, model, _ in found if name == kind and model), "")
+            return kind, model, sum(counts)
+    return None, "", 0
+
+
+def name_of(attempt_id: str) -> str:
+    """What the Slurm job of an attempt is called."""
+    return NAME_PREFIX + attempt_id
+
+
+def attempt_of(name: str) -> str:
+    return name.removeprefix(NAME_PREFIX)
+
+
+def partition_for(hosts: Collection[str], cluster: SlurmCluster, wanted: str | None) -> str | None:
+    """The partition to submit to; None leaves it to Slurm.
+
+    Args:
+        hosts: the nodes that the job is to run on; none: Slurm chooses.
+        cluster: as last seen.
+        wanted: by a setting; it goes first, then the default one, then the first that has them all.
+    """
+    if wanted is not None or not hosts:
+        return wanted
+    by_name = {node.name: node for node in cluster.nodes}
+    if not all(host in by_name for host in hosts):
+        return None
+    common = [
+        name
+        for name in cluster.partitions
+        if all(name in by_name[host].partitions for host in hosts)
+    ]
+    if not common or cluster.default_partition in common:
+        return cluster.default_partition
+    return common[0]

@@ -1,0 +1,77 @@
+"""Long answers in chunks: each is made in a thread, on a connection of the reader's own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Final, ParamSpec, TypeVar
+
+from muster.domain.errors import StoreUnavailable
+
+View = TypeVar("View")  # a connection of the store
+P = ParamSpec("P")
+T = TypeVar("T")
+
+STREAMS_AT_ONCE: Final = 64  # each holds a connection open for as long as its reader takes
+
+_END: Any = object()
+
+
+class Streams:
+    """The streams of one store."""
+
+    def __init__(self, gate: asyncio.Semaphore) -> None:
+        """`gate` lets so many threads work at once; between two chunks a stream is not in it."""
+        self._gate = gate
+        self._count = 0
+
+    async def stream(
+        self,
+        open_snapshot: Callable[[], AbstractContextManager[View]],
+        translated_errors: Callable[[], AbstractContextManager[None]],
+        work: Callable[[View], Iterator[T]],
+    ) -> AsyncIterator[T]:
+        """The chunks of `work` on a snapshot of its own.
+
+        Raises:
+            StoreUnavailable: there are too many already, or the store does not answer.
+        """
+        if self._count >= STREAMS_AT_ONCE:
+            raise StoreUnavailable(
+                f"{STREAMS_AT_ONCE} long lists are being sent already; try again in a moment."
+            )
+
+        def step(chunks: Iterator[T]) -> T:
+            with translated_errors():
+                return next(chunks, _END)
+
+        self._count += 1
+        opened = ExitStack()
+        try:
+            connection = await _in_thread(opened.enter_context, open_snapshot())
+            chunks = work(connection)
+            while True:
+                async with self._gate:
+                    chunk = await _in_thread(step, chunks)
+                if chunk is _END:
+                    break
+                yield chunk
+        finally:
+            self._count -= 1
+            opened.close()
+
+
+async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """As `asyncio.to_thread`, but whoever is cancelled waits until the thread has ended.
+
+    It uses the connection until then: to close that under it ends the whole process.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            try:
+                await asyncio.wait({running})
+            except asyncio.CancelledError:
+                continue
+        raise

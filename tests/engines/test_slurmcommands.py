@@ -1,0 +1,153 @@
+"""What Slurm's commands print, as values; and what the part on the nodes makes of it."""
+
+import pytest
+
+from muster.domain.placement import CardKind
+from muster.engines import slurmjob
+from muster.engines.attemptfiles import Claim, Result
+from muster.engines.engine import Observation, TaskState
+from muster.engines.slurm import (
+    JobClaim,
+    JobEnd,
+    JobFiles,
+    TaskFiles,
+    Usage,
+    judge_attempt,
+    mean_cpu_millis,
+)
+from muster.engines.slurmcommands import (
+    SlurmJob,
+    parse_cluster,
+    parse_gres,
+    parse_jobs,
+    partition_for,
+)
+
+NODES = """\
+n1|all*|16|65536|idle|gpu:8|none
+n2|all*|16+|65536+|mixed|gpu:h100:4(S:0-1),gpu:h100:4(S:2-3)|none
+n2|train|16|65536|mixed|gpu:8|none
+n3|train|4|8000|drained*|(null)|bad | fan
+"""
+DETAILS = """\
+   JOB_GRES=gpu:6
+     Nodes=n[1-2] CPU_IDs=0-3 Mem=1024 GRES=gpu:2(IDX:0-1)
+     Nodes=n7 CPU_IDs=0 Mem=1024 GRES=gpu:h100:1(IDX:3),npu:3(IDX:0,2,7)
+"""
+
+
+def test_jobs_of_others_are_left_out_and_reasons_may_hold_anything() -> None:
+    text = "7|muster-abc|PENDING|(Resources|x)\n8|other|RUNNING|None\n\nnonsense\n"
+
+    assert parse_jobs(text) == [
+        SlurmJob(id="7", name="muster-abc", state="PENDING", reason="(Resources|x)")
+    ]
+
+
+def test_a_cluster_is_read_with_its_partitions_and_reasons() -> None:
+    cluster = parse_cluster(NODES)
+
+    assert cluster.default_partition == "all"
+    assert cluster.partitions == ("all", "train")
+    first, second, third = cluster.nodes
+    assert (first.partitions, second.partitions) == (("all",), ("all", "train"))
+    assert (second.card_kind, second.card_model, second.card_count) == (CardKind.GPU, "", 8)
+    assert first.is_up
+    assert not first.message
+    assert not third.is_up
+    assert third.message == "Slurm says that the node 'n3' is drained: bad | fan."
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("(null)", (None, "", 0)),
+        ("gpu:8", (CardKind.GPU, "", 8)),
+        ("gpu:h100:4(S:0-1),gpu:h100:4(S:2-3)", (CardKind.GPU, "h100", 8)),
+        ("npu:910b:8", (CardKind.NPU, "910b", 8)),
+        ("craynetwork:4,npu:2", (CardKind.NPU, "", 2)),
+    ],
+)
+def test_cards_are_counted_whatever_else_a_node_has(
+    text: str, found: tuple[CardKind | None, str, int]
+) -> None:
+    assert parse_gres(text) == found
+
+
+def test_a_job_goes_to_a_partition_that_has_its_hosts() -> None:
+    cluster = parse_cluster(NODES)
+
+    assert partition_for(["n1"], cluster, None) == "all"
+    assert partition_for(["n2", "n3"], cluster, None) == "train"
+    assert partition_for(["n2"], cluster, "mine") == "mine"
+    assert partition_for([], cluster, None) is None
+    assert partition_for(["n9"], cluster, None) is None
+
+
+def test_the_cards_of_each_group_of_nodes_are_read() -> None:
+    assert slurmjob.parse_cards(DETAILS) == [
+        ("n[1-2]", {"gpu": [0, 1]}),
+        ("n7", {"gpu": [3], "npu": [0, 2, 7]}),
+    ]
+
+
+def test_tasks_that_share_a_node_share_out_its_cards() -> None:
+    plan = {
+        "card_kind": "npu",
+        "cards_per_task": 2,
+        "groups": [{"host": "n2", "tasks": [0, 2]}, {"host": "n1", "tasks": [1]}],
+    }
+    cards = {"n1": {"npu": [0, 1, 2, 3]}, "n2": {"npu": [4, 5, 6, 7]}}
+
+    layout = slurmjob.lay_out(plan, ["n1", "n2"], {"n1": "10.0.0.1", "n2": "10.0.0.2"}, cards)
+
+    where = {index: (task["address"], task["cards"]) for index, task in layout["tasks"].items()}
+    assert where == {
+        "0": ("10.0.0.2", [4, 5]),
+        "1": ("10.0.0.1", [0, 1]),
+        "2": ("10.0.0.2", [6, 7]),
+    }
+    table = slurmjob.rank_table(layout)
+    assert [server["server_id"] for server in table["server_list"]] == ["10.0.0.2", "10.0.0.1"]
+    ranks = [(d["device_id"], d["rank_id"]) for s in table["server_list"] for d in s["device"]]
+    assert ranks == [("4", "0"), ("5", "1"), ("6", "4"), ("7", "5"), ("0", "2"), ("1", "3")]
+
+
+def ended(exit_code: int) -> TaskFiles:
+    result = Result(
+        exit_code=exit_code, was_stopped=False, started_at_ms=1, ended_at_ms=2, message=""
+    )
+    return TaskFiles(Claim(started_at_ms=1), result, is_gone=False)
+
+
+def judge(files: JobFiles) -> Observation:
+    return judge_attempt(files, task_count=2)
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "MISSING"])
+def test_tasks_that_were_killed_with_their_job_are_gone_not_failed(state: str) -> None:
+    files = JobFiles(JobClaim(job_id="1"), JobEnd(state=state, at_ms=9), (ended(143), ended(137)))
+
+    assert {task.state for task in judge(files).tasks} == {TaskState.GONE}
+
+
+def test_a_task_that_failed_by_itself_stays_so_when_its_node_fails_later() -> None:
+    end = JobEnd(state="NODE_FAIL", at_ms=9)
+
+    seen = judge(JobFiles(JobClaim(job_id="1"), end, (ended(3), ended(143))))
+
+    assert [task.state for task in seen.tasks] == [TaskState.ENDED, TaskState.GONE]
+
+
+def test_a_job_that_slurm_loses_before_it_came_up_is_gone() -> None:
+    claim, end = JobClaim(ended_at_ms=9), JobEnd(state="NODE_FAIL", at_ms=9)
+
+    assert judge(JobFiles(claim, end)).is_gone
+
+
+def test_a_mean_needs_two_looks_of_the_node() -> None:
+    before, after = Usage(at_ms=1000, cpu_ms=500, memory_mib=1), Usage(3000, 1500, 1)
+
+    assert mean_cpu_millis(before, after) == 500
+    assert mean_cpu_millis(None, after) is None
+    assert mean_cpu_millis(after, after) is None
