@@ -325,6 +325,7 @@ class _SharedTransactions:
     def __init__(self, address: "_Address") -> None:
         self._address = address
         self._connection: psycopg.Connection[Any] | None = None
+        self._is_away = False
 
     def close(self) -> None:
         if self._connection is not None:
@@ -352,9 +353,19 @@ class _SharedTransactions:
                     return
                 if lost.is_committed is None or attempt == WRITE_ATTEMPTS:
                     raise
-                log.warning("write_repeated", why=_first_line(lost.cause))
+                self._note(lost)
             else:
+                self._note(None)
                 return
+
+    def _note(self, lost: "_Lost | None") -> None:
+        """Tell that the database went away, and that it is back: once each."""
+        if (lost is not None) != self._is_away:
+            self._is_away = lost is not None
+            if lost is not None:
+                log.warning("database_lost", why=_first_line(lost.cause))
+            else:
+                log.info("database_back")
 
     def _run_once(self, work: Callable[[Connection], frozenset[News]]) -> None:
         xid = None
