@@ -107,13 +107,3 @@ def test_the_query_wins_over_the_body_and_null_is_absent() -> None:
     found = decode_query({"count": ["2"]}, Query, body=b'{"count": 3, "text": "t", "maybe": null}')
 
     assert (found.count, found.text, found.maybe) == (2, "t", 1)
-
-
-@pytest.mark.parametrize("body", [b'{"name": "a\\u0000"}', b'{"a\\\\\\u0000": 1}'])
-def test_a_body_with_nul_in_a_text_is_refused(body: bytes) -> None:
-    with pytest.raises(InvalidRequest, match="the character NUL"):
-        decode_body(body, dict[str, object])
-
-
-def test_a_text_that_only_spells_nul_is_taken() -> None:
-    assert decode_body(b'{"name": "\\\\u0000"}', dict[str, str]) == {"name": "\\u0000"}

@@ -7,7 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from functools import partial
@@ -349,7 +349,6 @@ def _folder(
     data: Path, project_name: str, told: _Told, *, pool_as_public: bool
 ) -> Iterator[_Store]:
     """Straight into a data folder that no server uses meanwhile."""
-    from muster.domain.errors import MusterError
     from muster.server import locked_data_folder, now_ms
     from muster.settings import load_settings
     from muster.store import bulk, identity
@@ -381,6 +380,18 @@ def _folder(
         def begin(work: Callable[..., Any], *args: Any, **kwargs: Any) -> "Future[Any]":
             return asyncio.run_coroutine_threadsafe(database.write(work, *args, **kwargs), loop)
 
+        async def write(rows: "list[HistoryRow]") -> "Moved":
+            moved = await database.write(
+                insert_history,
+                project_id,
+                rows,
+                actor="muster",
+                now_ms=now_ms(),
+                pool_as_public=pool_as_public,
+            )
+            told.add(moved)  # here: whoever waits for it may be interrupted
+            return moved
+
         def store(
             batches: Iterable[_Batch], count: int
         ) -> Generator[tuple[_Batch, "Moved"], None, None]:
@@ -393,20 +404,13 @@ def _folder(
             def written() -> tuple[_Batch, "Moved"]:
                 batch, writing = under_way[0]
                 moved: Moved = writing.result()
-                told.add(moved)
                 under_way.popleft()
                 return batch, moved
 
             try:
                 for batch in batches:
-                    writing = begin(
-                        insert_history,
-                        project_id,
-                        [row for _, row in batch],
-                        actor="muster",
-                        now_ms=now_ms(),
-                        pool_as_public=pool_as_public,
-                    )
+                    rows = [row for _, row in batch]
+                    writing = asyncio.run_coroutine_threadsafe(write(rows), loop)
                     under_way.append((batch, writing))
                     if len(under_way) == 1:
                         continue
@@ -420,13 +424,17 @@ def _folder(
                     yield written()
             finally:
                 # What was begun comes in, or does not, before anybody is told how much has.
-                for _, writing in under_way:
-                    with suppress(MusterError):
-                        told.add(writing.result())
+                asyncio.run_coroutine_threadsafe(_others_done(), loop).result()
 
         finding = database.read(find_project)
         project_id = asyncio.run_coroutine_threadsafe(finding, loop).result()
         yield store
+
+
+async def _others_done() -> None:
+    """Wait for everything else that this event loop has begun."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 def _make_indexes(file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 from msgspec import inspect
 
-from muster.domain.errors import InvalidRequest, MalformedJson, TextNotKept
+from muster.domain.errors import InvalidRequest, MalformedJson
 
 T = TypeVar("T")
 
@@ -19,7 +19,6 @@ _MISSING: Final = re.compile(r"Object missing required field `(.*)`")
 _STEP: Final = re.compile(r"\.(?P<name>[^.\[\]]+)|\[(?P<index>\d+|\.\.\.)\]")
 _INTEGER: Final = re.compile(r"-?[0-9]+")
 _SECRET: Final = re.compile(r"\.(password|secret_key)\b")  # values that no message repeats
-_NUL: Final = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _SHOWN_LENGTH_MAX: Final = 100
 _UNKNOWN: Final = object()
 
@@ -29,11 +28,8 @@ def decode_body(body: bytes, type_: type[T]) -> T:
 
     Raises:
         MalformedJson: it is not JSON.
-        InvalidRequest: names the field, what was given, and what it must be; or a text has NUL in
-            it, which not every store can keep.
+        InvalidRequest: names the field, what was given, and what it must be.
     """
-    if _NUL.search(body):
-        raise TextNotKept
     try:
         return msgspec.json.decode(body, type=type_, strict=False)
     except msgspec.ValidationError as error:
