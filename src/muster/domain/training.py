@@ -177,7 +177,9 @@ def check_name(field: str, name: str) -> None:
 
 def check_description(field: str, text: str) -> None:
     if "\0" in text:
-        raise InvalidRequest(f"{field} has the character NUL in it; leave it out.")
+        raise InvalidRequest(
+            f"{field} is {text[:60]!r}; the character NUL (\\u0000) must not be in it."
+        )
     if len(text) > DESCRIPTION_LENGTH_MAX:
         raise InvalidRequest(
             f"{field} has {len(text)} characters; at most {DESCRIPTION_LENGTH_MAX} are allowed."
