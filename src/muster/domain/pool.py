@@ -184,10 +184,6 @@ class Pool:
         return self.partition == PUBLIC_PARTITION
 
     @property
-    def is_usable(self) -> bool:
-        return self.phase in USABLE
-
-    @property
     def flavor_code(self) -> str:
         """What a job gets that names no flavor; "" where there are several."""
         return self.lines[0].flavor_code if len(self.lines) == 1 else ""

@@ -23,7 +23,6 @@ GRANTS_MAX: Final = 200  # of one workspace
 NAME_LENGTH_MIN: Final = 4
 NAME_LENGTH_MAX: Final = 64
 DESCRIPTION_LENGTH_MAX: Final = 256
-GRANTED_NAME_LENGTH_MAX: Final = 64
 
 # Letters, digits, CJK ideographs, '-' and '_'. Other scripts look alike too easily.
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff-]*")

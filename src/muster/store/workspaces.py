@@ -60,13 +60,6 @@ def no_such_workspace(workspace_id: str) -> NoSuchWorkspace:
     )
 
 
-def find_workspace_id(connection: Connection, project_id: str, name: str) -> str | None:
-    row = connection.execute(
-        SQL["find_workspace_by_name"], {"project_id": project_id, "name": name}
-    ).fetchone()
-    return row[0] if row else None
-
-
 def count_workspaces(connection: Connection, project_id: str) -> int:
     [count] = connection.execute(SQL["count_workspaces"], {"project_id": project_id}).fetchone()
     return int(count)

@@ -27,12 +27,6 @@ SELECT id, name, description, auth_type, owner_id, owner_name, enterprise_projec
  WHERE project_id = :project_id
    AND id = :workspace_id
 
--- name: find_workspace_by_name
-SELECT id
-  FROM workspace
- WHERE project_id = :project_id
-   AND name = :name
-
 -- name: count_workspaces
 SELECT count(*)
   FROM workspace
