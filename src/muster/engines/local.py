@@ -13,17 +13,15 @@ import platform
 import socket
 import stat
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from signal import SIGTERM
 from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
-from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady, MusterError
+from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady
 from muster.domain.jobfolder import log_file, task_folder
 from muster.engines import environment, processes, shim
 from muster.engines.attemptfiles import (
@@ -45,6 +43,7 @@ from muster.engines.attemptfiles import (
     take_lock,
     unmark_live,
 )
+from muster.engines.background import Background
 from muster.engines.engine import (
     LOG_CHUNK_BYTES_MAX,
     EngineRef,
@@ -59,7 +58,6 @@ from muster.engines.engine import (
 from muster.engines.nursery import Nursery, Shims
 from muster.engines.usage import NvidiaCards, ReadCards, RunningTask, UsageReader
 
-THREADS_MAX: Final = 8  # for files; its own, so that a large copy does not hold up the database
 SWEEP_SECONDS: Final = 2.0  # wake-ups come at once; should one be missed, nothing hangs
 SETTLE_WAIT_SECONDS: Final = 5.0
 REMEMBERED_MAX: Final = 10_000  # ended attempts whose last observation is kept in memory
@@ -123,7 +121,6 @@ class LocalEngine:
         self._read_cards = read_cards or NvidiaCards()
         self._attempts: dict[str, _Attempt] = {}
         self._remembered: OrderedDict[str, Observation] = OrderedDict()
-        self._background: set[asyncio.Task[None]] = set()
         self._is_open = False
 
     async def open(self, on_change: Callable[[], None]) -> None:
@@ -136,11 +133,11 @@ class LocalEngine:
         processes.require_support()
         self._loop = asyncio.get_running_loop()
         self._on_change = on_change
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="local-engine")
+        self._background = Background("local", self._jobs_folder)
         try:
-            self._nursery, found = await self._in_thread(take_over, self._jobs_folder)
+            self._nursery, found = await self._background.in_thread(take_over, self._jobs_folder)
         except BaseException:
-            self._threads.shutdown()
+            self._background.close()
             raise
         self._usage = UsageReader(self._jobs_folder, self._read_cards)
         self._is_open = True
@@ -157,15 +154,13 @@ class LocalEngine:
         self._is_open = False
         self._sweeper.cancel()
         await asyncio.gather(self._sweeper, return_exceptions=True)
-        while finishing := set(self._background):  # each is short, but may call for another
-            await asyncio.gather(*finishing, return_exceptions=True)
-            self._background -= finishing
+        await self._background.finish()
         for attempt in self._attempts.values():
             self._unwatch(attempt)
         self._attempts.clear()
         self._remembered.clear()
-        await self._in_thread(self._nursery.close)
-        self._threads.shutdown()
+        await self._background.in_thread(self._nursery.close)
+        self._background.close()
 
     async def start(self, launch: Launch) -> EngineRef:
         attempt = self._attempts.get(launch.attempt_id)
@@ -185,7 +180,7 @@ class LocalEngine:
         known = {ref: seen for ref in refs if (seen := self._find_known(ref)) is not None}
         unread = [ref for ref in refs if ref not in known]
         if unread:
-            known.update(await self._in_thread(self._read_ended, unread))
+            known.update(await self._background.in_thread(self._read_ended, unread))
             for ref in unread:
                 # What was started while we read is known better by now.
                 if (seen := self._find_known(ref)) is not None:
@@ -197,7 +192,7 @@ class LocalEngine:
     async def stop(self, ref: EngineRef, grace_seconds: float) -> None:
         attempt = self._attempts.get(ref)
         if attempt is None:
-            await self._in_thread(fence_rest, self._jobs_folder / ref)
+            await self._background.in_thread(fence_rest, self._jobs_folder / ref)
             self._remembered.pop(ref, None)
         elif attempt.starting is not None:
             earlier = attempt.stop_grace_seconds
@@ -211,7 +206,9 @@ class LocalEngine:
         self, ref: EngineRef, task_index: int, offset: int, limit: int
     ) -> tuple[bytes, int]:
         file = log_file(self._jobs_folder / ref, task_index)
-        data = await self._in_thread(read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX))
+        data = await self._background.in_thread(
+            read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX)
+        )
         if data is None:
             raise LogNotReady(f"Task {task_index} has written no log yet. Ask again later.")
         return data, offset + len(data)
@@ -227,7 +224,7 @@ class LocalEngine:
             except TimeoutError as error:
                 raise EngineUnavailable(f"The shims of the attempt {ref} do not end.") from error
         self._remembered.pop(ref, None)
-        await self._in_thread(remove, self._jobs_folder, ref)
+        await self._background.in_thread(remove, self._jobs_folder, ref)
 
     async def observe_hosts(self) -> Mapping[str, HostCondition]:
         """Every host is this machine, and it is up: it runs this."""
@@ -241,7 +238,7 @@ class LocalEngine:
             for task in attempt.tasks
             if task.seen.state is TaskState.RUNNING
         ]
-        host, tasks = await self._in_thread(self._usage.read, running)
+        host, tasks = await self._background.in_thread(self._usage.read, running)
         return Sample(hosts=dict.fromkeys(hosts, host), tasks=tasks)
 
     async def health(self) -> Health:
@@ -280,12 +277,14 @@ class LocalEngine:
             ],
         )
         self._attempts[attempt.id] = attempt
-        attempt.starting = self._run_in_background(self._start(launch, attempt))
+        attempt.starting = self._background.begin(self._start(launch, attempt))
         return attempt
 
     async def _start(self, launch: Launch, attempt: _Attempt) -> None:
         try:
-            shims = await self._in_thread(self._prepare_and_spawn, launch, attempt.master_port)
+            shims = await self._background.in_thread(
+                self._prepare_and_spawn, launch, attempt.master_port
+            )
         except BaseException:
             del self._attempts[attempt.id]
             attempt.settled.set()
@@ -312,7 +311,9 @@ class LocalEngine:
     async def _stop(self, attempt: _Attempt, grace_seconds: float) -> None:
         open_tasks = [task for task in attempt.tasks if task.seen.state not in OVER]
         async with attempt.stopping:
-            await self._in_thread(ask_to_stop, [t.folder for t in open_tasks], grace_seconds)
+            await self._background.in_thread(
+                ask_to_stop, [t.folder for t in open_tasks], grace_seconds
+            )
         for task in open_tasks:
             self._look(attempt, task)
             # A pidfd is used only in the event loop, which alone closes it.
@@ -375,7 +376,7 @@ class LocalEngine:
         if seen.state is TaskState.GONE and claim is not None and not task.is_cleared:
             # The shim is lost. What it watched over is ended first, so that GONE means gone.
             if task.clearing is None:
-                task.clearing = self._run_in_background(self._clear(attempt, task))
+                task.clearing = self._background.begin(self._clear(attempt, task))
             seen = replace(seen, state=TaskState.RUNNING)
         has_changed, task.seen = seen != task.seen, seen
         if attempt.is_over and all(task.pidfd is None for task in attempt.tasks):
@@ -387,7 +388,7 @@ class LocalEngine:
         """End what a lost shim left behind. The sweep calls again where this was not enough."""
         markers = environment.markers(attempt.id, task.seen.index)
         try:
-            task.is_cleared = await self._in_thread(
+            task.is_cleared = await self._background.in_thread(
                 end_orphans, [f"{name}={value}" for name, value in markers.items()]
             )
         finally:
@@ -449,29 +450,6 @@ class LocalEngine:
         self._remembered[attempt_id] = seen
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
-
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what blocks elsewhere. What the system refuses now, it may allow later."""
-        work = partial(function, *args, **kwargs)
-        try:
-            return await self._loop.run_in_executor(self._threads, work)
-        except OSError as error:
-            raise EngineUnavailable(
-                f"The local engine cannot work in {self._jobs_folder}: {error}"
-            ) from error
-
-    def _run_in_background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._on_background_done)
-        return task
-
-    def _on_background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        error = None if task.cancelled() else task.exception()
-        # What a start has to say is told to who waits for it; of the rest nobody would hear.
-        if error is not None and not isinstance(error, MusterError):
-            log.error("local_engine_task_failed", exc_info=error)
 
 
 def take_over(jobs_folder: Path) -> tuple[Nursery, list[_Attempt]]:

@@ -89,16 +89,16 @@ def run_task(task_folder: str, on_claimed: Callable[[], None] = lambda: None) ->
     write_result(task_folder, result)
 
 
-def claim(task_folder: str, content: Mapping[str, object]) -> bool:
-    """Take the one claim there is on a task; False when somebody else has it.
+def claim(folder: str, content: Mapping[str, object], name: str = CLAIM_FILE) -> bool:
+    """Take the one claim there is on a task or an attempt; False when somebody else has it.
 
     A link either appears whole or not at all, and only one can have the name.
     """
-    draft = f"{task_folder}/claim.{os.getpid()}.{time.monotonic_ns()}"
+    draft = f"{folder}/{name}.{os.getpid()}.{time.monotonic_ns()}"
     with open(draft, "w") as file:
         json.dump(content, file)
     try:
-        os.link(draft, f"{task_folder}/{CLAIM_FILE}")
+        os.link(draft, f"{folder}/{name}")
     except FileExistsError:
         return False
     finally:

@@ -19,17 +19,15 @@ import stat
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
 
 import msgspec
 import structlog
 
-from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady, MusterError
+from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady
 from muster.domain.jobfolder import log_file, task_folder
 from muster.engines import environment, shim, slurmjob
 from muster.engines.attemptfiles import (
@@ -49,6 +47,7 @@ from muster.engines.attemptfiles import (
     take_lock,
     unmark_live,
 )
+from muster.engines.background import Background
 from muster.engines.engine import (
     LOG_CHUNK_BYTES_MAX,
     EngineRef,
@@ -71,7 +70,6 @@ from muster.engines.slurmcommands import (
     partition_for,
 )
 
-THREADS_MAX: Final = 8  # for files
 FILES_SECONDS: Final = 0.2  # between two looks into the folders of what runs
 JOBS_SECONDS: Final = 0.5  # between two questions to Slurm while anything may change ...
 ANSWER_SHARE: Final = 4.0  # ... but not before so many times as long as the answer took
@@ -240,7 +238,6 @@ class SlurmEngine:
         self._version = "Slurm"
         self._answered_at: float | None = None  # monotonic
         self._trouble = ""
-        self._background: set[asyncio.Task[None]] = set()
         self._is_open = False
 
     async def open(self, on_change: Callable[[], None]) -> None:
@@ -252,13 +249,13 @@ class SlurmEngine:
         assert not self._is_open, "open() twice"
         self._loop = asyncio.get_running_loop()
         self._on_change = on_change
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="slurm-engine")
+        self._background = Background("Slurm", self._jobs_folder)
         try:
-            self._lock_fd, self._program, found = await self._in_thread(
+            self._lock_fd, self._program, found = await self._background.in_thread(
                 take_over, self._jobs_folder
             )
         except BaseException:
-            self._threads.shutdown()
+            self._background.close()
             raise
         self._is_open = True
         self._opened_at = time.monotonic()
@@ -282,20 +279,18 @@ class SlurmEngine:
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        while finishing := set(self._background):
-            await asyncio.gather(*finishing, return_exceptions=True)
-            self._background -= finishing
+        await self._background.finish()
         self._attempts.clear()
         self._remembered.clear()
         os.close(self._lock_fd)
-        self._threads.shutdown()
+        self._background.close()
 
     async def start(self, launch: Launch) -> EngineRef:
         attempt = self._attempts.get(launch.attempt_id)
         if attempt is None and not (launch.folder / slurmjob.PLAN_FILE).exists():
             attempt = self._begin(launch)
         if attempt is not None and attempt.starting is None and attempt.submitted_at is None:
-            attempt.starting = self._run_in_background(self._start_again(attempt))
+            attempt.starting = self._background.begin(self._start_again(attempt))
         if attempt is not None and attempt.starting is not None:
             # Shielded: who gives up waiting must not leave half an attempt behind.
             await asyncio.shield(attempt.starting)
@@ -313,7 +308,7 @@ class SlurmEngine:
         known = {ref: seen for ref in refs if (seen := self._find_known(ref)) is not None}
         unread = [ref for ref in refs if ref not in known]
         if unread:
-            for ref, seen in (await self._in_thread(self._read_ended, unread)).items():
+            for ref, seen in (await self._background.in_thread(self._read_ended, unread)).items():
                 # What was started while we read is known better by now.
                 known[ref] = self._find_known(ref) or seen
                 if ref not in self._attempts:
@@ -323,7 +318,7 @@ class SlurmEngine:
     async def stop(self, ref: EngineRef, grace_seconds: float) -> None:
         attempt = self._attempts.get(ref)
         if attempt is None:
-            if await self._in_thread(stop_tasks, self._jobs_folder / ref, grace_seconds):
+            if await self._background.in_thread(stop_tasks, self._jobs_folder / ref, grace_seconds):
                 self._to_cancel.setdefault(name_of(ref), 0.0)
             return
         if attempt.starting is not None:
@@ -338,7 +333,9 @@ class SlurmEngine:
         self, ref: EngineRef, task_index: int, offset: int, limit: int
     ) -> tuple[bytes, int]:
         file = log_file(self._jobs_folder / ref, task_index)
-        data = await self._in_thread(read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX))
+        data = await self._background.in_thread(
+            read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX)
+        )
         if data is None:
             raise LogNotReady(f"Task {task_index} has written no log yet. Ask again later.")
         return data, offset + len(data)
@@ -347,7 +344,7 @@ class SlurmEngine:
         if ref in self._attempts:
             return  # it runs
         self._remembered.pop(ref, None)
-        await self._in_thread(remove, self._jobs_folder, ref)
+        await self._background.in_thread(remove, self._jobs_folder, ref)
 
     async def observe_hosts(self) -> Mapping[str, HostCondition]:
         """As Slurm said last; while it is silent, no node of its can be given work."""
@@ -369,7 +366,7 @@ class SlurmEngine:
             for task in attempt.seen.tasks
             if task.state is TaskState.RUNNING
         ]
-        read = await self._in_thread(
+        read = await self._background.in_thread(
             lambda: [read_state(f / slurmjob.USAGE_FILE, Usage) for _, _, f in running]
         )
         before, self._usage = self._usage, {}
@@ -418,7 +415,7 @@ class SlurmEngine:
         )
         attempt.seen = judge_attempt(attempt.files, task_count=attempt.task_count)
         self._attempts[attempt.id] = attempt
-        attempt.starting = self._run_in_background(self._start(launch, attempt))
+        attempt.starting = self._background.begin(self._start(launch, attempt))
         return attempt
 
     async def _start(self, launch: Launch, attempt: _Attempt) -> None:
@@ -427,7 +424,7 @@ class SlurmEngine:
         if self._cluster is not None:
             partition = partition_for(launch.host_names, self._cluster, partition)
         try:
-            await self._in_thread(
+            await self._background.in_thread(
                 lay_out, launch, self._jobs_folder, self._program, self._options, partition
             )
         except BaseException:
@@ -440,7 +437,7 @@ class SlurmEngine:
             await self._submit(attempt)
         except EngineRefused:
             # As if it had never been: nothing has been started, and nothing will be.
-            await self._in_thread(remove, self._jobs_folder, attempt.id)
+            await self._background.in_thread(remove, self._jobs_folder, attempt.id)
             self._drop(attempt)
             raise
         except EngineUnavailable:
@@ -454,7 +451,9 @@ class SlurmEngine:
 
     async def _submit(self, attempt: _Attempt) -> None:
         """Submit the job, unless an earlier submit turns out to have reached Slurm."""
-        plan = await self._in_thread(read_state, attempt.folder / slurmjob.PLAN_FILE, Plan)
+        plan = await self._background.in_thread(
+            read_state, attempt.folder / slurmjob.PLAN_FILE, Plan
+        )
         if plan is None:
             raise EngineUnavailable(f"The plan in {attempt.folder} cannot be read.")
         if attempt.was_tried:
@@ -472,7 +471,7 @@ class SlurmEngine:
 
     async def _stop(self, attempt: _Attempt, grace_seconds: float) -> None:
         async with attempt.stopping:
-            has_fenced = await self._in_thread(stop_tasks, attempt.folder, grace_seconds)
+            has_fenced = await self._background.in_thread(stop_tasks, attempt.folder, grace_seconds)
         if has_fenced:
             self._to_cancel.setdefault(attempt.name, 0.0)
         else:
@@ -505,7 +504,9 @@ class SlurmEngine:
     async def _read(self, attempts: Sequence[_Attempt]) -> None:
         if not attempts:
             return
-        read = await self._in_thread(lambda: [read_files(a.folder, a.task_count) for a in attempts])
+        read = await self._background.in_thread(
+            lambda: [read_files(a.folder, a.task_count) for a in attempts]
+        )
         for attempt, files in zip(attempts, read, strict=True):
             self._take_in(attempt, files)
 
@@ -574,13 +575,13 @@ class SlurmEngine:
         elif not has_begun and now - attempt.missing_since >= SUBMIT_AGAIN_SECONDS:
             log.warning("slurm_lost_a_job", attempt_id=attempt.id)
             attempt.missing_since = None  # should it not come to be, it is missed anew
-            attempt.starting = self._run_in_background(self._submit_lost(attempt))
+            attempt.starting = self._background.begin(self._submit_lost(attempt))
             return
         elif has_begun and now - attempt.missing_since >= MISSING_SECONDS:
             end = JobEnd(state=GONE_STATE, at_ms=shim.now_ms(), message="Slurm has lost the job.")
         else:
             return
-        await self._in_thread(write_end, attempt.folder, end, has_begun=has_begun)
+        await self._background.in_thread(write_end, attempt.folder, end, has_begun=has_begun)
 
     async def _submit_lost(self, attempt: _Attempt) -> None:
         """Once more, what Slurm has lost before it began."""
@@ -596,7 +597,9 @@ class SlurmEngine:
             if is_known or name in self._strangers or all(row.is_over for row in rows):
                 continue
             folder = self._jobs_folder / attempt_of(name)
-            claim = await self._in_thread(read_state, folder / slurmjob.CLAIM_FILE, JobClaim)
+            claim = await self._background.in_thread(
+                read_state, folder / slurmjob.CLAIM_FILE, JobClaim
+            )
             if claim is not None and not claim.job_id:
                 self._to_cancel[name] = 0.0
             else:
@@ -678,29 +681,6 @@ class SlurmEngine:
         self._remembered[attempt_id] = seen
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
-
-    async def _in_thread(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do what blocks elsewhere. What the system refuses now, it may allow later."""
-        work = partial(function, *args, **kwargs)
-        try:
-            return await self._loop.run_in_executor(self._threads, work)
-        except OSError as error:
-            raise EngineUnavailable(
-                f"The Slurm engine cannot work in {self._jobs_folder}: {error}"
-            ) from error
-
-    def _run_in_background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        task = self._loop.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._on_background_done)
-        return task
-
-    def _on_background_done(self, task: asyncio.Task[None]) -> None:
-        self._background.discard(task)
-        error = None if task.cancelled() else task.exception()
-        # What a start has to say is told to who waits for it; of the rest nobody would hear.
-        if error is not None and not isinstance(error, MusterError):
-            log.error("slurm_engine_task_failed", exc_info=error)
 
 
 def judge_attempt(files: JobFiles, *, task_count: int) -> Observation:
@@ -927,7 +907,7 @@ def stop_tasks(folder: Path, grace_seconds: float) -> bool:
     if not count:
         return False
     content: slurmjob.Json = {"fenced_at_ms": shim.now_ms()}
-    if slurmjob.claim_attempt(str(folder), content):
+    if shim.claim(str(folder), content, slurmjob.CLAIM_FILE):
         return True
     claim = read_state(folder / slurmjob.CLAIM_FILE, JobClaim)
     if claim is not None and not claim.job_id:
@@ -939,6 +919,7 @@ def stop_tasks(folder: Path, grace_seconds: float) -> bool:
 
 def write_end(folder: Path, end: JobEnd, *, has_begun: bool) -> None:
     """Write down how Slurm ended a job; one that has not begun is kept from it first."""
-    if not has_begun and not slurmjob.claim_attempt(str(folder), {"ended_at_ms": end.at_ms}):
+    content = {"ended_at_ms": end.at_ms}
+    if not has_begun and not shim.claim(str(folder), content, slurmjob.CLAIM_FILE):
         return  # it has: the next look sees it
     shim.write_json(str(folder / slurmjob.END_FILE), msgspec.to_builtins(end))

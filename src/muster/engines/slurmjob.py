@@ -20,7 +20,7 @@ Source: sbatch(1), srun(1), scontrol(1), Slurm 22.05; proc_pid_stat(5), Linux ma
 """
 
 # pathlib takes as long to import as half of the rest together.
-# ruff: noqa: PTH100, PTH108, PTH110, PTH118, PTH120, PTH123, S603
+# ruff: noqa: PTH100, PTH110, PTH118, PTH120, PTH123, S603
 
 import contextlib
 import json
@@ -75,7 +75,8 @@ def run_batch(folder: str) -> None:
     """Claim the attempt, find out where its tasks are, and start an agent on each node."""
     signal.signal(signal.SIGTERM, lambda *_: None)  # Slurm ends the agents, and waits for them
     job_id = os.environ["SLURM_JOB_ID"]
-    if not claim_attempt(folder, {"job_id": job_id, "claimed_at_ms": shim.now_ms()}):
+    content = {"job_id": job_id, "claimed_at_ms": shim.now_ms()}
+    if not shim.claim(folder, content, CLAIM_FILE):
         return
     plan = read_json(f"{folder}/{PLAN_FILE}")
     # Of a running job alone: neither has a name of its own then.
@@ -105,20 +106,6 @@ def run_batch(folder: str) -> None:
     ]
     # Its own exit code says nothing: what became of each task lies in its folder.
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
-
-
-def claim_attempt(folder: str, content: Json) -> bool:
-    """Take the one claim there is on an attempt; False when somebody else has it."""
-    draft = f"{folder}/{CLAIM_FILE}.{os.getpid()}.{time.monotonic_ns()}"
-    with open(draft, "w") as file:
-        json.dump(content, file)
-    try:
-        os.link(draft, f"{folder}/{CLAIM_FILE}")
-    except FileExistsError:
-        return False
-    finally:
-        os.unlink(draft)
-    return True
 
 
 def run_command(*command: str) -> str:

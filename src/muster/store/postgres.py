@@ -151,8 +151,7 @@ class PostgresDatabase:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._of_thread = threading.local()
         self._opened: list[psycopg.Connection[Any]] = []
-        self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
-        self._streams = Streams(self._scans)
+        self._streams = Streams(asyncio.Semaphore(SCANS_AT_ONCE))
         self._recent: dict[Hashable, asyncio.Future[Any]] = {}  # answers, and those to come
         self._recent_until = 0.0
         self._on_work: Callable[[], None] = lambda: None
@@ -259,13 +258,10 @@ class PostgresDatabase:
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a read that may take long in a thread, on one consistent snapshot."""
-        async with self._scans:
-
-            def in_snapshot() -> T:
-                with open_snapshot(self._address.url, walks=True) as connection:
-                    return work(connection, *args, **kwargs)
-
-            return await asyncio.to_thread(in_snapshot)
+        return await self._streams.scan(
+            lambda: open_snapshot(self._address.url, walks=True),
+            lambda connection: work(connection, *args, **kwargs),
+        )
 
     def stream(
         self,

@@ -51,8 +51,7 @@ class SqliteDatabase:
         self._seen_commit_count = 0
         self._snapshot_until = 0.0
         self._shared: dict[Hashable, Any] = {}  # answers of the present snapshot
-        self._scans = asyncio.Semaphore(SCANS_AT_ONCE)
-        self._streams = Streams(self._scans)
+        self._streams = Streams(asyncio.Semaphore(SCANS_AT_ONCE))
         self._on_work: Callable[[], None] = lambda: None
         self._writer = GroupCommit(_FileTransactions(writer, path), self._after_commit)
 
@@ -140,13 +139,10 @@ class SqliteDatabase:
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run a read that may take long in a thread, on one consistent snapshot."""
-        async with self._scans:
-
-            def in_snapshot() -> T:
-                with open_snapshot(self._path) as connection:
-                    return work(connection, *args, **kwargs)
-
-            return await asyncio.to_thread(in_snapshot)
+        return await self._streams.scan(
+            lambda: open_snapshot(self._path),
+            lambda connection: work(connection, *args, **kwargs),
+        )
 
     def stream(
         self,

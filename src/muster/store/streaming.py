@@ -24,6 +24,20 @@ class Streams:
         self._gate = gate
         self._count = 0
 
+    async def scan(
+        self,
+        open_snapshot: Callable[[], AbstractContextManager[View]],
+        work: Callable[[View], T],
+    ) -> T:
+        """What `work` answers on a snapshot of its own: one long step."""
+
+        def in_snapshot() -> T:
+            with open_snapshot() as connection:
+                return work(connection)
+
+        async with self._gate:
+            return await asyncio.to_thread(in_snapshot)
+
     async def stream(
         self,
         open_snapshot: Callable[[], AbstractContextManager[View]],
