@@ -57,7 +57,7 @@ lock: .venv/test.stamp  ## resolve requirements/*.txt again
 	$(COMPILE) requirements/uv.in -o requirements/uv.txt
 	$(COMPILE) pyproject.toml requirements/build.in -o requirements/server.txt
 	$(COMPILE) pyproject.toml requirements/build.in --extra demo -o requirements/demo.txt
-	$(COMPILE) pyproject.toml requirements/build.in requirements/test.in --extra demo -o requirements/test.txt
+	$(COMPILE) pyproject.toml requirements/build.in requirements/test.in --extra demo --extra notebook --extra tensorboard -o requirements/test.txt
 	$(COMPILE) requirements/mlflow.in -o requirements/mlflow.txt
 
 clean:  ## remove what the targets made
