@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from muster.store.database import Database
-from muster.store.postgres import PostgresDatabase
+from muster.store.postgres.database import PostgresDatabase
 from muster.store.sqlite import SqliteDatabase
 from tests.postgres import PostgresServer, find_programs, running_postgres
 

@@ -9,7 +9,7 @@ import pytest
 from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.postgres import WRITE_ATTEMPTS
+from muster.store.postgres.transactions import WRITE_ATTEMPTS
 from muster.store.transaction import Transaction
 from tests.postgres import find_programs
 from tests.store.rows import add_workload, counts_of, find_differences

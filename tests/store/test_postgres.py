@@ -4,7 +4,7 @@ import asyncio
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,8 @@ import pytest
 from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.database import Database
-from muster.store.postgres import PostgresDatabase, require_schema
+from muster.store.postgres.database import PostgresDatabase
+from muster.store.postgres.schema import require_schema
 from muster.store.sqlite import migrate
 from muster.store.statements import load_migrations
 from muster.store.transaction import Transaction
@@ -52,6 +53,7 @@ class Line:
         self._threads[0].start()
         self.cuts_left = 0
         self.commits = 0
+        self.instead_of_commit: Callable[[], None] | None = None  # once; the line is cut after it
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
@@ -66,7 +68,12 @@ class Line:
             except OSError:
                 return
             back = socket.socket(socket.AF_UNIX)
-            back.connect(self._behind)
+            try:
+                back.connect(self._behind)
+            except OSError:  # it is away: so is whoever asks for it here
+                front.close()
+                back.close()
+                continue
             for work in (self._forward, self._answer):
                 thread = threading.Thread(target=work, args=(front, back))
                 self._threads.append(thread)
@@ -76,6 +83,10 @@ class Line:
         while data := _received(front):
             is_commit = b"COMMIT" in data
             self.commits += is_commit
+            if is_commit and self.instead_of_commit is not None:
+                happen, self.instead_of_commit = self.instead_of_commit, None
+                happen()
+                break
             if is_commit and self.cuts_left:
                 self.cuts_left -= 1
                 front.shutdown(socket.SHUT_RDWR)  # from here on nobody hears the answer
@@ -88,6 +99,8 @@ class Line:
             while data := _received(back):
                 with suppress(OSError):
                     front.sendall(data)
+            with suppress(OSError):
+                front.shutdown(socket.SHUT_RDWR)  # closing it does not wake who reads from it
 
 
 def _received(end: socket.socket) -> bytes:
@@ -127,6 +140,58 @@ async def test_a_commit_whose_answer_is_lost_is_done_once_and_acknowledged(
             await database.write(add_workload, "and another")
             assert await database.read(count_jobs) == 2
             assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(120)
+async def test_a_commit_that_a_crash_took_is_not_taken_for_one_that_has_its_number_now(
+    tmp_path_factory: pytest.TempPathFactory, server: PostgresServer, url: str
+) -> None:
+    """After a crash PostgreSQL gives the numbers of transactions that it forgot out again."""
+    folder = Path(tmp_path_factory.mktemp("l"))
+    was_used_again = []
+
+    def crash_and_use_the_number_again() -> None:
+        with psycopg.connect(url) as admin:
+            [[lost]] = admin.execute(
+                "SELECT CAST(CAST(backend_xid AS text) AS bigint) FROM pg_stat_activity"
+                " WHERE backend_xid IS NOT NULL AND datname = current_database()"
+            ).fetchall()
+        server.stop(how="immediate")
+        server.start()
+        with psycopg.connect(url, autocommit=True) as other:
+            used = [
+                other.execute(
+                    "SELECT CAST(CAST(pg_current_xact_id() AS text) AS bigint)"
+                ).fetchone()
+                for _ in range(3)
+            ]
+        was_used_again.append((lost,) in used)
+
+    with cut_line(folder, server) as line:
+        behind = url.replace(str(server.folder), str(folder))
+        with closing(PostgresDatabase(behind)) as database:
+            await database.write(set_up_store)
+            for number in range(20):  # the number is forgotten unless it was flushed by then
+                line.instead_of_commit = crash_and_use_the_number_again
+                await database.write(add_workload, f"job {number}")
+                assert await database.read(count_jobs) == number + 1
+                if any(was_used_again):
+                    break
+
+    assert any(was_used_again)
+
+
+@pytest.mark.asyncio
+async def test_a_database_made_before_there_were_marks_gets_them(url: str) -> None:
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("DROP TABLE muster.commit_mark")
+
+    with closing(PostgresDatabase(url)) as database:
+        await database.write(set_up_store)
+        await database.write(add_workload, "first")
+
+        assert await database.read(count_jobs) == 1
 
 
 @pytest.mark.asyncio
@@ -265,7 +330,7 @@ def test_both_stores_have_the_same_tables_columns_and_indexes(url: str) -> None:
         }
 
     assert {name: columns[name] for name in tables} == expected
-    assert set(columns) - set(tables) == {"lease", "schema_number"}
+    assert set(columns) - set(tables) == {"commit_mark", "lease", "schema_number"}
     assert indexes <= made
 
 

@@ -26,7 +26,8 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
-from muster.store.postgres import PostgresConnection, PostgresDatabase
+from muster.store.postgres.connection import PostgresConnection
+from muster.store.postgres.database import PostgresDatabase
 from muster.store.transaction import Transaction
 from tests.postgres import find_programs
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, add_workload, set_up_store

@@ -23,7 +23,7 @@ def open_database(address: Address) -> Database:
     """
     if isinstance(address, Path):
         return sqlite.SqliteDatabase(address)
-    from muster.store.postgres import PostgresDatabase  # only who has it needs its driver
+    from muster.store.postgres.database import PostgresDatabase  # only who has it needs its driver
 
     return PostgresDatabase(address)
 
@@ -36,9 +36,9 @@ def open_snapshot(address: Address) -> AbstractContextManager[Connection]:
     """
     if isinstance(address, Path):
         return sqlite.open_snapshot(address)
-    from muster.store import postgres
+    from muster.store.postgres import connection
 
-    return postgres.open_snapshot(address)
+    return connection.open_snapshot(address)
 
 
 def require_store(address: Address) -> None:
@@ -48,8 +48,8 @@ def require_store(address: Address) -> None:
         StoreUnavailable, NotADatabase, NewerDatabase: it has not, or not one for this muster.
     """
     if isinstance(address, str):
-        from muster.store import postgres
+        from muster.store.postgres import schema
 
-        postgres.require_schema(address)
+        schema.require_schema(address)
     elif not address.is_file():
         raise StoreUnavailable(f"There is no database {address}; start `muster serve` on it once.")

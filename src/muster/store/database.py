@@ -1,7 +1,7 @@
 """Where store functions run: the one interface of both stores.
 
 A store is SQLite in a file of the data folder (`store/sqlite.py`), or PostgreSQL
-(`store/postgres.py`). Both keep the same promises; the tests of this interface run on each.
+(`store/postgres/`). Both keep the same promises; the tests of this interface run on each.
 """
 
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
@@ -88,7 +88,11 @@ class Database(Protocol):
         ...
 
     async def write_together(
-        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+        self,
+        work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]],
+        item: Item,
+        *,
+        is_patient: bool = False,
     ) -> T:
         """As `write`, for what many ask for at once: `work` gets all items that wait with it.
 
@@ -101,6 +105,9 @@ class Database(Protocol):
             work: what to do; those that are equal are done together. One may have to do with a
                 single item.
             item: what this caller asks for.
+            is_patient: it may wait some milliseconds for others that come one by one, unless it is
+                the first in a while. For what the platform does by itself: nobody waits for it,
+                and commits that come less often leave more to those who read.
 
         Raises:
             StoreUnavailable: nothing was changed; the same call may work later.

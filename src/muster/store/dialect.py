@@ -145,6 +145,7 @@ def _with_parameters(text: str) -> str:
     return _PARAMETER.sub(parameter, text)
 
 
+_SCRIPTS: Final = ("baseline", "marks")  # of the schema: run as they are
 _PARTS: Final = ("named_like",)  # of the search: part of other statements
 
 
@@ -161,7 +162,7 @@ def _overrides() -> Mapping[str, str]:
     own: dict[str, str] = {}
     for entry in folder.iterdir():
         noun, _, ending = entry.name.partition(".")
-        if ending != "sql" or noun == "baseline":
+        if ending != "sql" or noun in _SCRIPTS:
             continue
         common = load_statements(noun)
         for name, text in load_statements(f"postgres/{noun}").items():
