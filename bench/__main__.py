@@ -30,8 +30,11 @@ from bench import (
     lists,
     mlflow,
     moves,
+    notebook,
+    proxy,
     quotas,
     search,
+    slurm,
     start,
     statistics_call,
     stream,
@@ -64,6 +67,9 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "creates": Measurement(creates.measure, "durable creates over HTTP, 64 clients"),
     "quotas": Measurement(quotas.measure, "what quotas add to a create"),
     "jobs": Measurement(jobs.measure, "real jobs, from submit to their end"),
+    "slurm": Measurement(slurm.measure, "jobs on a private Slurm cluster beside plain sbatch"),
+    "proxy": Measurement(proxy.measure, "what passing requests on to programs costs"),
+    "notebook": Measurement(notebook.measure, "from create to a notebook's first page"),
     "mlflow": Measurement(mlflow.measure, "the same page from MLflow's runs/search"),
 }
 

@@ -1,14 +1,20 @@
-"""Pages of the two lists, with their exact totals, against the empty handler, by size."""
+"""Pages of the two lists, with their exact totals, against the empty handler, by size.
 
-from contextlib import ExitStack
+Once as they are asked for again and again while nothing is committed, so that answers are shared;
+and once each right after a commit, so that none is.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
-from bench.dataset import open_dataset
+from bench.dataset import Dataset, open_dataset
 from bench.figure import Figure, flatness
 from bench.load import raw_request
 from bench.ratio import rates
 from bench.run import Run
-from bench.servers import empty_server
+from bench.servers import RunningServer, empty_server, logged_in, started
 
 ROUNDS = 5
 REQUESTS = 1_000
@@ -35,11 +41,27 @@ PAGES = (
 
 def measure(run: Run) -> list[Figure]:
     datasets = [open_dataset(run, size) for size in run.sizes]
+    return [
+        *_measure(run, {d.size: d.server() for d in datasets}, ""),
+        *_measure(run, {d.size: _forgetting(d) for d in datasets}, ", right after a commit"),
+    ]
+
+
+@contextmanager
+def _forgetting(dataset: Dataset) -> Iterator[RunningServer]:
+    command = [sys.executable, "-m", "bench.forgetting", "--data", str(dataset.data)]
+    with started([*command, *dataset.flags]) as (process, port, seconds):
+        yield logged_in(process.pid, port, dataset.data, ready_seconds=seconds)
+
+
+def _measure(
+    run: Run, starts: dict[int, AbstractContextManager[RunningServer]], when: str
+) -> list[Figure]:
     rounds, requests = run.rounds(ROUNDS), run.requests(REQUESTS)
     figures = []
     with ExitStack() as opened:
         empty = opened.enter_context(empty_server())
-        servers = {d.size: opened.enter_context(d.server()) for d in datasets}
+        servers = {size: opened.enter_context(start) for size, start in starts.items()}
         for page in PAGES:
             calls = {
                 size: (
@@ -58,7 +80,7 @@ def measure(run: Run) -> list[Figure]:
             found = rates(run, page.what, empty, calls, rounds=rounds, requests=requests)
             figures += [
                 Figure(
-                    what=f"{page.what}, of the empty handler",
+                    what=f"{page.what}{when}, of the empty handler",
                     rows=size,
                     value=rate.percent_of_empty,
                     unit="%",
@@ -70,5 +92,6 @@ def measure(run: Run) -> list[Figure]:
             ]
             if len(found) > 1:
                 values = [rate.percent_of_empty for rate in found.values()]
-                figures.append(flatness(page.what, values, sizes=run.sizes, at_most=FLAT_PERCENT))
+                what = f"{page.what}{when}"
+                figures.append(flatness(what, values, sizes=run.sizes, at_most=FLAT_PERCENT))
     return figures

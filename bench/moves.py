@@ -90,7 +90,7 @@ def _beside_reads(run: Run, dataset: Dataset) -> list[Figure]:
             rows=dataset.size,
             value=statistics.median(moves),
             unit="/s",
-            how="each a transaction that is on disk before it counts",
+            how="each on disk before it counts",
             at_least=PER_SECOND * RATE_PERCENT / 100,
         ),
     ]

@@ -62,7 +62,8 @@ class Mover:
             print(f"moved {self.count} in {self.seconds}", flush=True)
 
     async def _move(self, moving: list[Workload], place: int) -> None:
-        moving[place] = await self.database.write_together(move_workloads, _move(moving[place]))
+        move = _move(moving[place])
+        moving[place] = await self.database.write_together(move_workloads, move, is_patient=True)
         self.count += 1
 
 

@@ -10,8 +10,9 @@ import pytest
 from muster.domain.phase import Phase
 from muster.domain.placement import CardKind
 from muster.domain.pool import DEFAULT_LINE, Host, PoolPhase
-from muster.store import archive, identity, pools, workloads
+from muster.store import archive, identity, named, pools, workloads
 from muster.store.connection import Connection
+from muster.store.paging.scope import Scope
 from muster.store.recount import differences
 from muster.store.sqlite import SqliteDatabase
 from muster.store.statements import load_migrations
@@ -97,6 +98,36 @@ async def test_events_of_schema_1_are_numbered_without_a_gap(old: Path) -> None:
 
     try:
         assert await database.read(gaps) == []
+    finally:
+        database.close()
+
+
+@pytest.mark.asyncio
+async def test_names_that_schema_6_had_learnt_are_found_in_their_place_and_deleted_ones_no_more(
+    old: Path,
+) -> None:
+    with closing(sqlite3.connect(old)) as connection:
+        for number, script in load_migrations()[1:6]:
+            connection.executescript(f"{script}\nPRAGMA user_version = {number};")
+        [first, second, *_] = connection.execute("SELECT id, name FROM job ORDER BY id").fetchall()
+        connection.execute("UPDATE job SET is_deleted = 1 WHERE id = ?", first[:1])
+        connection.commit()
+    database = SqliteDatabase(old)
+
+    def found(connection: Connection, name: str) -> list[int]:
+        candidates = named.with_any([name.lower()], column="id")
+        assert candidates is not None
+        [(project_id, workspace_id)] = connection.execute(
+            "SELECT DISTINCT project_id, workspace_id FROM job"
+        ).fetchall()
+        scope = Scope(table="job", project_id=project_id, workspace_id=workspace_id)
+        elsewhere = Scope(table="job", project_id=project_id, workspace_id="elsewhere")
+        assert named.count_of(connection, elsewhere, candidates) == 0
+        return named.first_of(connection, scope, candidates, limit=9)
+
+    try:
+        assert await database.read(found, first[1]) == []
+        assert await database.read(found, second[1]) == [second[0]]
     finally:
         database.close()
 

@@ -138,13 +138,14 @@ def add_job(
     name: str,
     *,
     project_id: str = PROJECT,
+    workspace_id: str = WORKSPACE,
     description: str = "",
     engine_type: int = 100,
     creator_name: str = "ann",
     now_ms: int = 1_000,
 ) -> jobs.Job:
     new = NewJob(
-        workspace_id=WORKSPACE,
+        workspace_id=workspace_id,
         name=name,
         description=description,
         creator_name=creator_name,
@@ -264,9 +265,14 @@ def move(
     workload = workloads.move_workload(
         tx, workload, event, now_ms=now_ms, actor="ann", reason=reason, at_ms=at_ms
     )
-    if event is Event.RETRIED:
+    if event in (Event.RETRIED, Event.PREEMPTED):
         workload = workloads.release_nodes(tx, workload)
-        return workloads.end_attempt(tx, workload, ended_at_ms=at_ms or now_ms)
+        return workloads.end_attempt(
+            tx,
+            workload,
+            ended_at_ms=at_ms or now_ms,
+            is_preempted=event is Event.PREEMPTED,
+        )
     ends_holding = (Event.SUCCEEDED, Event.TASK_FAILED, Event.REFUSED, Event.STOPPED)
     return workloads.release_nodes(tx, workload) if event in ends_holding else workload
 

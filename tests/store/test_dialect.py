@@ -53,7 +53,7 @@ def test_walks_that_are_merged_are_told_their_order() -> None:
 
 
 def test_a_statement_that_postgres_has_in_its_own_way_is_taken_from_there() -> None:
-    common = load_statements("search")["find_jobs"]
+    common = load_statements("search")["named_like"]
 
     assert "MATCH" in common
     assert "LIKE ANY" in in_postgres(common).text

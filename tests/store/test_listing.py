@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from muster.domain.phase import Phase, Reason, StatisticsState, view_of
 from muster.domain.workload import WorkloadType
-from muster.store import identity, jobs, listing, pool_listing
+from muster.domain.workspace import Workspace
+from muster.store import identity, jobs, listing, pool_listing, workspaces
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
 from muster.store.database import Database
@@ -123,6 +124,12 @@ def mix_times(tx: Transaction) -> None:
 # What is done only where there are many rows, or few, is done here with the same ones.
 OVER_BLOCKS: Final = (id_order, "WALKED_MAX", -1)
 NEVER_GATHERED: Final = (gathering, "GATHERED_MAX", 0)
+SEARCHED: Final = (
+    (listing, "FOUND_MAX", 0),
+    (listing, "FEW_FOUND_MAX", 0),
+    (listing, "LOOKED_THROUGH_MAX", 0),
+    (listing, "FOUND_PART", 0),
+)
 WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
     "as it is": (),
     "over blocks and indexes": (OVER_BLOCKS, NEVER_GATHERED, (id_order, "STRETCHES_MAX", 2)),
@@ -136,6 +143,8 @@ WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
         (listing, "FEW_FOUND_MAX", 2),
         (listing, "LOOKED_THROUGH_MAX", 0),
     ),
+    "found, and near": (*SEARCHED, (gathering, "_PASSED_TO_ONE", 1_000)),
+    "found, and sorted": (*SEARCHED, (gathering, "_PASSED_TO_ONE", 0)),
 }
 
 
@@ -309,6 +318,29 @@ def test_a_stream_of_versions_is_the_same_as_one_long_page(
 
     assert [row for chunk in streamed for row in chunk] == page
     assert all(len(chunk) <= listing.STREAM_CHUNK_ROWS for chunk in streamed)
+
+
+@given(query=queries(sorted(VERSION_SORT_KEYS), pool_id=pool_ids), chunk_rows=st.integers(1, 9))
+def test_what_the_store_writes_as_json_is_the_same_as_one_long_page(
+    connection: Connection, query: ListQuery, chunk_rows: int
+) -> None:
+    _, page = listing.page_of_versions(connection, query)
+    names = [f"field {number}" for number in range(12)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listing, "STREAM_TEXT_ROWS", chunk_rows)
+        chunks = listing.stream_versions_as_json(connection, query, names)
+        written = None if chunks is None else [json.loads(b"[%s]" % chunk) for chunk in chunks]
+
+    if written is None:  # several parts of an index have it, or ids do not tell its order
+        in_order = not is_out_of_order(connection, query.project_id, query.workspace_id, "version")
+        of_one_index = len(query.statuses) <= 1 and query.pool_id is None
+        assert not (query.sort_key == "create_time" and in_order and of_one_index)
+        return
+    assert [list(row) for chunk in written for row in chunk] == [names] * len(page)
+    shown = [[*row[:6], NOW_MS - row[4] if row[6] is None else row[6], *row[7:]] for row in page]
+    assert [list(row.values()) for chunk in written for row in chunk] == shown
+    assert all(len(chunk) == chunk_rows for chunk in written[:-1])
 
 
 def training_name(row: Row) -> str:
@@ -575,6 +607,38 @@ async def test_a_search_finds_jobs_that_it_has_learnt_and_those_that_it_has_not(
     assert await database.read(find, "-25") == (10, [])  # some of each
     assert await database.read(find, "_") == (0, [])
     assert await database.read(find, "e%n") == (0, [])
+    assert await database.read(find_differences) == []
+
+
+@pytest.mark.parametrize("few_found_max", [2_000, 2])
+@pytest.mark.asyncio
+async def test_a_search_knows_no_job_of_another_place(
+    database: Database, few_found_max: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "FEW_FOUND_MAX", few_found_max)
+    monkeypatch.setattr(listing, "LOOKED_THROUGH_MAX", 0)
+
+    def add_many(tx: Transaction) -> None:
+        seven = Workspace(id="7", name="seven", created_at_ms=1_000)
+        workspaces.insert_workspace(tx, PROJECT, seven)
+        for number in range(600):
+            place = ((PROJECT, WORKSPACE), (OTHER_PROJECT, WORKSPACE), (PROJECT, "7"))[number % 3]
+            add_job(tx, f"same-{number:03}", project_id=place[0], workspace_id=place[1])
+
+    def find(
+        connection: Connection, project_id: str = PROJECT, workspace_id: str = WORKSPACE
+    ) -> tuple[int, list[str]]:
+        query = replace(WHOLE, sort_key="job_name", is_descending=False, limit=2, search="same")
+        query = replace(query, project_id=project_id, workspace_id=workspace_id)
+        total, rows = listing.page_of_jobs(connection, query)
+        return total, [row[1] for row in rows]
+
+    await database.write(add_many)
+
+    assert await database.read(find) == (200, ["same-000", "same-003"])
+    assert await database.read(find, workspace_id="7") == (200, ["same-002", "same-005"])
+    assert await database.read(find, project_id=OTHER_PROJECT) == (200, ["same-001", "same-004"])
+    assert await database.read(find, workspace_id="8") == (0, [])
     assert await database.read(find_differences) == []
 
 

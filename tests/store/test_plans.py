@@ -36,6 +36,7 @@ STATUSES: Final = ((), (7,), (5, 8, 10, 11))
 # What is read whole: an answer of the same statement, the list of a parameter, nothing at all.
 READ_WHOLE: Final = (
     "SCAN page",
+    "SCAN chunk",
     "SCAN passed",
     "SCAN json_each",
     "SCAN part",
@@ -48,8 +49,9 @@ READ_WHOLE: Final = (
     "SCAN job_search_mark ",
 )
 
-# These may be sorted: they are as many as there are pools and statuses.
-COUNTERS: Final = re.compile(r"FROM (version|job)_total\s")
+# These may be sorted: they are as many as there are pools and statuses, or no more of them is kept
+# than a page, of what a search has found.
+COUNTERS: Final = re.compile(r"FROM (version|job)_total\s|AS candidate CROSS JOIN .* LIMIT \d")
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
         patch.setattr(id_order, "WALKED_MAX", -1)
         patch.setattr(gathering, "GATHERED_MAX", 0)
         patch.setattr(listing, "LOOKED_THROUGH_MAX", 0)
+        patch.setattr(listing, "FOUND_PART", 0)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
         with open_snapshot(file) as connection:
@@ -100,6 +103,13 @@ def stream(connection: Connection, query: ListQuery) -> None:
         pass
 
 
+def stream_as_json(connection: Connection, query: ListQuery) -> None:
+    names = [str(number) for number in range(12)]
+    written = listing.stream_versions_as_json(connection, query, names)
+    for _ in listing.stream_versions(connection, query) if written is None else written:
+        pass
+
+
 def list_query(
     sort_key: str,
     is_descending: bool,
@@ -126,14 +136,19 @@ def list_query(
     ("sort_key", "is_descending", "statuses"),
     [*product(sorted(JOB_SORT_KEYS), [False, True], STATUSES)],
 )
-@pytest.mark.parametrize("search", ["", "dig", "d"])
+@pytest.mark.parametrize(
+    ("search", "few_found_max"), [("", 2_000), ("dig", 2_000), ("dig", 0), ("d", 2_000)]
+)
 def test_the_list_of_jobs(
     connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
     sort_key: str,
     is_descending: bool,
     statuses: tuple[int, ...],
     search: str,
+    few_found_max: int,
 ) -> None:
+    monkeypatch.setattr(listing, "FEW_FOUND_MAX", few_found_max)
     for offset in (0, 7, 30):
         query = list_query(sort_key, is_descending, statuses, offset=offset, search=search)
 
@@ -157,6 +172,7 @@ def test_the_list_of_versions(
 
         assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
         assert faults(connection, partial(stream, connection, query)) == []
+        assert faults(connection, partial(stream_as_json, connection, query)) == []
 
 
 @pytest.mark.parametrize("is_descending", [False, True])

@@ -66,13 +66,23 @@ async def test_a_recount_finds_what_is_wrong(
     assert any(finding in line for line in await database.scan(find_differences))
 
 
+@pytest.mark.parametrize(
+    "falsify",
+    [
+        "UPDATE job_search_mark SET id = 1",
+        "INSERT INTO job_search (rowid, name) VALUES ((1 << 40) + 9, 'nobody')",
+        "INSERT INTO job_search (rowid, name) SELECT id, name FROM job",  # in no place
+    ],
+)
 @pytest.mark.asyncio
-async def test_a_recount_finds_a_search_that_knows_too_little(embedded: Database) -> None:
+async def test_a_recount_finds_a_search_that_knows_too_little_or_too_much(
+    embedded: Database, falsify: str
+) -> None:
     await embedded.write(set_up_store)
     await embedded.write(add_workload)
 
     def change(tx: Transaction) -> None:
-        tx.execute("UPDATE job_search_mark SET id = 1")
+        tx.execute(falsify)
 
     await embedded.write(change)
 

@@ -19,6 +19,7 @@ NOUNS: Final = (
     "bulk",
     "check",
     "counting",
+    "experiments",
     "grants",
     "history",
     "identity",
@@ -26,10 +27,14 @@ NOUNS: Final = (
     "jobs",
     "leases",
     "metrics",
+    "models",
+    "notebooks",
     "pools",
     "search",
+    "services",
     "staging",
     "submissions",
+    "visualizations",
     "workloads",
     "workspaces",
 )
@@ -126,7 +131,7 @@ def test_a_tally_has_a_column_for_each_state_and_each_resource_in_their_order() 
 
     inserted = load_statements("counting")["insert_tally"]
 
-    assert re.findall(r"\w+", inserted.split("VALUES")[0])[6:] == columns
+    assert re.findall(r"\w+", inserted.split("SELECT")[0])[3:-3] == columns
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:

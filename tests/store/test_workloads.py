@@ -357,6 +357,28 @@ async def retry(database: Database, workload: Workload, *, now_ms: int) -> Workl
     )
 
 
+@pytest.mark.asyncio
+async def test_a_preempted_attempt_goes_into_the_history_and_costs_no_retry(
+    database: Database,
+) -> None:
+    def add(tx: Transaction) -> Workload:
+        version = add_version(tx, add_job(tx, "gives-way"), pool_id=GPU_POOL, task=TWO_GPUS)
+        return bring_to(tx, version, Phase.RUNNING, now_ms=2_000)
+
+    first = await database.write(add)
+
+    queued = await database.write(
+        move, first, Event.PREEMPTED, now_ms=3_000, reason=Reason.PREEMPTED
+    )
+
+    assert (queued.phase, queued.is_holding, queued.attempt_id) == (Phase.QUEUED, False, None)
+    assert (queued.retries_left, queued.attempt_count) == (0, 1)
+    assert await database.read(held_cards) == []
+    [past] = (await database.read(workloads.list_past_attempts, [queued.id]))[queued.id]
+    assert (past.number, past.reason) == (1, Reason.PREEMPTED)
+    assert await database.scan(find_differences) == []
+
+
 async def start_again(database: Database, workload: Workload, *, now_ms: int) -> Workload:
     placed = await database.write(move, workload, Event.PLACED, now_ms=now_ms)
     return await database.write(move, placed, Event.STARTED, now_ms=now_ms)

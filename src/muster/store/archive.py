@@ -238,7 +238,7 @@ def forget_snapshots(tx: Transaction, digests: Sequence[str]) -> None:
 
 
 def examine(connection: Connection) -> tuple[Counter[str], list[str]]:
-    """(how many workloads each snapshot of code has, what is wrong with archived rows).
+    """(how many workloads and models each snapshot has, what is wrong with archived rows).
 
     Reads and unpacks all of them.
     """
@@ -247,6 +247,7 @@ def examine(connection: Connection) -> tuple[Counter[str], list[str]]:
     for [run] in connection.execute(SQL["list_runs"]):
         if digest := snapshot_of(run):
             uses[digest] += 1
+    uses.update(code for [code] in connection.execute(SQL["list_model_codes"]))
     for workload_id, body, attempt_count, attempt_id in connection.execute(SQL["list_archived"]):
         try:
             archived = unpack(body)

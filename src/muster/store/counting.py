@@ -12,7 +12,7 @@ from typing import Final
 from muster.domain.phase import StatisticsState
 from muster.domain.resources import Resources
 from muster.store.connection import Connection
-from muster.store.manyrows import run_for_rows
+from muster.store.manyrows import change_rows
 from muster.store.statements import load_statements
 
 SQL: Final = load_statements("counting")
@@ -130,14 +130,10 @@ class Counts:
     def apply(self, connection: Connection) -> None:
         """Write every change, once: to the row that is there, else as a new one."""
         for table in sorted(self._changes):
-            changes = {
-                key: values for key, values in sorted(self._changes[table].items()) if any(values)
-            }
-            rows = [(*values, *key) for key, values in changes.items()]
-            for key in run_for_rows(connection, SQL[f"add_to_{table}"], rows):
-                del changes[tuple(key)]
-            rows = [(*key, *values) for key, values in changes.items()]
-            run_for_rows(connection, SQL[f"insert_{table}"], rows)
+            changes = sorted(self._changes[table].items())
+            rows = [(*values, *key) for key, values in changes if any(values)]
+            if change_rows(connection, SQL[f"add_to_{table}"], rows) < len(rows):
+                change_rows(connection, SQL[f"insert_{table}"], rows)
         self._changes.clear()
 
 

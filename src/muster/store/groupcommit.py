@@ -25,6 +25,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 WRITE_BATCH_MAX: Final = 256
+PATIENCE_SECONDS: Final = 0.04  # between commits that nobody waits for
 
 
 class News(StrEnum):
@@ -91,6 +92,7 @@ class GroupCommit:
         self._transactions = transactions
         self._after_commit = after_commit
         self._gathered: list[_Write] = []  # for the writer, at the end of this turn of the loop
+        self._patient_until = 0.0  # by the clock of the loop
         self._queue = _Queue()
         self._writer = threading.Thread(target=self._write_until_closed, name="database-writer")
         self._writer.start()
@@ -113,10 +115,14 @@ class GroupCommit:
         return done
 
     async def write_together(
-        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+        self,
+        work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]],
+        item: Item,
+        *,
+        is_patient: bool = False,
     ) -> T:
         """As `Database.write_together`."""
-        done: T = await self._write(work, item, may_defer_counters(work))
+        done: T = await self._write(work, item, may_defer_counters(work), is_patient=is_patient)
         return done
 
     async def _write(
@@ -124,6 +130,8 @@ class GroupCommit:
         work: Callable[[Transaction, Sequence[Any]], Sequence[Any]],
         item: object,
         may_defer_counters: bool,
+        *,
+        is_patient: bool = False,
     ) -> Any:
         loop = asyncio.get_running_loop()
         write = _Write(work, item, may_defer_counters, done=loop.create_future(), loop=loop)
@@ -132,10 +140,21 @@ class GroupCommit:
         if self._queue.is_closing:
             raise StoreUnavailable("The server is shutting down; try again in a moment.")
         self._gathered.append(write)
-        # What one turn of the event loop asks for goes to the writer together: it shares a commit,
-        # as the moves of one pass do, and the writer is woken once.
-        loop.call_soon(self._hand_over)
+        if is_patient:
+            # Not the first after a while: that one waits for nobody. Those after it gather, and go
+            # along with whatever is handed over meanwhile.
+            until = self._patient_until
+            loop.call_at(until, self._hand_over_patient, until)
+        else:
+            # What one turn of the event loop asks for goes to the writer together: it shares a
+            # commit, as the moves of one pass do, and the writer is woken once.
+            loop.call_soon(self._hand_over)
         return await write.done
+
+    def _hand_over_patient(self, until: float) -> None:
+        if until == self._patient_until:  # else it has gone along with others
+            self._patient_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+            self._hand_over()
 
     def _hand_over(self) -> None:
         with self._queue.changed:

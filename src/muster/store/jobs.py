@@ -10,6 +10,7 @@ from muster.domain.phase import LIVE_STATUSES
 from muster.domain.resources import Resources
 from muster.store.archive import restored_config
 from muster.store.connection import REFUSED, Connection
+from muster.store.experiments import take_version
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
 
@@ -166,6 +167,7 @@ def hide_version(tx: Transaction, job: Job, version_id: int) -> None:
         return
     project_id, workspace_id, pool_id, hidden_status = hidden
     tx.counts.version(project_id, workspace_id, pool_id, hidden_status, -1, version_id=version_id)
+    take_version(tx, version_id)
     latest = tx.execute(SQL["find_latest_version"], {"job_id": job.id}).fetchone()
     latest_id, status, started_at_ms, duration_ms = latest or (None, NO_VERSION_STATUS, None, 0)
     tx.execute(
@@ -188,6 +190,7 @@ def hide_job(tx: Transaction, job: Job) -> None:
     hidden = tx.execute(SQL["hide_versions"], {"job_id": job.id}).fetchall()
     for project_id, workspace_id, pool_id, status, version_id in hidden:
         tx.counts.version(project_id, workspace_id, pool_id, status, -1, version_id=version_id)
+        take_version(tx, version_id)
     tx.execute(SQL["drop_job_without_versions"], {"job_id": job.id})
 
 

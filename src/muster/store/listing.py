@@ -14,11 +14,12 @@ from typing import Any, Final, NamedTuple
 from muster.domain.phase import Phase
 from muster.domain.pool import public_pool_id
 from muster.domain.resources import Resources
+from muster.store import named
 from muster.store.archive import restored_config
 from muster.store.connection import Connection
 from muster.store.history import is_out_of_order
 from muster.store.paging.pages import TooFar as TooFar
-from muster.store.paging.rows import Rows, Wanted, page_of, stream_of
+from muster.store.paging.rows import Rows, Wanted, page_of, stream_of, stream_texts_of
 from muster.store.paging.scope import (
     CREATED,
     DURATION,
@@ -38,6 +39,7 @@ from muster.store.statements import load_statements
 SEARCH: Final = load_statements("search")
 
 STREAM_CHUNK_ROWS: Final = 100  # larger chunks hold the interpreter, and so other calls, for longer
+STREAM_TEXT_ROWS: Final = 500  # without the interpreter
 
 JOB_SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "job_name": JOB_NAME,
@@ -64,13 +66,23 @@ _JOB_ROWS: Final = Rows(
     "job",
     "job",
 )
-_VERSION_ROWS: Final = Rows(
-    "version.id, version.job_name, version.status, version.created_at_ms, version.started_at_ms,"
-    " version.ended_at_ms, version.duration_ms, nullif(version.description, ''),"
-    " nullif(version.pool_id, ''), version.flavor_code, version.npu_count, version.gpu_count",
-    "version",
-    "version",
+_VERSION_COLUMNS: Final = (
+    "version.id",
+    "version.job_name",
+    "version.status",
+    "version.created_at_ms",
+    "version.started_at_ms",
+    "version.ended_at_ms",
+    "version.duration_ms",
+    "nullif(version.description, '')",
+    "nullif(version.pool_id, '')",
+    "version.flavor_code",
+    "version.npu_count",
+    "version.gpu_count",
 )
+_VERSION_ROWS: Final = Rows(", ".join(_VERSION_COLUMNS), "version", "version")
+# Of one that runs, until the moment that was asked about.
+_DURATION_NOW: Final = "coalesce(version.duration_ms, :now_ms - version.started_at_ms)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +162,29 @@ def stream_versions(connection: Connection, query: ListQuery) -> Iterator[list[A
     )
 
 
+def stream_versions_as_json(
+    connection: Connection, query: ListQuery, names: Sequence[str]
+) -> Iterator[bytes] | None:
+    """The rows as JSON objects with commas in between, in chunks of STREAM_TEXT_ROWS.
+
+    None where the store cannot write them itself: then `stream_versions` has them.
+
+    Args:
+        connection: on the snapshot.
+        query: without a limit.
+        names: of the fields, in the order of what a row of `page_of_versions` has.
+    """
+    columns = [_DURATION_NOW if c == "version.duration_ms" else c for c in _VERSION_COLUMNS]
+    return stream_texts_of(
+        connection,
+        _version_scope(query),
+        _wanted(query, VERSION_SORT_KEYS),
+        tuple(zip(names, columns, strict=True)),
+        {"now_ms": query.now_ms},
+        chunk_rows=STREAM_TEXT_ROWS,
+    )
+
+
 @lru_cache(REMEMBERED_MAX)
 def _bounded_jobs(query: ListQuery) -> tuple[Scope, Wanted]:
     assert not query.search, "a search is never bounded"
@@ -182,26 +217,24 @@ def _job_scope(connection: Connection, query: ListQuery) -> Scope:
         return place
     if "\0" in query.search:
         return replace(place, statuses=())  # no name has one, and a pattern would end there
+    part = query.search.casefold()
     scope = replace(
         place,
         more=" AND name LIKE :search ESCAPE '\\'",
-        more_values={"search": _like(query.search.casefold())},
+        more_values={"search": named.like(part)},
     )
-    return _few_named(connection, scope, query.search.casefold())
+    found = named.with_any([part], column="id")
+    in_workspace = total_of(connection, unfiltered(place))
+    if found is None or in_workspace <= LOOKED_THROUGH_MAX:
+        return _looked_through(connection, scope)
+    return _searched(connection, scope, found, in_workspace)
 
 
-def _few_named(connection: Connection, scope: Scope, part: str) -> Scope:
-    """With the jobs as candidates, if they are few; of many, the first are soon walked to."""
-    name_count = total_of(connection, unfiltered(scope))
-    if len(part) >= _GRAM_LENGTH and name_count > LOOKED_THROUGH_MAX:
-        few = _named_like(connection, [part], column="id", found_max=FEW_FOUND_MAX)
-        if few is not None:
-            return replace(scope, candidates=few)
-        found = Candidates("id", SEARCH["named_like"], _words_of([part]))
-        # It finds those of all projects, and each costs as much as four names here.
-        if _are_at_most(connection, scope, found, name_count // 4):
-            return replace(scope, counted_by=found)
-    # What looks through the names remembers what it finds, and stops where that is much.
+def _looked_through(connection: Connection, scope: Scope) -> Scope:
+    """With the jobs as candidates, if they are few; of many, the first are soon walked to.
+
+    What looks through the names remembers what it finds, and stops where that is much.
+    """
     source, values = walk(scope, JOB_NAME)
     rows = connection.execute(
         f"SELECT id {source} LIMIT :limit",
@@ -210,6 +243,17 @@ def _few_named(connection: Connection, scope: Scope, part: str) -> Scope:
     if len(rows) > FEW_FOUND_MAX:
         return scope
     return replace(scope, candidates=candidates_of("id", [id_ for (id_,) in rows]))
+
+
+def _searched(connection: Connection, scope: Scope, found: Candidates, in_workspace: int) -> Scope:
+    """With what a search finds, as far as that is quicker than walking the list."""
+    ids = named.first_of(connection, scope, found, limit=FEW_FOUND_MAX + 1)
+    if len(ids) <= FEW_FOUND_MAX:
+        return replace(scope, candidates=candidates_of("id", ids))
+    count = named.count_of(connection, scope, found)
+    if count * FOUND_PART <= in_workspace:
+        scope = replace(scope, counted_by=found, found_by=found)
+    return replace(scope, known_total=None if scope.statuses else count)
 
 
 def _place_of_jobs(query: ListQuery) -> Scope:
@@ -221,44 +265,10 @@ def _place_of_jobs(query: ListQuery) -> Scope:
     )
 
 
-FOUND_MAX: Final = 50_000  # by a search; with more, walking the list finds a page sooner
-FEW_FOUND_MAX: Final = 2_000  # likewise, where the names stand in what is walked
+FOUND_MAX: Final = 50_000  # candidates: their keys are kept in memory
+FEW_FOUND_MAX: Final = 2_000  # by a search; of so few, no other way to a page is looked for
 LOOKED_THROUGH_MAX: Final = 5_000  # names: no search is quicker
-_GRAM_LENGTH: Final = 3
-_LIKE_SIGNS: Final = re.compile(r"([\\%_])")
-_ESCAPED: Final = r"\\\1"
-
-
-def _like(part: str) -> str:
-    """A pattern for what contains it."""
-    return f"%{_LIKE_SIGNS.sub(_ESCAPED, part)}%"
-
-
-def _words_of(parts: Sequence[str]) -> dict[str, str]:
-    """What finds names with any of the parts."""
-    return {
-        "words": " OR ".join('"' + part.replace('"', '""') + '"' for part in parts),  # embedded
-        "patterns": json.dumps([_like(part) for part in parts]),  # PostgreSQL
-    }
-
-
-def _named_like(
-    connection: Connection, parts: Sequence[str], *, column: str, found_max: int = FOUND_MAX
-) -> Candidates | None:
-    """The jobs that have any of some parts in their names, and perhaps others.
-
-    None where the search does not help: a part is shorter than what it knows, or found too often.
-    """
-    if any(len(part) < _GRAM_LENGTH for part in parts):
-        return None
-    found = connection.execute(
-        SEARCH["find_jobs"], _words_of(parts) | {"limit": found_max + 1}
-    ).fetchall()
-    ids = [id_ for (id_,) in found]
-    if len(ids) > found_max:
-        return None
-    ids += [id_ for (id_,) in connection.execute(SEARCH["list_jobs_not_searchable"])]
-    return candidates_of(column, ids)
+FOUND_PART: Final = 4  # with more than one name in so many, no search is quicker than the list
 
 
 def _version_scope(query: ListQuery) -> Scope:
@@ -554,7 +564,7 @@ def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm
         found = _candidates(connection, scope, term)
         if found is None:
             continue
-        is_few = term.key != "user_id" or _are_at_most(connection, scope, found, FOUND_MAX)
+        is_few = found.is_known or named.are_at_most(connection, scope, found, FOUND_MAX)
         if term.operator != "not" and is_few:
             return replace(scope, candidates=found)
         if term.operator != "not" or (was_counted and len(terms) == 1):
@@ -577,7 +587,7 @@ def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candi
         case "name", "like":
             # What may stand there is left out: the rest is in the name of the job for sure.
             parts = [_IN_NUMBER.sub("", value.casefold()) for value in term.values]
-            return _named_like(connection, parts, column="job_id")
+            return named.with_any(parts, column="job_id")
         case _:
             return None
 
@@ -611,21 +621,6 @@ def _creators(connection: Connection, project_id: str, user_ids: Sequence[str]) 
         SEARCH["list_creators"], {"project_id": project_id, "user_ids": json.dumps(user_ids)}
     )
     return [name for (name,) in found]
-
-
-def _are_at_most(
-    connection: Connection, scope: Scope, candidates: Candidates, count_max: int
-) -> bool:
-    [count] = connection.execute(
-        f"SELECT count(*) FROM ({candidates.source} LIMIT :limit) AS found",  # noqa: S608
-        {
-            **candidates.values,
-            "project_id": scope.project_id,
-            "workspace_id": scope.workspace_id,
-            "limit": count_max + 1,
-        },
-    ).fetchone()
-    return int(count) <= count_max
 
 
 def find_training_job(

@@ -222,11 +222,14 @@ def ensure_public_pool(tx: Transaction, project_id: str, *, now_ms: int) -> None
         tx.execute(SQL["measure_pools"], {"partition": pool.partition})
 
 
-def apply_declared(tx: Transaction, declared: Iterable[Pool], *, now_ms: int) -> None:
+def apply_declared(
+    tx: Transaction, declared: Iterable[Pool], *, now_ms: int, withdraws: bool = True
+) -> None:
     """Bring the pools in line with the inventory, where its word has changed since the last start.
 
     A pool that was resized over the API stays so until the inventory says something new. One that
-    is declared no more goes, or gives its nodes back where it has history.
+    is declared no more goes, or gives its nodes back where it has history; unless nothing is to be
+    withdrawn: then it stays as it is.
     """
     present = {
         (pool.project_id, pool.display_name): pool for pool in list_present_pools(tx.connection)
@@ -247,7 +250,7 @@ def apply_declared(tx: Transaction, declared: Iterable[Pool], *, now_ms: int) ->
                     declared=pool.declared,
                 ),
             )
-    for pool in present.values():
+    for pool in present.values() if withdraws else ():
         if pool.declared and not has_history(tx.connection, pool):
             end_pool(tx, pool, now_ms=now_ms)
         elif pool.declared:

@@ -29,6 +29,7 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 WRITER_BUSY_TIMEOUT_MS: Final = 2_000
+WAL_PAGES: Final = 4_000  # 16 MiB: a page that changes again and again is copied back less often
 READER_BUSY_TIMEOUT_MS: Final = 250
 SCANS_AT_ONCE: Final = 2  # more would only take the CPU from the calls that are quick
 SNAPSHOT_SECONDS_MAX: Final = 0.25
@@ -173,10 +174,14 @@ class SqliteDatabase:
         return await self._writer.write(work, *args, **kwargs)
 
     async def write_together(
-        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+        self,
+        work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]],
+        item: Item,
+        *,
+        is_patient: bool = False,
     ) -> T:
         """Write an item together with all that wait with the same `work`; see `Database`."""
-        return await self._writer.write_together(work, item)
+        return await self._writer.write_together(work, item, is_patient=is_patient)
 
 
 def _connect(path: Path, *, busy_timeout_ms: int) -> Connection:
@@ -191,6 +196,7 @@ def _connect(path: Path, *, busy_timeout_ms: int) -> Connection:
         # FULL: a commit is on disk before it is acknowledged. NORMAL would lose the last ones.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
         # What a savepoint would bring back is kept in memory, not in a file of its own.
         connection.execute("PRAGMA temp_store = MEMORY")
         opened.pop_all()

@@ -17,13 +17,20 @@ def load_statements(noun: str) -> Mapping[str, str]:
     }
 
 
-def load_migrations() -> list[tuple[int, str]]:
-    """(number, script) of every migration, ascending from 1."""
-    folder = files("muster.store") / "sql" / "migrations"
+def load_migrations(own: str = "") -> list[tuple[int, str]]:
+    """(number, script) of every migration, ascending from 1.
+
+    Args:
+        own: the folder of a database that has some of them in its own way, `postgres`.
+    """
+    sql = files("muster.store") / "sql"
+    named = {entry.name: entry for entry in (sql / "migrations").iterdir()}
+    if own:
+        named |= {entry.name: entry for entry in (sql / own / "migrations").iterdir()}
     scripts = sorted(
-        (int(entry.name[:4]), entry.read_text(encoding="utf-8"))
-        for entry in folder.iterdir()
-        if entry.name.endswith(".sql")
+        (int(name[:4]), entry.read_text(encoding="utf-8"))
+        for name, entry in named.items()
+        if name.endswith(".sql")
     )
     assert [number for number, _ in scripts] == list(range(1, len(scripts) + 1))
     return scripts

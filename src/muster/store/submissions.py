@@ -15,6 +15,7 @@ from muster.domain.phase import LIVE_STATUSES, Phase, view_of
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.store.archive import kept_config
+from muster.store.experiments import put_version
 from muster.store.ids import Ids
 from muster.store.jobs import (
     NO_VERSION_STATUS,
@@ -66,6 +67,7 @@ class NewVersion:
     pre_version_id: int | None = None
     time_limit_ms: int | None = None
     retries: int = 0
+    experiment_uid: str = ""  # that it stands in, if that is still there; "": in none
     claims: tuple[tuple[str, bool], ...] = ()  # buckets for results, and whether they are there
 
 
@@ -148,6 +150,7 @@ class _Made:
     workloads: list[tuple[int, int, NewWorkload]] = field(default_factory=list)
     versions: list[_Row] = field(default_factory=list)
     configs: list[_Row] = field(default_factory=list)
+    in_experiments: list[tuple[str, str, int]] = field(default_factory=list)
 
     @classmethod
     def begin(cls, tx: Transaction, submissions: Sequence[Submission]) -> "_Made":
@@ -263,6 +266,8 @@ class _Made:
              kept_config(new.config), _INITIAL_STATUS, created_at_ms)
         )  # fmt: skip
         self.configs.append((workload_id, new.config))
+        if new.experiment_uid:
+            self.in_experiments.append((project_id, new.experiment_uid, version_id))
         self.tx.counts.version(
             project_id, workspace_id, shown_pool, _INITIAL_STATUS, 1, version_id=version_id
         )
@@ -303,6 +308,8 @@ class _Made:
         insert_workloads(tx, self.workloads)
         run_for_rows(tx.connection, SQL["insert_version"], self.versions)
         run_for_rows(tx.connection, SQL["insert_config"], self.configs)
+        for project_id, experiment_uid, version_id in self.in_experiments:
+            put_version(tx, project_id, experiment_uid, version_id)
         for job, engine_type in self.old_jobs.values():
             shown = {
                 "job_id": job.id,

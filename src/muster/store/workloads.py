@@ -12,6 +12,7 @@ from muster.domain.command import Run
 from muster.domain.errors import MusterError, StaleWrite
 from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase, view_of
 from muster.domain.placement import TaskPlacement
+from muster.domain.program import Program
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType, takes_quota
 from muster.store.archive import (
@@ -24,9 +25,11 @@ from muster.store.archive import (
 )
 from muster.store.connection import Connection, Row
 from muster.store.counting import HELD
+from muster.store.ids import Ids
 from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction, reads_no_counters
+from muster.store.workspaces import WorkloadRoom
 
 SQL: Final = load_statements("workloads")
 
@@ -36,6 +39,8 @@ EVENTS_MAX: Final = 10_000  # of one workload
 
 _PLACEMENTS = msgspec.json.Decoder(tuple[TaskPlacement, ...])
 _RUN = msgspec.json.Decoder(Run)
+_PROGRAM = msgspec.json.Decoder(Program)
+_PROGRAM_START: Final = '{"kind":"program",'  # of its JSON; that of a run has no kind
 _ENCODER = msgspec.json.Encoder()
 _INITIAL_STATE: Final = view_of(Phase.CREATING).statistics
 
@@ -55,7 +60,7 @@ class NewWorkload:
     task: Resources
     task_count: int
     priority: int
-    run: Run
+    run: Run | Program
     time_limit_ms: int | None = None
     retries: int = 0
 
@@ -76,9 +81,33 @@ def insert_workloads(tx: Transaction, new: Sequence[tuple[int, int, NewWorkload]
              task.memory_mib, task.gpu_count, task.npu_count, one.priority, one.time_limit_ms,
              one.retries, created_at_ms, created_at_ms)
         )  # fmt: skip
-        runs.append((workload_id, _ENCODER.encode(one.run).decode()))
+        runs.append((workload_id, _encoded_run(one.run)))
     run_for_rows(tx.connection, SQL["insert_workload"], rows)
     run_for_rows(tx.connection, SQL["insert_run"], runs)
+
+
+def insert_program(tx: Transaction, new: NewWorkload, *, now_ms: int) -> int:
+    """Store one that serves (a notebook, or an instance of a service); return its id.
+
+    Raises:
+        QuotaExceeded: its workspace has no room for it; nothing was stored.
+    """
+    assert new.type is not WorkloadType.TRAIN, "a training workload comes with its version"
+    room = WorkloadRoom(tx)
+    room.check(new.project_id, new.workspace_id, new.type, new.task * new.task_count)
+    ids = Ids.read(tx)
+    ids.workload += 1
+    [newest_ms] = tx.execute(SQL["newest_create_time"]).fetchone()
+    count_new_workload(tx, new)
+    # Never before that of the row before: lists in id order are in time order then.
+    insert_workloads(tx, [(ids.workload, max(now_ms, newest_ms), new)])
+    ids.keep(tx)
+    return ids.workload
+
+
+def _encoded_run(run: Run | Program) -> str:
+    text = _ENCODER.encode(run).decode()
+    return _PROGRAM_START + text.removeprefix("{") if isinstance(run, Program) else text
 
 
 def count_new_workload(tx: Transaction, new: NewWorkload) -> None:
@@ -114,11 +143,11 @@ def list_queue(connection: Connection, partition: str, *, limit: int) -> list[Wo
     return [_workload(row) for row in rows]
 
 
-def get_run(connection: Connection, workload_id: int) -> Run:
+def get_run(connection: Connection, workload_id: int) -> Run | Program:
     [text] = connection.execute(SQL["get_run"], {"workload_id": workload_id}).fetchone()
     if text == EMPTY_RUN:
-        return _RUN.decode(find_archived(connection, [workload_id])[workload_id].run)
-    return _RUN.decode(text)
+        text = bytes(find_archived(connection, [workload_id])[workload_id].run).decode()
+    return _PROGRAM.decode(text) if text.startswith(_PROGRAM_START) else _RUN.decode(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,10 +180,12 @@ class Release:
 class EndAttempt:
     """It is to be tried again: this attempt goes into its history, with the reason of the move.
 
-    It costs one retry. The nodes must be free by now: the next attempt gets its own.
+    It costs one retry, unless it was preempted. The nodes must be free by now: the next attempt
+    gets its own.
     """
 
     ended_at_ms: int
+    is_preempted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,7 +278,7 @@ def _decide(move: Move, rooms: "_Rooms") -> _Decided:
                 after = _released(workload)
             case EndAttempt():
                 decided.past_attempts.append(_past_attempt_row(workload, step))
-                after = _waiting_again(workload)
+                after = _waiting_again(workload, costs=0 if step.is_preempted else 1)
         workload = after
     decided.after = workload
     return decided
@@ -289,7 +320,8 @@ def _released(workload: Workload) -> Workload:
 
 
 def _past_attempt_row(workload: Workload, step: EndAttempt) -> Row:
-    if workload.is_holding or workload.retries_left <= 0:
+    may_not = workload.retries_left <= 0 and not step.is_preempted
+    if workload.is_holding or may_not:
         raise StaleWrite(f"Workload {workload.id} holds nodes, or may not be tried again.")
     started_at_ms = workload.attempt_started_at_ms
     return (
@@ -305,7 +337,7 @@ def _past_attempt_row(workload: Workload, step: EndAttempt) -> Row:
     )
 
 
-def _waiting_again(workload: Workload) -> Workload:
+def _waiting_again(workload: Workload, *, costs: int) -> Workload:
     """The next attempt gets an id of its own; until then there is none."""
     return replace(
         workload,
@@ -313,7 +345,7 @@ def _waiting_again(workload: Workload) -> Workload:
         engine_ref=None,
         attempt_started_at_ms=None,
         placements=(),
-        retries_left=workload.retries_left - 1,
+        retries_left=workload.retries_left - costs,
         revision=workload.revision + 1,
     )
 
@@ -544,9 +576,12 @@ def release_nodes(tx: Transaction, workload: Workload) -> Workload:
 
 
 @reads_no_counters
-def end_attempt(tx: Transaction, workload: Workload, *, ended_at_ms: int) -> Workload:
+def end_attempt(
+    tx: Transaction, workload: Workload, *, ended_at_ms: int, is_preempted: bool = False
+) -> Workload:
     """As `EndAttempt`. Raises StaleWrite."""
-    return _move_one(tx, Move(workload=workload, steps=(EndAttempt(ended_at_ms=ended_at_ms),)))
+    step = EndAttempt(ended_at_ms=ended_at_ms, is_preempted=is_preempted)
+    return _move_one(tx, Move(workload=workload, steps=(step,)))
 
 
 def list_held_cards(connection: Connection) -> list[tuple[str, int]]:
@@ -608,6 +643,13 @@ def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Work
         return workload
     _guarded(tx, "set_engine_ref", workload, engine_ref=engine_ref)
     return replace(workload, engine_ref=engine_ref, revision=workload.revision + 1)
+
+
+@reads_no_counters
+def set_message(tx: Transaction, workload: Workload, message: str) -> Workload:
+    """Say how it gets on, without moving it."""
+    _guarded(tx, "set_message", workload, message=message)
+    return replace(workload, message=message, revision=workload.revision + 1)
 
 
 def set_priority(tx: Transaction, workload: Workload, priority: int) -> Workload:

@@ -124,7 +124,7 @@ def delete_workspace(tx: Transaction, project_id: str, workspace_id: str) -> Non
     tx.execute(SQL["delete_workspace"], key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Contents:
     """What is in a workspace."""
 
@@ -132,14 +132,17 @@ class Contents:
     workload_count: int  # of which something may still run, deleted ones included
     pool_count: int
     algorithm_count: int
+    notebook_count: int
+    image_count: int
+    model_count: int
+    service_count: int
+    visualization_count: int
+    experiment_count: int
 
 
 def count_contents(connection: Connection, project_id: str, workspace_id: str) -> Contents:
     key = {"project_id": project_id, "workspace_id": workspace_id}
-    jobs, workloads, pools, algorithms = connection.execute(SQL["count_contents"], key).fetchone()
-    return Contents(
-        job_count=jobs, workload_count=workloads, pool_count=pools, algorithm_count=algorithms
-    )
+    return Contents(*connection.execute(SQL["count_contents"], key).fetchone())
 
 
 # ---------------------------------------------------------------- roles

@@ -16,19 +16,26 @@ from muster.store.paging.scope import (
     Scope,
     SortKey,
     Statement,
+    Values,
     among,
+    conditions,
+    counted_conditions,
     walk,
 )
-from muster.store.paging.totals import stretches_of
+from muster.store.paging.totals import stretches_of, unfiltered
 
 GATHERED_MAX: Final = 10_000
 FEW_MAX: Final = 300  # sorted by the database itself, within a tenth of a millisecond
 _LOOK_UP_COST: Final = 3  # of a row of a table, in entries of an index that are passed
 _GATHER_COST: Final = 10  # of one row that is gathered, in rows of an index that are passed
+_PASSED_TO_ONE: Final = 2  # entries of an index for each that is found, before all are sorted
 
 
 def these(entries: list[Entry]) -> Statement:
-    ids = [id_ for _, id_ in entries]
+    return _known([id_ for _, id_ in entries])
+
+
+def _known(ids: list[int]) -> Statement:
     return Statement(
         "SELECT value AS id FROM json_each(:ids)", {"ids": json.dumps(ids)}, known_ids=ids
     )
@@ -99,6 +106,55 @@ def gathered(
             f"SELECT {_key_column(key)}, id {source}", values | {"now_ms": now_ms}
         ).fetchall()
     return in_order(entries, key, is_descending)
+
+
+def found(
+    connection: Connection,
+    scope: Scope,
+    key: SortKey,
+    *,
+    is_descending: bool,
+    offset: int,
+    limit: int,
+    total: int,
+    now_ms: int,
+) -> Statement:
+    """A page of what a search finds.
+
+    What is common stands among the first entries of an index, as a rule. But all that has a part in
+    its name may stand together, far from there: so it is looked for in as many of them as cost less
+    than sorting, and otherwise put in order by the database, which keeps no more than the page.
+    """
+    assert scope.found_by is not None
+    is_mirrored = key.is_mirrored or key == CREATED
+    if key != DURATION and (is_mirrored or not is_descending):
+        passed_max = total * _PASSED_TO_ONE // (1 if key == JOB_NAME else _LOOK_UP_COST)
+        source, values = walk(unfiltered(scope), key)
+        values |= conditions(scope)[1]
+        direction = " DESC" if is_descending else ""
+        ids = connection.execute(
+            "SELECT id FROM (SELECT id, name, status"  # noqa: S608 - constant fragments
+            f" {source} ORDER BY {key.column}{direction}, id{direction} LIMIT :passed_max"
+            f") AS passed WHERE {_of_rows(scope, values)} LIMIT :limit OFFSET :offset",
+            values | {"passed_max": passed_max, "limit": limit, "offset": offset},
+        ).fetchall()
+        if len(ids) == limit:
+            return _known([id_ for (id_,) in ids])
+    source, values = among(scope, scope.found_by)
+    key_direction = " DESC" if is_descending else ""
+    id_direction = key_direction if is_mirrored else ""
+    ids = connection.execute(
+        f"SELECT {scope.table}.id {source}"
+        f" ORDER BY {_key_column(key)}{key_direction}, {scope.table}.id{id_direction}"
+        " LIMIT :limit OFFSET :offset",
+        values | {"limit": limit, "offset": offset, "now_ms": now_ms},
+    ).fetchall()
+    return _known([id_ for (id_,) in ids])
+
+
+def _of_rows(scope: Scope, values: Values) -> str:
+    """What rows of a workspace have to meet to be in the scope; binds what that asks for."""
+    return (counted_conditions(scope, values) + scope.more).removeprefix(" AND ")
 
 
 def _key_column(key: SortKey) -> str:

@@ -44,6 +44,19 @@ def in_id_order(
     return make(scope, stretches, is_descending, offset, limit)
 
 
+def beginning_of(
+    connection: Connection, scope: Scope, *, is_descending: bool, offset: int
+) -> tuple[Scope, Stretch, int] | None:
+    """(the scope from where a list begins, its index, how much is left to skip there).
+
+    None where several stretches of an index have it.
+    """
+    if offset > WALKED_MAX and scope.is_counted:
+        scope, offset = _skip_blocks(connection, scope, is_descending, offset)
+    stretches = stretches_of(connection, scope)
+    return (scope, stretches[0], offset) if len(stretches) == 1 else None
+
+
 def _merged(
     scope: Scope, stretches: tuple[Stretch, ...], is_descending: bool, offset: int, limit: int
 ) -> Statement:

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final
 
 from muster.store.connection import Connection
-from muster.store.paging.gathering import are_few, few, gathered, is_gathered, these
+from muster.store.paging.gathering import are_few, few, found, gathered, is_gathered, these
 from muster.store.paging.id_order import by_status, in_id_order, one_walk
 from muster.store.paging.key_order import (
     by_duration,
@@ -72,7 +72,18 @@ def page_statements(connection: Connection, scope: Scope, part: Part) -> Iterato
     """What to ask for the ids of a page: the answers, one after the other, are the page."""
     key, total = part.key, part.totals.matching
     is_descending, offset, limit = part.is_descending, part.offset, part.limit
-    if key == CREATED:
+    if scope.found_by is not None:
+        yield found(
+            connection,
+            scope,
+            key,
+            is_descending=is_descending,
+            offset=offset,
+            limit=limit,
+            total=total,
+            now_ms=part.now_ms,
+        )
+    elif key == CREATED:
         yield in_id_order(
             connection, scope, is_descending=is_descending, offset=offset, limit=limit
         )

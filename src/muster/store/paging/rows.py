@@ -21,6 +21,7 @@ from muster.store.paging.pages import (
     stream_statements,
 )
 from muster.store.paging.scope import Scope, SortKey, Statement, Values
+from muster.store.paging.texts import stream_texts
 from muster.store.paging.totals import Totals, totals_of
 
 _THESE: Final = "SELECT value AS id FROM json_each(:ids)"
@@ -158,6 +159,22 @@ def _part(connection: Connection, scope: Scope, wanted: Wanted) -> tuple[Totals,
         totals=totals,
         now_ms=wanted.now_ms,
     )
+
+
+def stream_texts_of(
+    connection: Connection,
+    scope: Scope,
+    wanted: Wanted,
+    fields: Sequence[tuple[str, str]],
+    values: Values,
+    *,
+    chunk_rows: int,
+) -> Iterator[bytes] | None:
+    """As `stream_of`, as JSON that the database writes; None where it cannot: see `texts.py`."""
+    _, part = _part(connection, scope, wanted)
+    if part is None:
+        return iter(())
+    return stream_texts(connection, scope, part, fields, values, chunk_rows=chunk_rows)
 
 
 def stream_of(

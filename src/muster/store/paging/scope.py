@@ -33,12 +33,16 @@ class Candidates:
     column: str  # `id` or `job_id`
     source: str  # a SELECT of one column, `value`
     values: Mapping[str, Any]
+    is_known: bool = False  # their ids are here already, and few
 
 
 def candidates_of(column: str, ids: Sequence[int]) -> Candidates:
     """Those with these ids, or of the jobs with these ids."""
     return Candidates(
-        column, "SELECT value FROM json_each(:candidates)", {"candidates": json.dumps(ids)}
+        column,
+        "SELECT value FROM json_each(:candidates)",
+        {"candidates": json.dumps(ids)},
+        is_known=True,
     )
 
 
@@ -61,6 +65,9 @@ class Scope:
     # meet it, or with `counts_others` those that alone do not.
     counted_by: Candidates | None = field(default=None, hash=False)
     counts_others: bool = False
+    known_total: int | None = None  # how many there are, where what found that was asked already
+    # What finds all that meet `more`, where it may lead to a page sooner than an index does.
+    found_by: Candidates | None = field(default=None, hash=False)
 
     @property
     def is_empty(self) -> bool:
@@ -147,7 +154,15 @@ def conditions(scope: Scope, *, label: str = "") -> Fragment:
 
 def plain(scope: Scope) -> Scope:
     """The scope without what no counter knows of."""
-    return replace(scope, more="", more_values={}, has_times=False, counted_by=None)
+    return replace(
+        scope,
+        more="",
+        more_values={},
+        has_times=False,
+        counted_by=None,
+        known_total=None,
+        found_by=None,
+    )
 
 
 def among(scope: Scope, candidates: Candidates) -> Fragment:

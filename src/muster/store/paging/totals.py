@@ -82,6 +82,8 @@ def _counting(scope: Scope, with_workspace: bool) -> Fragment:
 def _walked(connection: Connection, scope: Scope) -> int:
     if scope.is_empty:
         return 0
+    if scope.known_total is not None:
+        return scope.known_total
     if scope.counted_by is not None:
         met = plain(scope) if scope.counts_others else replace(scope, counted_by=None)
         source, values = among(met, scope.counted_by)

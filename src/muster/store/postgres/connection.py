@@ -1,6 +1,6 @@
 """Connections to PostgreSQL: where it is, how it takes our SQL, what its errors mean."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,8 +10,16 @@ from psycopg.abc import Buffer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from muster.domain.errors import StoreUnavailable, TextNotKept
-from muster.store.connection import Connection, ConstraintViolated, Cursor, NotADatabase, Values
+from muster.store.connection import (
+    Connection,
+    ConstraintViolated,
+    Cursor,
+    NotADatabase,
+    Row,
+    Values,
+)
 from muster.store.dialect import in_postgres
+from muster.store.postgres.rows import encoded, in_one_value
 
 STREAM_ROWS: Final = 1_000  # fetched together
 CONNECT_SECONDS: Final = 5
@@ -110,6 +118,15 @@ class PostgresConnection:
         except psycopg.IntegrityError as error:
             raise ConstraintViolated(str(error)) from error
         return cursor
+
+    def execute_rows(self, sql: str, rows: Sequence[Row], /) -> Cursor:
+        text, names = in_one_value(sql)
+        try:
+            return self.execute(text, (encoded(names, rows),))
+        except psycopg.DataError:
+            if any(_has_nul(row) for row in rows):
+                raise TextNotKept from None
+            raise
 
     def close_walks(self) -> None:
         """Give back what the server keeps for statements whose rows were not all asked for."""

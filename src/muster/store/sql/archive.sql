@@ -89,6 +89,10 @@ SELECT run
 SELECT run
   FROM workload_run
 
+-- name: list_model_codes
+SELECT code
+  FROM model
+
 -- name: used_snapshots
 SELECT digest
   FROM snapshot_use

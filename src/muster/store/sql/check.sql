@@ -30,15 +30,46 @@ SELECT j.id, j.latest_version_id, j.status, v.id, v.status
             SELECT count(*) FROM version AS x WHERE x.job_id = j.id AND x.is_deleted = 0))
 
 -- name: jobs_beside_the_search
--- It knows every job up to its mark, and no other.
+-- It knows every job up to its mark under the number of its place, but deleted ones, and no other.
 SELECT j.id
   FROM job AS j
+  LEFT JOIN job_search_place AS p
+    ON p.project_id = j.project_id
+   AND p.workspace_id = j.workspace_id
  WHERE j.id <= (SELECT id FROM job_search_mark)
-   AND NOT EXISTS (SELECT 1 FROM job_search_docsize AS s WHERE s.id = j.id)
+   AND j.is_deleted = 0
+   AND NOT EXISTS (SELECT 1 FROM job_search_docsize AS s WHERE s.id = (p.number << 40) + j.id)
  UNION ALL
-SELECT s.id
+SELECT s.id & 1099511627775
   FROM job_search_docsize AS s
- WHERE NOT EXISTS (SELECT 1 FROM job AS j WHERE j.id = s.id)
+ WHERE NOT EXISTS (SELECT 1
+                     FROM job_search_place AS p
+                     JOIN job AS j
+                       ON j.id = s.id & 1099511627775
+                      AND j.project_id = p.project_id
+                      AND j.workspace_id = p.workspace_id
+                      AND j.is_deleted = 0
+                    WHERE p.number = s.id >> 40)
+
+-- name: experiments_beside_their_jobs
+SELECT e.id, e.job_count, count(x.version_id)
+  FROM experiment AS e
+  LEFT JOIN experiment_version AS x
+    ON x.experiment_id = e.id
+ GROUP BY e.id, e.job_count
+HAVING e.job_count <> count(x.version_id)
+
+-- name: experiments_of_nobody
+-- Only versions that are listed stand in experiments, and only in those that are there.
+SELECT x.version_id, x.experiment_id
+  FROM experiment_version AS x
+  LEFT JOIN version AS v
+    ON v.id = x.version_id
+   AND v.is_deleted = 0
+  LEFT JOIN experiment AS e
+    ON e.id = x.experiment_id
+   AND e.project_id = v.project_id
+ WHERE e.id IS NULL
 
 -- name: cards_held_by_nobody
 SELECT c.host_name, c.card, c.workload_id
@@ -196,3 +227,11 @@ SELECT r.list, r.project_id, r.workspace_id, r.id
    AND o.list = r.list
  WHERE r.created_at_ms < r.before_ms
    AND o.list IS NULL
+
+-- name: instances_of_deleted_workloads
+-- An instance of a service goes with its workload.
+SELECT i.id, i.service_id, i.workload_id
+  FROM service_instance AS i
+  JOIN workload AS w
+    ON w.id = i.workload_id
+ WHERE w.is_deleted = 1

@@ -1,6 +1,6 @@
 -- name: add_to_tally
 -- Update first, insert if there was no row: an upsert would test the CHECKs on the difference.
--- Of many rows: the values that are added, then the key. It tells which rows there were.
+-- Of many rows: the values that are added, then the key.
 UPDATE tally
    SET queue = queue + m.column1, pending = pending + m.column2, abnormal = abnormal + m.column3,
        terminating = terminating + m.column4, creating = creating + m.column5,
@@ -16,13 +16,21 @@ UPDATE tally
  WHERE tally.project_id = m.column14
    AND tally.pool_id = m.column15
    AND tally.type = m.column16
-RETURNING tally.project_id, tally.pool_id, tally.type
 
 -- name: insert_tally
+-- Likewise, where there is no such row.
 INSERT INTO tally (
-    project_id, pool_id, type, queue, pending, abnormal, terminating, creating, running,
-    completed, terminated, failed, held_cpu_millis, held_memory_mib, held_gpu_count, held_npu_count)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    queue, pending, abnormal, terminating, creating, running, completed, terminated, failed,
+    held_cpu_millis, held_memory_mib, held_gpu_count, held_npu_count, project_id, pool_id, type)
+SELECT m.column1, m.column2, m.column3, m.column4, m.column5, m.column6, m.column7, m.column8,
+       m.column9, m.column10, m.column11, m.column12, m.column13, m.column14, m.column15, m.column16
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM tally AS t WHERE t.project_id = m.column14
+                      AND t.pool_id = m.column15
+                      AND t.type = m.column16)
 
 -- name: add_to_version_total
 UPDATE version_total
@@ -33,12 +41,16 @@ UPDATE version_total
    AND version_total.workspace_id = m.column3
    AND version_total.pool_id = m.column4
    AND version_total.status = m.column5
-RETURNING version_total.project_id, version_total.workspace_id, version_total.pool_id,
-          version_total.status
 
 -- name: insert_version_total
-INSERT INTO version_total (project_id, workspace_id, pool_id, status, count)
-VALUES (?, ?, ?, ?, ?)
+INSERT INTO version_total (count, project_id, workspace_id, pool_id, status)
+SELECT m.column1, m.column2, m.column3, m.column4, m.column5
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+         CAST(? AS BIGINT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM version_total AS t WHERE t.project_id = m.column2
+                      AND t.workspace_id = m.column3
+                      AND t.pool_id = m.column4
+                      AND t.status = m.column5)
 
 -- name: add_to_job_total
 UPDATE job_total
@@ -47,11 +59,14 @@ UPDATE job_total
  WHERE job_total.project_id = m.column2
    AND job_total.workspace_id = m.column3
    AND job_total.status = m.column4
-RETURNING job_total.project_id, job_total.workspace_id, job_total.status
 
 -- name: insert_job_total
-INSERT INTO job_total (project_id, workspace_id, status, count)
-VALUES (?, ?, ?, ?)
+INSERT INTO job_total (count, project_id, workspace_id, status)
+SELECT m.column1, m.column2, m.column3, m.column4
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM job_total AS t WHERE t.project_id = m.column2
+                      AND t.workspace_id = m.column3
+                      AND t.status = m.column4)
 
 -- name: add_to_id_block
 UPDATE id_block
@@ -64,12 +79,18 @@ UPDATE id_block
    AND id_block.pool_id = m.column5
    AND id_block.status = m.column6
    AND id_block.block = m.column7
-RETURNING id_block.list, id_block.project_id, id_block.workspace_id, id_block.pool_id,
-          id_block.status, id_block.block
 
 -- name: insert_id_block
-INSERT INTO id_block (list, project_id, workspace_id, pool_id, status, block, count)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT INTO id_block (count, list, project_id, workspace_id, pool_id, status, block)
+SELECT m.column1, m.column2, m.column3, m.column4, m.column5, m.column6, m.column7
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+         CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM id_block AS t WHERE t.list = m.column2
+                      AND t.project_id = m.column3
+                      AND t.workspace_id = m.column4
+                      AND t.pool_id = m.column5
+                      AND t.status = m.column6
+                      AND t.block = m.column7)
 
 -- name: add_to_workspace_use
 UPDATE workspace_use
@@ -81,23 +102,28 @@ UPDATE workspace_use
  WHERE workspace_use.project_id = m.column6
    AND workspace_use.workspace_id = m.column7
    AND workspace_use.type = m.column8
-RETURNING workspace_use.project_id, workspace_use.workspace_id, workspace_use.type
 
 -- name: insert_workspace_use
 INSERT INTO workspace_use (
-    project_id, workspace_id, type, workload_count, cpu_millis, memory_mib, gpu_count, npu_count)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    workload_count, cpu_millis, memory_mib, gpu_count, npu_count, project_id, workspace_id, type)
+SELECT m.column1, m.column2, m.column3, m.column4, m.column5, m.column6, m.column7, m.column8
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
+         CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM workspace_use AS t WHERE t.project_id = m.column6
+                      AND t.workspace_id = m.column7
+                      AND t.type = m.column8)
 
 -- name: add_to_snapshot_use
 UPDATE snapshot_use
    SET workload_count = workload_count + m.column1
   FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT))) AS m
  WHERE snapshot_use.digest = m.column2
-RETURNING snapshot_use.digest
 
 -- name: insert_snapshot_use
-INSERT INTO snapshot_use (digest, workload_count)
-VALUES (?, ?)
+INSERT INTO snapshot_use (workload_count, digest)
+SELECT m.column1, m.column2
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM snapshot_use AS t WHERE t.digest = m.column2)
 
 -- name: list_snapshot_uses
 SELECT digest, workload_count

@@ -1,26 +1,26 @@
--- name: find_jobs
--- Of every project: whose they are is asked when they are read.
-SELECT rowid
-  FROM job_search
- WHERE job_search MATCH :words
- LIMIT :limit
-
 -- name: named_like
--- The same and those that the search has not learnt yet. Part of other statements, which look at
--- the names again, and bind what it asks for.
-SELECT rowid AS value
+-- The jobs of a workspace with any of the parts in their names, none of them deleted: those that
+-- the search knows, whose numbers there stand one after the other, and those that it has not learnt
+-- yet, 256 at most. Part of other statements, which bind what it asks for.
+SELECT rowid & 1099511627775 AS value
   FROM job_search
  WHERE job_search MATCH :words
+   AND rowid BETWEEN (coalesce((SELECT number
+                                  FROM job_search_place
+                                 WHERE project_id = :project_id
+                                   AND workspace_id = :workspace_id), -1) << 40)
+                 AND (coalesce((SELECT number
+                                  FROM job_search_place
+                                 WHERE project_id = :project_id
+                                   AND workspace_id = :workspace_id), -1) << 40) + 1099511627775
  UNION ALL
 SELECT id
   FROM job
  WHERE id > (SELECT id FROM job_search_mark)
-
--- name: list_jobs_not_searchable
--- The newest ones, 256 at most: the search learns them together.
-SELECT id
-  FROM job
- WHERE id > (SELECT id FROM job_search_mark)
+   AND +project_id = :project_id
+   AND workspace_id = :workspace_id
+   AND is_deleted = 0
+   AND EXISTS (SELECT 1 FROM json_each(:parts) AS part WHERE instr(lower(name), part.value) > 0)
 
 -- name: find_versions_by_uid
 SELECT v.id

@@ -9,6 +9,10 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, 'Creating', ?, ?)
 INSERT INTO workload_run (workload_id, run)
 VALUES (?, ?)
 
+-- name: newest_create_time
+-- Ids and times are handed out together: the newest row has the greatest time.
+SELECT coalesce((SELECT created_at_ms FROM workload ORDER BY id DESC LIMIT 1), 0)
+
 -- name: get_workload
 SELECT id, project_id, pool_id, partition, type, task_cpu_millis, task_memory_mib,
        task_gpu_count, task_npu_count, task_count, priority, phase, reason, message, is_deleted,
@@ -110,6 +114,12 @@ DELETE FROM past_attempt
 -- name: set_engine_ref
 UPDATE workload
    SET engine_ref = :engine_ref, revision = revision + 1
+ WHERE id = :workload_id
+   AND revision = :revision
+
+-- name: set_message
+UPDATE workload
+   SET message = :message, revision = revision + 1
  WHERE id = :workload_id
    AND revision = :revision
 

@@ -133,6 +133,24 @@ SELECT (SELECT coalesce(sum(count), 0)
          WHERE project_id = :project_id AND workspace_id = :workspace_id AND is_deleted = 0),
        (SELECT count(*)
           FROM algorithm
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM notebook
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM image
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM model
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM service
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM visualization
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM experiment
          WHERE project_id = :project_id AND workspace_id = :workspace_id)
 
 -- name: find_workspace_of_job

@@ -1,0 +1,2 @@
+-- The search here is an index of `job`: it has nothing to learn, and no tables of its own.
+SELECT 1;
