@@ -10,7 +10,8 @@ import pytest
 
 from muster.domain.errors import StoragePathInvalid
 from muster.objects import folder as folder_module
-from muster.objects.folder import QUICK_ENTRIES_MAX, FolderStore, ObjectUrl
+from muster.objects.folder import QUICK_ENTRIES_MAX, FolderStore
+from muster.objects.url import ObjectUrl
 
 CODE = ObjectUrl("bucket", "code/")
 

@@ -1,115 +1,77 @@
 """Objects in a folder: the object `/bucket/key` is the file `ROOT/bucket/key`.
 
-No path ever leaves its bucket, by dots or by links. Everything here blocks: call it in a thread.
+No path ever leaves its bucket, by dots or by links. What takes long runs in a thread; a few
+questions to the file system are asked in the event loop, as they are on the way of each submit.
 """
 
-import fcntl
-import hashlib
+import asyncio
 import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from muster.domain.errors import (
     CodeFolderInvalid,
-    CodeTooLarge,
-    CodeTooManyFiles,
     ObjectUnknown,
     StoragePathInvalid,
     StoreUnavailable,
 )
+from muster.objects.snapshots import Snapshots
+from muster.objects.store import (
+    CHUNK_BYTES,
+    LIST_MAX,
+    Files,
+    Kind,
+    ObjectInfo,
+    Progress,
+    check_code_size,
+)
+from muster.objects.url import ObjectUrl
 
-BUCKET_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-KEY_LENGTH_MAX: Final = 1024
-KEY_PART_LENGTH_MAX: Final = 255  # as file systems have it
-LIST_MAX: Final = 1000
-CODE_FILES_MAX: Final = 10_000
-CODE_BYTES_MAX: Final = 1 << 30
-COPY_CHUNK_BYTES: Final = 1 << 20
-URLS_REMEMBERED_MAX: Final = 1_000
 QUICK_ENTRIES_MAX: Final = 16  # of a code folder that may be looked through in the event loop
 
 # A file that changed so recently may change again without a new time stamp: read it each time.
 _SETTLED_SECONDS: Final = 2.0
 _SNAPSHOTS_REMEMBERED: Final = 1_000
-_TOUCHED_SECONDS: Final = 3_600  # a snapshot that is used all the time is not touched each time
-_TAKING: Final = ".taking-"
-_DROPPING: Final = ".dropping-"
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectUrl:
-    """A bucket and a key in it; the key of a bucket itself is empty."""
-
-    bucket: str
-    key: str
-
-    def __str__(self) -> str:
-        return f"/{self.bucket}/{self.key}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectInfo:
-    key: str
-    size: int
-    modified_at_ms: int
-
-
-@lru_cache(URLS_REMEMBERED_MAX)
-def parse_url(text: str, *, field: str) -> ObjectUrl:
-    """Read `/bucket/key`, `obs://bucket/key` or `s3://bucket/key`.
-
-    Raises:
-        StoragePathInvalid: it is none of these, or climbs out of its bucket.
-    """
-    path = re.sub(r"^(obs|s3)://", "/", text)
-    bucket, _, key = path.removeprefix("/").partition("/")
-    if not path.startswith("/") or not BUCKET_NAME.fullmatch(bucket):
-        raise StoragePathInvalid(
-            f"{field} is {text!r}; it must be /BUCKET/KEY or obs://BUCKET/KEY, the bucket of 1 to"
-            " 63 letters, digits, '.', '_' and '-'."
-        )
-    return ObjectUrl(bucket, _checked_key(key, text, field))
-
-
-def _checked_key(key: str, text: str, field: str) -> str:
-    parts = key.split("/")
-    if ".." in parts or "." in parts or "\0" in key or "\\" in key:
-        raise StoragePathInvalid(
-            f"{field} is {text!r}; a path may not contain '.', '..', '\\' or a zero byte as a part:"
-            " it must stay inside its bucket."
-        )
-    for what, most, length in (
-        ("is", KEY_LENGTH_MAX, len(key.encode())),
-        ("has a part that is", KEY_PART_LENGTH_MAX, max(len(part.encode()) for part in parts)),
-    ):
-        if length > most:
-            raise StoragePathInvalid(
-                f"{field} {what} {length} bytes long; at most {most} are allowed."
-            )
-    return "/".join(part for part in parts if part) + ("/" if key.endswith("/") else "")
 
 
 class FolderStore:
     """Buckets as folders under one root, and snapshots of code beside them."""
 
+    is_near = True
+    makes_buckets = True
+
     def __init__(self, root: Path, snapshots: Path) -> None:
         self._root = root
-        self._snapshots = snapshots
+        self.snapshots = Snapshots(snapshots)
         self._uploads = root / ".uploads"  # no bucket can have this name
         self._digests: dict[tuple[object, ...], str] = {}
-        for folder in (root, snapshots, self._uploads):
+        for folder in (root, self._uploads):
             folder.mkdir(parents=True, exist_ok=True)
 
-    def has_bucket(self, bucket: str) -> bool:
+    async def find_trouble(self) -> str | None:
+        if os.access(self._root, os.R_OK | os.W_OK | os.X_OK):
+            return None
+        return f"The folder of the object store, {self._root}, cannot be written."
+
+    async def has_bucket(self, bucket: str) -> bool:
+        return self._has_bucket(bucket)
+
+    def _has_bucket(self, bucket: str) -> bool:
         return os.path.isdir(f"{self._root}/{bucket}")  # noqa: PTH112 - on the way of each submit
+
+    async def find(self, url: ObjectUrl, *, field: str) -> Kind | None:
+        return self._find(url, field)
+
+    def _find(self, url: ObjectUrl, field: str) -> Kind | None:
+        path = self.local_path(url, field=field)
+        if path.is_file():
+            return Kind.OBJECT
+        return Kind.FOLDER if path.exists() else None
 
     def local_path(self, url: ObjectUrl, *, field: str) -> Path:
         """The file or folder that the URL names, whether it is there or not.
@@ -132,8 +94,15 @@ class FolderStore:
                 return True
         return False
 
+    async def put(
+        self, url: ObjectUrl, chunks: AsyncIterator[bytes], *, size: int | None = None
+    ) -> None:
+        with self._writing(url) as file:
+            async for chunk in chunks:
+                await asyncio.to_thread(file.write, chunk)
+
     @contextmanager
-    def writing(self, url: ObjectUrl) -> Iterator[BinaryIO]:
+    def _writing(self, url: ObjectUrl) -> Iterator[BinaryIO]:
         """A file to write the object to; it appears whole at the end, or not at all."""
         path = self.local_path(url, field="key")
         handle, name = tempfile.mkstemp(dir=self._uploads)
@@ -165,12 +134,16 @@ class FolderStore:
                 f"key is {url.key!r}; a part of it is an object, so nothing can lie below it."
             ) from error
 
-    def open(self, url: ObjectUrl) -> tuple[BinaryIO, ObjectInfo]:
-        """The object for reading.
+    async def describe(self, url: ObjectUrl) -> ObjectInfo:
+        file, info = await asyncio.to_thread(self._open, url)
+        file.close()
+        return info
 
-        Raises:
-            ObjectUnknown: there is no such object.
-        """
+    async def open(self, url: ObjectUrl) -> tuple[AsyncGenerator[bytes, None], ObjectInfo]:
+        file, info = await asyncio.to_thread(self._open, url)
+        return _read_chunks(file), info
+
+    def _open(self, url: ObjectUrl) -> tuple[BinaryIO, ObjectInfo]:
         path = self.local_path(url, field="key")
         if not path.is_file():
             raise _object_unknown(url)
@@ -180,7 +153,10 @@ class FolderStore:
             key=url.key, size=status.st_size, modified_at_ms=int(status.st_mtime * 1000)
         )
 
-    def delete(self, url: ObjectUrl) -> None:
+    async def delete(self, url: ObjectUrl) -> None:
+        await asyncio.to_thread(self._delete, url)
+
+    def _delete(self, url: ObjectUrl) -> None:
         path = self.local_path(url, field="key")
         if not path.is_file():
             raise _object_unknown(url)
@@ -196,8 +172,12 @@ class FolderStore:
                 return
             folder = folder.parent
 
-    def list_objects(self, bucket: str, prefix: str, *, after: str = "") -> list[ObjectInfo]:
-        """Objects whose key begins with `prefix` and comes after `after`, in key order."""
+    async def list_objects(
+        self, bucket: str, prefix: str, *, after: str = ""
+    ) -> Sequence[ObjectInfo]:
+        return await asyncio.to_thread(self._list_objects, bucket, prefix, after)
+
+    def _list_objects(self, bucket: str, prefix: str, after: str) -> list[ObjectInfo]:
         root = self._root / bucket
         found = []
         for path in _files_below(root / prefix.rpartition("/")[0]):
@@ -213,28 +193,37 @@ class FolderStore:
                 )
         return sorted(found, key=lambda info: info.key)[: LIST_MAX + 1]
 
-    def snapshot(self, url: ObjectUrl) -> str:
-        """Keep the folder as it is now; return the digest that names the copy.
+    async def keep_code(
+        self,
+        url: ObjectUrl,
+        *,
+        field: str = "app_url",
+        before_copying: Callable[[], Awaitable[None]] | None = None,
+    ) -> str:
+        # The hop to a thread costs more than everything else that is asked of the objects: only
+        # where there is something to copy.
+        digest = self.find_snapshot(url, field=field)
+        if digest is None:
+            if before_copying is not None:
+                await before_copying()
+            digest = await asyncio.to_thread(self.snapshot, url, field=field)
+        return digest
 
-        The same content is kept once, however often it is submitted.
-
-        Raises:
-            CodeFolderInvalid: there is no such folder.
-            CodeTooManyFiles, CodeTooLarge: it is no code folder any more.
-        """
-        folder = self.local_path(url, field="app_url")
+    def snapshot(self, url: ObjectUrl, *, field: str = "app_url") -> str:
+        """As `keep_code`, in a thread of the caller's."""
+        folder = self.local_path(url, field=field)
         if not folder.is_dir():
-            raise CodeFolderInvalid(f"app_url is '{url}'; there is no such folder.")
-        listing = _code_listing(folder, url)
+            raise CodeFolderInvalid(f"{field} is '{url}'; there is no such folder.")
+        listing = _code_listing(folder, url, field=field)
         key = (folder, *listing)
         digest = self._digests.get(key)
-        if digest is None or not self._use_snapshot(digest):
+        if digest is None or not self.snapshots.use(digest):
             digest = self._keep(folder, [path for path, *_ in listing])
             if _is_settled(listing):
                 self._remember(key, digest)
         return digest
 
-    def find_snapshot(self, url: ObjectUrl) -> str | None:
+    def find_snapshot(self, url: ObjectUrl, *, field: str = "app_url") -> str | None:
         """What `snapshot` would return, if that can be told without reading a file.
 
         Quick enough for the event loop: it looks at the entries of a small folder, nothing else.
@@ -243,135 +232,72 @@ class FolderStore:
         Raises:
             StoragePathInvalid: a link leads out of the bucket.
         """
-        folder = self.local_path(url, field="app_url")
+        folder = self.local_path(url, field=field)
         try:
             listing = _quick_listing(str(folder))
         except OSError:
             return None
         digest = self._digests.get((folder, *listing)) if listing is not None else None
-        if digest is None or not self._use_snapshot(digest):
+        if digest is None or not self.snapshots.use(digest):
             return None
         return digest
 
-    def list_code(self, url: ObjectUrl, *, field: str) -> list[tuple[str, int]]:
-        """(path below it, size) of every file that `snapshot` would keep, in path order.
+    async def list_code(self, url: ObjectUrl, *, field: str) -> Files:
+        return await asyncio.to_thread(self._list_code, url, field)
 
-        Raises:
-            CodeFolderInvalid, CodeTooManyFiles, CodeTooLarge: as `snapshot` would.
-        """
+    def _list_code(self, url: ObjectUrl, field: str) -> Files:
         folder = self.local_path(url, field=field)
         if not folder.is_dir():
             raise CodeFolderInvalid(f"{field} is '{url}'; there is no such folder.")
         return [(path, size) for path, size, *_ in _code_listing(folder, url, field=field)]
 
     def snapshot_folder(self, digest: str) -> Path:
-        return self._snapshots / digest
+        return self.snapshots.folder(digest)
 
     def _keep(self, folder: Path, paths: list[str]) -> str:
         """Copy first, then name the copy by what was copied: it cannot change any more."""
-        temporary = Path(tempfile.mkdtemp(dir=self._snapshots, prefix=_TAKING))
-        try:
-            digest = hashlib.sha256()
+        with self.snapshots.taking() as taken:
             for path in paths:
-                copy = temporary / path
+                copy = taken / path
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(folder / path, copy)
-                content = hashlib.sha256(copy.read_bytes()).digest()
-                mode = copy.stat().st_mode & 0o777
-                digest.update(f"{len(path)}:{path}:{mode:o}:".encode() + content)
-            name = digest.hexdigest()
-            if not self._use_snapshot(name):
-                try:
-                    temporary.rename(self._snapshots / name)
-                except OSError:
-                    if not self._use_snapshot(name):
-                        raise
-        except OSError as error:
-            raise StoreUnavailable(
-                f"The code cannot be copied at the moment: {error.strerror}."
-            ) from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        return name
-
-    def _use_snapshot(self, digest: str) -> bool:
-        """Whether there is such a snapshot; from now on it counts as just used."""
-        folder = f"{self._snapshots}/{digest}"
-        try:
-            if time.time() - os.stat(folder).st_mtime <= _TOUCHED_SECONDS:  # noqa: PTH116 - ditto
-                return True  # nobody drops one that was used so lately
-            with self._locked_snapshots(fcntl.LOCK_SH):
-                os.utime(folder)
-        except FileNotFoundError:
-            return False
-        return True
-
-    @contextmanager
-    def _locked_snapshots(self, kind: int) -> Iterator[None]:
-        """Other threads, and other servers on the same folder, wait for it too."""
-        handle = os.open(self._snapshots, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(handle, kind)
-            yield
-        finally:
-            os.close(handle)
-
-    def list_unused_snapshots(self, *, idle_seconds: float) -> list[str]:
-        """Digests of the snapshots that nobody has taken for so long."""
-        return [
-            entry.name
-            for entry in self._snapshots.iterdir()
-            if not entry.name.startswith(".") and _is_idle(entry, idle_seconds)
-        ]
-
-    def drop_snapshot(self, digest: str, *, idle_seconds: float) -> bool:
-        """Remove a snapshot, unless it was taken again meanwhile; whether it is gone.
-
-        Whoever takes it at the same moment either keeps it here, or finds none and copies anew.
-        """
-        assert idle_seconds > _TOUCHED_SECONDS, "one that is in use is touched so seldom"
-        folder = self._snapshots / digest
-        doomed = self._snapshots / f"{_DROPPING}{digest}-{time.time_ns()}"
-        with self._locked_snapshots(fcntl.LOCK_EX):
-            if not folder.is_dir():
-                return True
-            if not _is_idle(folder, idle_seconds):
-                return False
-            folder.rename(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-        return True
-
-    def drop_remnants(self, *, idle_seconds: float) -> None:
-        """Remove what a server that was killed has left of a snapshot, half taken or half gone."""
-        for entry in self._snapshots.iterdir():
-            if entry.name.startswith((_TAKING, _DROPPING)) and _is_idle(entry, idle_seconds):
-                shutil.rmtree(entry, ignore_errors=True)
+            return self.snapshots.keep(taken, paths)
 
     def _remember(self, key: tuple[object, ...], digest: str) -> None:
         if len(self._digests) >= _SNAPSHOTS_REMEMBERED:
             self._digests.clear()
         self._digests[key] = digest
 
-    def store_folder(self, source: Path, url: ObjectUrl) -> None:
-        """Move every file below `source` to the same place below the URL. May be done again."""
+    async def fetch(self, url: ObjectUrl, target: Path, *, field: str, progress: Progress) -> Path:
+        return self.local_path(url, field=field)
+
+    async def store_folder(
+        self, source: Path, url: ObjectUrl, *, field: str, progress: Progress
+    ) -> None:
+        await asyncio.to_thread(self._store_folder, source, url, field)
+
+    def _store_folder(self, source: Path, url: ObjectUrl, field: str) -> None:
         for path in list(_files_below(source)):
-            relative = path.relative_to(source).as_posix()
-            target_url = ObjectUrl(url.bucket, f"{url.key.rstrip('/')}/{relative}".lstrip("/"))
-            target = self.local_path(target_url, field="train_url")
+            target_url = url.below(path.relative_to(source).as_posix())
+            target = self.local_path(target_url, field=field)
             self._make_parents(target_url, target)
             shutil.move(path, target)
 
-    def store_file(self, source: Path, url: ObjectUrl) -> None:
-        """Copy one file to the URL."""
-        with source.open("rb") as file, self.writing(url) as target:
-            shutil.copyfileobj(file, target, COPY_CHUNK_BYTES)
+    async def store_file(self, source: Path, url: ObjectUrl, *, field: str) -> None:
+        await asyncio.to_thread(self._store_file, source, url)
+
+    def _store_file(self, source: Path, url: ObjectUrl) -> None:
+        with source.open("rb") as file, self._writing(url) as target:
+            shutil.copyfileobj(file, target, CHUNK_BYTES)
+
+    async def close(self) -> None:
+        """Nothing is under way that its caller does not wait for."""
 
 
-def _is_idle(folder: Path, idle_seconds: float) -> bool:
-    try:
-        return time.time() - folder.stat().st_mtime > idle_seconds
-    except FileNotFoundError:
-        return False
+async def _read_chunks(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield chunk
 
 
 def _leads_into(path: Path, bucket: Path) -> bool:
@@ -399,23 +325,14 @@ def _files_below(folder: Path) -> Iterator[Path]:
 _Entry = tuple[str, int, int, int]
 
 
-def _code_listing(folder: Path, url: ObjectUrl, *, field: str = "app_url") -> list[_Entry]:
+def _code_listing(folder: Path, url: ObjectUrl, *, field: str) -> list[_Entry]:
     """Every file of a code folder, in path order."""
     listing: list[_Entry] = []
-    total_bytes = 0
+    byte_count = 0
     for entry in _scan(str(folder), ""):
-        total_bytes += entry[1]
+        byte_count += entry[1]
         listing.append(entry)
-        if len(listing) > CODE_FILES_MAX:
-            raise CodeTooManyFiles(
-                f"{field} is '{url}'; it holds more than {CODE_FILES_MAX} files."
-                " Keep data under data_url."
-            )
-        if total_bytes > CODE_BYTES_MAX:
-            raise CodeTooLarge(
-                f"{field} is '{url}'; it holds more than {CODE_BYTES_MAX >> 20} MiB."
-                " Keep data under data_url."
-            )
+        check_code_size(url, file_count=len(listing), byte_count=byte_count, field=field)
     return sorted(listing)
 
 
