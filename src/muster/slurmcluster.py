@@ -1,7 +1,7 @@
 """What a Slurm cluster has, as an inventory: its nodes are hosts, its partitions are pools."""
 
 import asyncio
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -9,9 +9,11 @@ import msgspec
 import structlog
 
 from muster.domain.errors import EngineUnavailable
-from muster.domain.pool import Host, pool_id_of
+from muster.domain.pool import Host
 from muster.engines.discovery import Machine
-from muster.engines.slurmcommands import SlurmCluster, SlurmCommands, SlurmNode
+from muster.engines.engine import Cluster
+from muster.engines.slurmcommands import SlurmCluster, SlurmCommands
+from muster.engines.slurmnodes import keep_known, pool_of_partition, read_known
 from muster.inventory import (
     FlavorEntry,
     Inventory,
@@ -41,30 +43,25 @@ async def read_cluster(commands: SlurmCommands, file: Path) -> SlurmCluster:
     try:
         cluster = await commands.read_cluster()
     except EngineUnavailable as error:
-        known = await asyncio.to_thread(_read_known, file)
+        known = await asyncio.to_thread(read_known, file)
         if known is None:
             raise
         log.warning("slurm_away", why=error.message, inventory_from=str(file))
         return known
-    await asyncio.to_thread(_keep, cluster, file)
+    await asyncio.to_thread(keep_known, cluster, file)
     return cluster
 
 
-def _read_known(file: Path) -> SlurmCluster | None:
-    try:
-        return msgspec.json.decode(file.read_bytes(), type=SlurmCluster)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
+def slurm_inventory(
+    file: InventoryFile, cluster: Cluster, public_partition: str | None = None
+) -> Inventory:
+    """What there is in all: hosts from Slurm; pools from its partitions and from the file.
 
-
-def _keep(cluster: SlurmCluster, file: Path) -> None:
-    draft = file.with_suffix(".new")
-    draft.write_bytes(msgspec.json.encode(cluster))
-    draft.replace(file)
-
-
-def slurm_inventory(file: InventoryFile, cluster: SlurmCluster) -> Inventory:
-    """What there is in all: nodes from Slurm; pools from its partitions and from the file.
+    Args:
+        file: what the operator declares beside.
+        cluster: as it was seen.
+        public_partition: where public jobs go, by a setting; None: to the cluster's default one.
+            A node that neither it nor any pool has is left out: no job could be submitted to it.
 
     Raises:
         InventoryInvalid: the file declares machines, too, or is wrong in itself.
@@ -74,27 +71,17 @@ def slurm_inventory(file: InventoryFile, cluster: SlurmCluster) -> Inventory:
             "With the engine slurm, nodes come from Slurm: take [machine] and [[nodes]] out of the"
             " inventory file."
         )
-    if not cluster.nodes:
+    if not cluster.hosts:
         raise InventoryInvalid("Slurm has no nodes: see `sinfo --Node`.")
-    return build_inventory(
-        with_partitions(file, cluster), _OWN_MACHINE, [host_of(node) for node in cluster.nodes]
-    )
+    if public_partition is None or public_partition not in cluster.partitions:
+        return build_inventory(with_partitions(file, cluster), _OWN_MACHINE, cluster.hosts)
+    file = with_partitions(file, replace(cluster, public_partition=public_partition))
+    used = {*cluster.partitions[public_partition], *(h for pool in file.pools for h in pool.hosts)}
+    hosts = [host for host in cluster.hosts if host.name in used]
+    return build_inventory(file, _OWN_MACHINE, hosts)
 
 
-def host_of(node: SlurmNode) -> Host:
-    return Host(
-        name=node.name,
-        cpu_millis=node.cpu_count * 1000,
-        memory_mib=node.memory_mib,
-        card_kind=node.card_kind,
-        card_model=node.card_model,
-        cards=tuple(range(node.card_count)),
-        is_up=node.is_up,
-        message=node.message,
-    )
-
-
-def with_partitions(file: InventoryFile, cluster: SlurmCluster) -> InventoryFile:
+def with_partitions(file: InventoryFile, cluster: Cluster) -> InventoryFile:
     """The file, and a pool of whole nodes for each partition beside the default one.
 
     A node that several of them have is the first one's. A pool that the file declares under the
@@ -103,22 +90,21 @@ def with_partitions(file: InventoryFile, cluster: SlurmCluster) -> InventoryFile
     names = {pool.name for pool in file.pools}
     dealt: set[str] = set()
     flavors, pools = list(file.flavors), list(file.pools)
-    for partition in cluster.partitions:
-        nodes = [
-            node
-            for node in cluster.nodes
-            if partition in node.partitions and node.name not in dealt
-        ]
-        if partition == cluster.default_partition or partition in names or not nodes:
+    by_name = {host.name: host for host in cluster.hosts}
+    for partition, members in cluster.partitions.items():
+        hosts = [by_name[name] for name in members if name not in dealt]
+        if partition == cluster.public_partition or partition in names or not hosts:
             continue
+        if pool_of_partition(partition) is not None:
+            continue  # made by muster, for a pool that its store knows
         try:
-            flavor = node_flavor(partition, nodes)
+            flavor = node_flavor(partition, hosts)
             pool = msgspec.convert(
                 {
                     "name": partition,
                     "flavor": flavor.code,
-                    "count": len(nodes),
-                    "hosts": [node.name for node in nodes],
+                    "count": len(hosts),
+                    "hosts": [host.name for host in hosts],
                     "partition": partition,
                 },
                 PoolEntry,
@@ -126,31 +112,22 @@ def with_partitions(file: InventoryFile, cluster: SlurmCluster) -> InventoryFile
         except msgspec.ValidationError as error:
             log.warning("slurm_partition_left_out", partition=partition, why=str(error))
             continue
-        dealt.update(node.name for node in nodes)
+        dealt.update(host.name for host in hosts)
         flavors.append(flavor)
         pools.append(pool)
     return msgspec.structs.replace(file, flavors=flavors, pools=pools)
 
 
-def node_flavor(partition: str, nodes: list[SlurmNode]) -> FlavorEntry:
-    """What every node of a partition has."""
-    kinds = {node.card_kind for node in nodes}
+def node_flavor(partition: str, hosts: list[Host]) -> FlavorEntry:
+    """What every host of a partition has."""
+    kinds = {host.card_kind for host in hosts}
     kind = kinds.pop() if len(kinds) == 1 else None
-    cards = min(node.card_count for node in nodes) if kind is not None else 0
+    cards = min(len(host.cards) for host in hosts) if kind is not None else 0
     return FlavorEntry(
         code=NODE_FLAVOR.format(partition=partition),
-        cpus=min(node.cpu_count for node in nodes),
-        memory_gib=min(node.memory_mib for node in nodes) / 1024,
+        cpus=min(host.cpu_millis for host in hosts) / 1000,
+        memory_gib=min(host.memory_mib for host in hosts) / 1024,
         gpus=cards if kind == "gpu" else 0,
         npus=cards if kind == "npu" else 0,
-        card_model=nodes[0].card_model if kind is not None else "",
+        card_model=hosts[0].card_model if kind is not None else "",
     )
-
-
-def partitions_of_pools(inventory: Inventory, project_ids: Mapping[str, str]) -> Mapping[str, str]:
-    """Where the jobs of each declared pool go, by its id."""
-    return {
-        pool_id_of(pool.name, project_ids[pool.project]): pool.partition
-        for pool in inventory.pools
-        if pool.partition and pool.project in project_ids
-    }

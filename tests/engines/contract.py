@@ -6,15 +6,28 @@ A test module for an engine subclasses `EngineContract` and gives it a `bench` f
 import asyncio
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
+import httpx
 import pytest
 
-from muster.domain.errors import LogNotReady
+from muster.domain.errors import EngineRefused, LogNotReady
+from muster.domain.jobfolder import code_folder
 from muster.domain.placement import TaskPlacement
-from muster.engines.engine import Engine, EngineRef, Launch, Observation, TaskState, TaskUsage
+from muster.engines.engine import (
+    Cluster,
+    ClusterWish,
+    Engine,
+    EngineRef,
+    Launch,
+    Observation,
+    TaskState,
+    TaskUsage,
+)
+from muster.proxy.endpoint import read_endpoint
 from tests.engines.fake import KILLED, TERMINATED, Program
 
 DEADLINE_SECONDS: Final = 30.0
@@ -106,6 +119,23 @@ time.sleep(600)
     cpu_millis=1000,
     memory_mib=HELD_MIB + 16,
 )
+SERVES: Final = program(
+    """
+import http.server, json, os
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = json.dumps({"cwd": os.getcwd(), "environment": dict(os.environ)}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+open("was-here", "w").close()
+address = os.environ["MUSTER_HOST"], int(os.environ["PORT"])
+http.server.HTTPServer(address, Answer).serve_forever()
+"""
+)
 PROGRAMS: Final = (
     SUCCEEDS,
     FAILS,
@@ -125,6 +155,8 @@ PROGRAMS: Final = (
 
 class Bench:
     """An engine that is open, and what a test needs around it."""
+
+    manages_machines = False  # whether it is the engine that says what there is to run on
 
     def __init__(self, engine: Engine, jobs_folder: Path) -> None:
         self.engine = engine
@@ -202,6 +234,24 @@ class Bench:
                     and (task.cpu_millis or 0) >= cpu_millis
                     and (task.memory_mib or 0) >= memory_mib
                 ):
+                    return
+                await asyncio.sleep(LOG_AGAIN_SECONDS)
+
+    async def until_seen(self) -> Cluster | None:
+        """The machines that the engine manages, once it has seen them; None: it manages none."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while self.manages_machines:
+                if (cluster := await self.engine.observe_cluster()) is not None:
+                    return cluster
+                await asyncio.sleep(LOG_AGAIN_SECONDS)
+        return await self.engine.observe_cluster()
+
+    async def until_marked(self, pools: frozenset[str]) -> None:
+        """Wait until the engine's cluster bears the marks of these pools, and of no others."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while True:
+                cluster = await self.engine.observe_cluster()
+                if (cluster.marked if cluster else frozenset()) == pools:
                     return
                 await asyncio.sleep(LOG_AGAIN_SECONDS)
 
@@ -531,9 +581,121 @@ class EngineContract:
 
         assert [host for host, condition in conditions.items() if not condition.is_up] == []
 
+    async def test_of_every_host_of_its_cluster_an_engine_tells_the_condition(
+        self, bench: Bench
+    ) -> None:
+        cluster = await bench.until_seen()
+
+        hosts = {host.name for host in cluster.hosts} if cluster else set()
+        assert hosts <= (await bench.engine.observe_hosts()).keys()
+        members = [
+            name for names in (cluster.partitions if cluster else {}).values() for name in names
+        ]
+        assert set(members) <= hosts
+
+    async def test_what_runs_on_a_node_that_is_to_be_drained_goes_on(self, bench: Bench) -> None:
+        ref = await bench.start_waiting()
+        cluster = await bench.until_seen()
+        hosts = [host.name for host in cluster.hosts] if cluster else ["node-0"]
+        wish = ClusterWish(drained=dict.fromkeys(hosts, "a-pool"), own=frozenset({"a-pool"}))
+
+        await bench.engine.arrange(wish)
+        await bench.engine.arrange(wish)
+
+        # An engine that manages no machines has nothing to mark.
+        marked = frozenset({"a-pool"} if cluster else ())
+        await bench.until_marked(marked)
+        conditions = await bench.engine.observe_hosts()
+        assert [name for name, condition in conditions.items() if not condition.is_up] == []
+        assert states(await bench.observe(ref)) == {TaskState.RUNNING}
+        await bench.engine.arrange(ClusterWish(own=frozenset({"a-pool"})))
+        await bench.until_marked(frozenset())
+
     async def test_an_open_engine_is_healthy(self, bench: Bench) -> None:
         health = await bench.engine.health()
 
         assert health.is_reachable
         assert health.version
         assert not health.message
+
+
+@pytest.mark.asyncio
+class ServingContract:
+    """What an engine of real processes promises of a launch that serves."""
+
+    async def test_a_task_that_serves_answers_where_it_says(self, bench: Bench) -> None:
+        launch = replace(bench.launch(SERVES), serves=True, environment={"PORT": "1", "OWN": "2"})
+
+        await bench.engine.start(launch)
+
+        host, port = await until_told(launch)
+        told = await until_answered(host, port)
+        names = ("PORT", "MUSTER_PORT", "JUPYTER_PORT", "MUSTER_HOST", "OWN")
+        assert [told["environment"][name] for name in names] == [*[str(port)] * 3, host, "2"]
+        assert told["cwd"] == str(code_folder(launch.folder, 0))
+
+    async def test_those_that_start_together_get_ports_of_their_own(self, bench: Bench) -> None:
+        launches = [replace(bench.launch(SERVES, task_count=2), serves=True) for _ in range(3)]
+
+        await asyncio.gather(*(bench.engine.start(launch) for launch in launches))
+
+        found = [await until_told(launch, index) for launch in launches for index in range(2)]
+        assert len(set(found)) == 6
+        for host, port in found:
+            assert (await until_answered(host, port))["environment"]["PORT"] == str(port)
+
+    async def test_a_task_that_does_not_serve_has_no_port(self, bench: Bench) -> None:
+        source = "import os; print('PORT' in os.environ, 'MUSTER_HOST' in os.environ)"
+        launch = bench.launch(program(source, exit_code=0))
+
+        ref = await bench.engine.start(launch)
+
+        await bench.until_ended(ref)
+        assert await bench.read_log(ref) == b"False False\n"
+        assert read_endpoint(launch.folder) is None
+
+    async def test_it_works_in_the_folder_that_it_is_given_and_leaves_it_there(
+        self, bench: Bench
+    ) -> None:
+        folder = bench.jobs_folder.parent / "storage"
+        folder.mkdir()
+        (folder / "kept").write_text("before")
+        launch = replace(bench.launch(SERVES), serves=True, work_folder=folder)
+
+        ref = await bench.engine.start(launch)
+        told = await until_answered(*await until_told(launch))
+        await bench.engine.stop(ref, 0)
+        await bench.until_ended(ref)
+        await bench.engine.forget(ref)
+
+        assert (told["cwd"], told["environment"]["MA_JOB_DIR"]) == (str(folder), str(folder))
+        assert not launch.folder.exists()
+        assert sorted(path.name for path in folder.iterdir()) == ["kept", "was-here"]
+
+    async def test_a_folder_that_is_not_there_is_refused(self, bench: Bench) -> None:
+        missing = bench.jobs_folder.parent / "no-storage"
+        launch = replace(bench.launch(SERVES), serves=True, work_folder=missing)
+
+        with pytest.raises(EngineRefused, match="no-storage"):
+            await bench.engine.start(launch)
+
+
+async def until_told(launch: Launch, index: int = 0) -> tuple[str, int]:
+    """Where a task says that it answers."""
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        while (found := read_endpoint(launch.folder, index)) is None:  # noqa: ASYNC110 - a file
+            await asyncio.sleep(LOG_AGAIN_SECONDS)
+    return found
+
+
+async def until_answered(host: str, port: int) -> dict[str, Any]:
+    """What it answers once it listens."""
+    async with (
+        asyncio.timeout(DEADLINE_SECONDS),
+        httpx.AsyncClient(trust_env=False, timeout=DEADLINE_SECONDS) as client,
+    ):
+        while True:
+            try:
+                return dict((await client.get(f"http://{host}:{port}/")).json())
+            except httpx.ConnectError:
+                await asyncio.sleep(LOG_AGAIN_SECONDS)

@@ -17,6 +17,8 @@ from muster.domain.errors import EngineUnavailable, LogNotReady
 from muster.domain.placement import CardKind, TaskPlacement
 from muster.engines.engine import (
     LOG_CHUNK_BYTES_MAX,
+    Cluster,
+    ClusterWish,
     EngineRef,
     Health,
     HostCondition,
@@ -91,6 +93,9 @@ class FakeEngine:
     host_of_node: Mapping[str, str] = field(default_factory=dict)  # its own name where not told
     choose_fault: Callable[[str], Fault] = lambda _method: Fault.NONE  # asked by name of the method
     host_usage: Mapping[str, HostUsage] = field(default_factory=dict)  # of what can be sampled
+
+    cluster: Cluster | None = None  # where it stands for one that manages machines
+    wish: ClusterWish | None = None  # as it was last told
 
     name: str = "fake"
     started: dict[str, Launch] = field(default_factory=dict)  # all that ever came to start
@@ -236,6 +241,12 @@ class FakeEngine:
                 host: HostCondition(is_up=False, message=message)
                 for host, message in self._down.items()
             }
+
+    async def observe_cluster(self) -> Cluster | None:
+        return self.cluster
+
+    async def arrange(self, wish: ClusterWish) -> None:
+        self.wish = wish
 
     async def sample(self, hosts: Collection[str]) -> Sample:
         async with self._may_fail("sample"):

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-import pytest
-
 NODES: Final = tuple(f"n{number}" for number in range(1, 9))
 CARDS: Final = 8  # of each node: GPUs on the first six, NPUs on the last two
 NPU_NODES: Final = NODES[6:]
@@ -34,6 +32,8 @@ def find_what_is_missing() -> str:
 
 def require_slurm() -> None:
     """Skip the test where there is no Slurm, unless this run must have one."""
+    import pytest  # here: measurements use the rest where no tests are installed
+
     missing = find_what_is_missing()
     if missing and "slurm" in os.environ.get("MUSTER_TESTS_REQUIRE", "").split():
         pytest.fail(missing)
@@ -86,8 +86,61 @@ class SlurmCluster:
     def start_controller(self) -> None:
         self.launch("slurmctld", "slurmctld", "-D", "-i", "-f", str(self.config))
 
+    def restart_controller(self) -> None:
+        """As an operator does: it saves what it knows, and reads its configuration again."""
+        process = self.processes.pop("slurmctld")
+        process.terminate()
+        process.wait(timeout=START_SECONDS)
+        self.start_controller()
+
+        def answers() -> bool:
+            with suppress(AssertionError, subprocess.TimeoutExpired):
+                return "UP" in self.run("scontrol", "ping", timeout=5)
+            return False
+
+        self.wait_for(answers)
+
     def start_node(self, name: str) -> None:
         self.launch(name, "slurmd", "-D", "-N", name, "-f", str(self.config))
+
+    def end_process(self, name: str) -> None:
+        process = self.processes.pop(name)
+        process.terminate()
+        process.wait(timeout=START_SECONDS)
+
+    def environ_of_a_stranger(self) -> dict[str, str]:
+        """What the commands find of this cluster on a machine whose munge has another key.
+
+        It is the process `stranger`; end it afterwards.
+        """
+        folder = self.folder / "stranger"
+        folder.mkdir(exist_ok=True)
+        socket_file = folder / "munge.socket"
+        config = self.config.read_text().replace(
+            f"{self.folder}/run/munge.socket", str(socket_file)
+        )
+        (folder / "slurm.conf").write_text(config)
+        self.launch_munge("stranger", folder)
+        return self.environ | {"SLURM_CONF": str(folder / "slurm.conf")}
+
+    def launch_munge(self, name: str, folder: Path) -> None:
+        """One with a key of its own, and its socket, in the folder."""
+        key = folder / "munge.key"
+        key.unlink(missing_ok=True)
+        key.write_bytes(os.urandom(128))
+        key.chmod(0o400)
+        self.launch(
+            name,
+            "munged",
+            "--foreground",
+            "--force",
+            f"--key-file={key}",
+            f"--socket={folder / 'munge.socket'}",
+            f"--pid-file={folder / 'munged.pid'}",
+            f"--log-file={self.folder / 'log' / f'{name}.log'}",
+            f"--seed-file={folder / 'munged.seed'}",
+        )
+        self.wait_for((folder / "munge.socket").exists)
 
     def kill(self, name: str) -> None:
         """As `kill -9` does: `slurmctld`, or a node's slurmd by the node's name."""
@@ -112,6 +165,18 @@ class SlurmCluster:
             assert time.monotonic() < deadline, self.logs()
             time.sleep(LOOK_SECONDS)
 
+    @contextmanager
+    def partition(self, name: str, *settings: str) -> Iterator[None]:
+        """One more of all nodes, until it is over; a restart of the controller forgets it."""
+        nodes = f"Nodes={','.join(NODES)}"
+        self.run("scontrol", "create", f"PartitionName={name}", nodes, *settings)
+        try:
+            yield
+        finally:
+            self.run("scancel", "--quiet", f"--partition={name}")
+            self.wait_for(lambda: not self.run("squeue", "-h", "-p", name).strip())
+            self.run("scontrol", "delete", f"PartitionName={name}")
+
     def logs(self) -> str:
         files = sorted((self.folder / "log").iterdir())
         return "\n".join(f"{f.name}:\n{f.read_text(errors='replace')[-1500:]}" for f in files)
@@ -119,6 +184,10 @@ class SlurmCluster:
     def clear(self) -> None:
         """End every job, and wait until all nodes are free again."""
         self.run("scancel", "--quiet", "--user", pwd.getpwuid(os.getuid()).pw_name)
+        # A controller that was killed may have drained some: two jobs had the same id.
+        drained = self.run("sinfo", "-h", "-N", "-p", "all", "-t", "drain", "-o", "%N").split()
+        if drained:
+            self.run("scontrol", "update", f"NodeName={','.join(drained)}", "State=RESUME")
         self.wait_until_idle()
 
     def stop(self) -> None:
@@ -160,19 +229,7 @@ def running_slurm() -> Iterator[SlurmCluster]:
         cluster = SlurmCluster(folder, find_free_ports(1 + len(NODES)))
         opened.callback(cluster.stop)
         write_files(cluster)
-        run = folder / "run"
-        cluster.launch(
-            "munged",
-            "munged",
-            "--foreground",
-            "--force",
-            f"--key-file={folder / 'munge.key'}",
-            f"--socket={run / 'munge.socket'}",
-            f"--pid-file={run / 'munged.pid'}",
-            f"--log-file={folder / 'log' / 'munged.log'}",
-            f"--seed-file={run / 'munged.seed'}",
-        )
-        cluster.wait_for((run / "munge.socket").exists)
+        cluster.launch_munge("munged", folder / "run")
         cluster.start_controller()
         for name in NODES:
             cluster.start_node(name)
@@ -193,9 +250,6 @@ def write_files(cluster: SlurmCluster) -> None:
     folder.chmod(0o755)
     for name in ("run", "log", "state", "spool", "dev"):
         (folder / name).mkdir()
-    key = folder / "munge.key"
-    key.write_bytes(os.urandom(128))
-    key.chmod(0o400)
     (folder / "plugstack.conf").touch()
     gres = [
         f"NodeName={node} Name={kind} File={make_device(folder, kind, number)}"
@@ -258,6 +312,8 @@ SlurmctldTimeout=10
 MessageTimeout=20
 KillWait=5
 MinJobAge=300
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=50000,batch_sched_delay=0,bf_interval=2
 {nodes}

@@ -32,6 +32,7 @@ from tests.engines.contract import (
     WAITS,
     Bench,
     EngineContract,
+    ServingContract,
     program,
     states,
 )
@@ -95,6 +96,10 @@ async def bench(tmp_path: Path) -> AsyncIterator[LocalBench]:
 
 
 class TestLocalEngine(EngineContract):
+    pass
+
+
+class TestServing(ServingContract):
     pass
 
 

@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -232,3 +233,45 @@ def test_a_zombie_counts_as_dead() -> None:
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
         assert processes.find_identity(process.pid) is None
+
+
+def test_a_port_is_given_to_one_and_free_again_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shim, "SERVING_PORTS", range(*three_free_ports()))
+    first_port, first = shim.take_port()
+    second_port, second = shim.take_port()
+    third_port, third = shim.take_port()
+
+    assert {first_port, second_port, third_port} == set(shim.SERVING_PORTS)
+    with pytest.raises(OSError, match="no port is free"):
+        shim.take_port()
+    second.close()
+    again_port, again = shim.take_port()
+    assert again_port == second_port
+    for claim in (first, third, again):
+        claim.close()
+
+
+def test_a_port_that_somebody_else_listens_on_is_not_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, end = three_free_ports()
+    monkeypatch.setattr(shim, "SERVING_PORTS", range(start, end))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", start + 1))
+        other.listen()
+        given = [shim.take_port() for _ in range(2)]
+
+    assert {port for port, _ in given} == {start, start + 2}
+    for _, claim in given:
+        claim.close()
+
+
+def three_free_ports() -> tuple[int, int]:
+    """(the first, the one after the last) of a few that nobody uses."""
+    for start in range(25_000, 30_000, 3):
+        try:
+            for port in range(start, start + 3):
+                with socket.socket() as probe:
+                    probe.bind(("", port))
+        except OSError:
+            continue
+        return start, start + 3
+    pytest.fail("no ports are free")

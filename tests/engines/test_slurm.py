@@ -2,9 +2,8 @@
 
 import asyncio
 import os
-import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,9 @@ from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.jobfolder import task_folder
 from muster.domain.placement import CardKind, TaskPlacement
 from muster.domain.resources import Resources
-from muster.engines import attemptfiles, slurm
-from muster.engines.engine import EngineRef, Launch, TaskState
-from muster.engines.slurm import SlurmEngine, SlurmOptions
+from muster.engines import attemptfiles, slurmfiles
+from muster.engines.engine import EngineRef, TaskState
+from muster.engines.slurm import SlurmEngine
 from muster.engines.slurmcommands import SlurmCommands
 from tests.engines.contract import (
     DEADLINE_SECONDS,
@@ -27,9 +26,10 @@ from tests.engines.contract import (
     WAITS,
     Bench,
     EngineContract,
+    ServingContract,
     states,
 )
-from tests.engines.fake import Program
+from tests.engines.slurm_bench import SlurmBench
 from tests.engines.slurm_cluster import NODES, SlurmCluster
 
 pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
@@ -49,46 +49,6 @@ exit 1
 """
 
 
-class SlurmBench(Bench):
-    engine: SlurmEngine
-
-    def __init__(self, cluster: SlurmCluster, jobs_folder: Path) -> None:
-        self.cluster = cluster
-        self.commands = SlurmCommands(environ=cluster.environ)
-        self.jobs_folder = jobs_folder
-        super().__init__(self.make_engine(), jobs_folder)
-
-    def make_engine(self) -> SlurmEngine:
-        return SlurmEngine(self.jobs_folder, self.commands, SlurmOptions(usage_seconds=0.3))
-
-    def launch_on(self, *hosts: str, what: Program = WAITS) -> Launch:
-        launch = self.launch(what, task_count=len(hosts))
-        return replace(launch, host_names=hosts)
-
-    async def until_so(self, is_so: Callable[[], bool], seconds: float = DEADLINE_SECONDS) -> None:
-        async with asyncio.timeout(seconds):
-            while not is_so():  # noqa: ASYNC110 - Slurm tells nobody
-                await asyncio.sleep(10 * LOG_AGAIN_SECONDS)
-
-    def queued(self) -> list[str]:
-        """The states of the jobs that Slurm has to run."""
-        return self.cluster.run("squeue", "-h", "-t", "running,pending", "-o", "%T").split()
-
-    def replace_sbatch(self, script: str, folder: Path) -> None:
-        """Put a script in the place of sbatch, for the engine alone."""
-        environ = self.cluster.environ
-        program = shutil.which("sbatch", path=environ["PATH"])
-        (folder / "sbatch").write_text(script.format(program=program, folder=folder))
-        (folder / "sbatch").chmod(0o755)
-        self.commands.environ = {**environ, "PATH": f"{folder}:{environ['PATH']}"}
-
-    def fill(self) -> None:
-        """Leave no room on any node."""
-        self.cluster.run(
-            "sbatch", "--nodes=8", "--exclusive", "--mem=0", "--output=/dev/null", "--wrap=sleep 99"
-        )
-
-
 @pytest_asyncio.fixture
 async def bench(slurm: SlurmCluster, tmp_path: Path) -> AsyncIterator[SlurmBench]:
     bench = SlurmBench(slurm, tmp_path / "jobs")
@@ -99,6 +59,10 @@ async def bench(slurm: SlurmCluster, tmp_path: Path) -> AsyncIterator[SlurmBench
 
 
 class TestSlurmEngine(EngineContract):
+    pass
+
+
+class TestServing(ServingContract):
     pass
 
 
@@ -173,7 +137,7 @@ async def test_a_submit_whose_answer_is_lost_runs_once(bench: SlurmBench, tmp_pa
 async def test_an_attempt_that_was_submitted_twice_runs_once(bench: SlurmBench) -> None:
     launch = bench.launch(WAITS)
     ref = await bench.engine.start(launch)
-    plan = attemptfiles.read_state(launch.folder / "slurm.json", slurm.Plan)
+    plan = attemptfiles.read_state(launch.folder / "slurm.json", slurmfiles.Plan)
     assert plan is not None
     await bench.commands.submit(plan.submit)
     await bench.until_log(ref, b"up\n")
@@ -292,7 +256,7 @@ async def test_a_stop_asked_of_an_earlier_server_reaches_the_queue_by_the_next_o
     bench.fill()
     ref = await bench.engine.start(bench.launch(WAITS))
     await bench.engine.close()
-    slurm.stop_tasks(bench.jobs_folder / ref, 0)
+    slurmfiles.stop_tasks(bench.jobs_folder / ref, 0)
 
     bench.engine = bench.make_engine()
     await bench.open()

@@ -1,33 +1,32 @@
 """What Slurm's commands print, as values; and what the part on the nodes makes of it."""
 
+from pathlib import Path
+
 import pytest
 
+from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.placement import CardKind
 from muster.engines import slurmjob
 from muster.engines.attemptfiles import Claim, Result
 from muster.engines.engine import Observation, TaskState
-from muster.engines.slurm import (
-    JobClaim,
-    JobEnd,
-    JobFiles,
-    TaskFiles,
-    Usage,
-    judge_attempt,
-    mean_cpu_millis,
-)
+from muster.engines.slurmattempt import AWAY_SECONDS, HOPELESS_SECONDS, Attempt
 from muster.engines.slurmcommands import (
+    SlurmCommands,
     SlurmJob,
     parse_cluster,
     parse_gres,
     parse_jobs,
     partition_for,
 )
+from muster.engines.slurmfiles import JobClaim, JobEnd, JobFiles, TaskFiles
+from muster.engines.slurmjudge import judge_attempt
+from muster.engines.slurmusage import Usage, mean_cpu_millis
 
 NODES = """\
-n1|all*|16|65536|idle|gpu:8|none
-n2|all*|16+|65536+|mixed|gpu:h100:4(S:0-1),gpu:h100:4(S:2-3)|none
-n2|train|16|65536|mixed|gpu:8|none
-n3|train|4|8000|drained*|(null)|bad | fan
+n1|all*|16|65536|idle|gpu:8|127.0.0.1|none
+n2|all*|16+|65536+|mixed|gpu:h100:4(S:0-1),gpu:h100:4(S:2-3)|127.0.0.1|none
+n2|train|16|65536|mixed|gpu:8|127.0.0.1|none
+n3|train|4|8000|drained*|(null)|127.0.0.1|bad | fan
 """
 DETAILS = """\
    JOB_GRES=gpu:6
@@ -107,7 +106,7 @@ def test_tasks_that_share_a_node_share_out_its_cards() -> None:
         "1": ("10.0.0.1", [0, 1]),
         "2": ("10.0.0.2", [6, 7]),
     }
-    table = slurmjob.rank_table(layout)
+    table = slurmjob.rank_table(layout, {})
     assert [server["server_id"] for server in table["server_list"]] == ["10.0.0.2", "10.0.0.1"]
     ranks = [(d["device_id"], d["rank_id"]) for s in table["server_list"] for d in s["device"]]
     assert ranks == [("4", "0"), ("5", "1"), ("6", "4"), ("7", "5"), ("0", "2"), ("1", "3")]
@@ -151,3 +150,119 @@ def test_a_mean_needs_two_looks_of_the_node() -> None:
     assert mean_cpu_millis(before, after) == 500
     assert mean_cpu_millis(None, after) is None
     assert mean_cpu_millis(after, after) is None
+
+
+REFUSALS = [
+    ("sbatch: error: Batch job submission failed: Invalid qos specification", "slurm_qos"),
+    ("Invalid account or account/partition combination specified", "slurm_account"),
+    ("Invalid generic resource (gres) specification", "gres"),
+    ("Node count specification invalid", "Node count"),
+    ("Requested time limit is invalid (missing or exceeds some limit)", "time limit"),
+]
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(("said", "told"), REFUSALS)
+async def test_what_slurm_will_never_run_is_refused_in_words(
+    tmp_path: Path, said: str, told: str
+) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\necho '{said}' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+
+    with pytest.raises(EngineRefused, match=told):
+        await SlurmCommands(folder=tmp_path).submit([])
+
+
+@pytest.mark.asyncio
+async def test_what_slurm_may_run_later_is_not_refused(tmp_path: Path) -> None:
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(
+        "#!/bin/sh\necho 'Required partition not available (inactive or drain)' >&2\nexit 1\n"
+    )
+    sbatch.chmod(0o755)
+
+    with pytest.raises(EngineUnavailable, match="inactive or drain"):
+        await SlurmCommands(folder=tmp_path).submit([])
+
+
+def test_a_job_that_slurm_takes_off_its_queue_has_lost_nothing() -> None:
+    claim, end = JobClaim(ended_at_ms=9), JobEnd(state="NODE_FAIL", at_ms=9)
+
+    assert judge(JobFiles(claim, end)).was_preempted
+    assert not judge(JobFiles(JobClaim(job_id="1"), end, (ended(3), ended(143)))).was_preempted
+
+
+def attempt(**known: object) -> Attempt:
+    return Attempt(id="a" * 32, folder=Path("/nowhere"), task_count=1, **known)  # type: ignore[arg-type]
+
+
+def row(state: str, reason: str = "None", job_id: str = "7") -> SlurmJob:
+    return SlurmJob(id=job_id, name="muster-" + "a" * 32, state=state, reason=reason)
+
+
+def test_an_answer_from_before_it_began_does_not_tell_of_a_requeue() -> None:
+    begun = attempt(submitted_at=1.0)
+    begun.take_in(JobFiles(JobClaim(job_id="7"), None, (TaskFiles(),)), 10.0)
+
+    begun.note_jobs([row("PENDING")], asked_at=9.0, now=11.0)
+    assert begun.fate(11.0) is None
+
+    begun.note_jobs([row("PENDING")], asked_at=12.0, now=12.5)
+    end = begun.fate(12.5)
+    assert end is not None
+    assert end.state == "REQUEUED"
+
+
+def test_what_slurm_can_never_run_is_given_up_only_after_a_while() -> None:
+    waits = attempt(submitted_at=1.0)
+    for now in (10.0, 10.0 + HOPELESS_SECONDS - 1):
+        waits.note_jobs([row("PENDING", "BadConstraints")], asked_at=now, now=now)
+        assert waits.fate(now) is None
+    later = 10.0 + HOPELESS_SECONDS
+    waits.note_jobs([row("PENDING", "BadConstraints")], asked_at=later, now=later)
+
+    end = waits.fate(later)
+
+    assert end is not None
+    assert "no node of its partition has what it asks for" in end.message
+
+
+def test_a_reason_that_passes_starts_the_wait_anew() -> None:
+    waits = attempt(submitted_at=1.0)
+    waits.note_jobs([row("PENDING", "PartitionNodeLimit")], asked_at=10.0, now=10.0)
+    waits.note_jobs([row("PENDING", "Resources")], asked_at=20.0, now=20.0)
+    waits.note_jobs([row("PENDING", "PartitionNodeLimit")], asked_at=50.0, now=50.0)
+
+    assert waits.fate(50.0) is None
+
+
+def test_a_job_whose_node_stays_away_is_given_back_to_run_elsewhere() -> None:
+    waits = attempt(submitted_at=1.0, hosts=frozenset({"n1", "n2"}))
+    for now in (10.0, 10.0 + AWAY_SECONDS):
+        waits.note_jobs([row("PENDING", "ReqNodeNotAvail")], asked_at=now, now=now)
+        waits.note_nodes({"n2"}, now=now)
+
+    end = waits.fate(10.0 + AWAY_SECONDS)
+
+    assert end is not None
+    assert judge(JobFiles(JobClaim(ended_at_ms=9), end)).was_preempted
+
+
+def test_a_node_that_comes_back_in_time_keeps_its_job() -> None:
+    waits = attempt(submitted_at=1.0, hosts=frozenset({"n1"}))
+    for now, away in ((10.0, {"n1"}), (20.0, set()), (31.0, {"n1"})):
+        waits.note_jobs([row("PENDING", "Resources")], asked_at=now, now=now)
+        waits.note_nodes(away, now=now)
+
+    assert waits.fate(31.0) is None
+
+
+def test_of_two_jobs_of_one_attempt_the_one_without_the_claim_is_too_many() -> None:
+    begun = attempt(submitted_at=1.0)
+    begun.take_in(JobFiles(JobClaim(job_id="7"), None, (TaskFiles(),)), 10.0)
+
+    rows = [row("PENDING", job_id="9"), row("RUNNING"), row("COMPLETED", job_id="5")]
+
+    assert begun.note_jobs(rows, asked_at=11.0, now=11.0) == ["9"]
+    assert begun.fate(11.0) is None

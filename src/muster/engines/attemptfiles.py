@@ -23,7 +23,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from muster.domain.errors import EngineUnavailable
+from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.jobfolder import (
     channel_folder,
     code_folder,
@@ -142,6 +142,14 @@ def take_lock(jobs_folder: Path) -> int:
             return fd
 
 
+def refuse_missing_folders(launch: Launch) -> None:
+    """Raise EngineRefused where a launch names a folder that is not there."""
+    if launch.code is not None and not launch.code.is_dir():
+        raise EngineRefused(f"There is no code folder {launch.code} any more. Submit it again.")
+    if launch.work_folder is not None and not launch.work_folder.is_dir():
+        raise EngineRefused(f"There is no folder {launch.work_folder} to work in any more.")
+
+
 def prepare(launch: Launch, jobs_folder: Path, *, master_port: int) -> None:
     """Lay out the job folder. May be done again until the first task is claimed."""
     mark_live(jobs_folder, launch.attempt_id)
@@ -179,9 +187,11 @@ def prepare_task(launch: Launch, index: int, variables: Mapping[str, str]) -> No
     spec = {
         "argv": launch.argv,
         "environment": variables,
-        "folder": str(code),
+        "folder": str(environment.work_folder(launch, index)),
         "log": str(log_file(launch.folder, index)),
     }
+    if launch.serves:
+        spec["serves_at"] = ADDRESS  # a cluster's node puts its own in this place
     (task_folder(launch.folder, index) / shim.SPEC_FILE).write_text(json.dumps(spec))
 
 

@@ -5,13 +5,15 @@ An engine runs workloads and reports; it never decides. Its contract suite is
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, NewType, Protocol
 
 from muster.domain.placement import CardKind, TaskPlacement
+from muster.domain.pool import Host
 from muster.domain.resources import Resources
+from muster.domain.workload import PRIORITY_MIN
 
 EngineRef = NewType("EngineRef", str)  # how an engine names an attempt that it knows
 
@@ -29,11 +31,14 @@ class Launch:
     code: Path | None  # a folder to copy into each task's working directory; None: starts empty
     folder: Path  # the attempt's own job folder; see `domain/jobfolder.py`; made by the engine
     tasks: tuple[TaskPlacement, ...]
+    work_folder: Path | None = None  # to work in instead of a copy of `code`; no task's own
+    serves: bool = False  # each task gets a port; see `shim.tell_port` and `endpoint_file`
     output_names: tuple[str, ...] = ()  # each has a folder of its own, see `channel_folder`
     host_names: tuple[str, ...] = ()  # where each task is to run, by index; (): anywhere
     partition: str = ""  # whose queue it came from: a dedicated pool's id, or the public partition
     task: Resources | None = None  # what each task may use; None: the least
     time_limit_ms: int | None = None  # the platform ends it then; an engine may, a little later
+    priority: int = PRIORITY_MIN  # among what waits where the engine has a queue of its own
 
 
 class TaskState(StrEnum):
@@ -61,6 +66,7 @@ class Observation:
     """What became of one attempt. No tasks: the engine does not know the attempt at all."""
 
     tasks: tuple[TaskObservation, ...] = ()
+    was_preempted: bool = False  # it lost its place, or its nodes, without having failed or hung
 
     @property
     def is_over(self) -> bool:
@@ -79,6 +85,28 @@ class HostCondition:
 
     is_up: bool
     message: str = ""  # why it cannot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """The machines that an engine manages itself, as they were when last seen."""
+
+    hosts: tuple[Host, ...]
+    partitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # hosts, by name
+    public_partition: str | None = None  # the one of them that the public partition stands for
+    # Why nothing can be run now for a pool, by its id, or in the public partition.
+    unusable: Mapping[str, str] = field(default_factory=dict)
+    marked: frozenset[str] = frozenset()  # pools that something there was changed for
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterWish:
+    """How the machines that an engine manages itself are to be. Pools are named by their ids."""
+
+    drained: Mapping[str, str] = field(default_factory=dict)  # hosts, and the pool that locked each
+    partitions: Mapping[str, str] = field(default_factory=dict)  # of pools; used as they are
+    made: Mapping[str, frozenset[str]] = field(default_factory=dict)  # hosts of all other pools
+    own: frozenset[str] = frozenset()  # pools, past ones too: of others nothing is undone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +223,19 @@ class Engine(Protocol):
 
     async def observe_hosts(self) -> Mapping[str, HostCondition]:
         """The condition of hosts by name, as far as the engine knows it; one left out is fine."""
+
+    async def observe_cluster(self) -> Cluster | None:
+        """The machines that the engine manages itself; they may be others than at the start.
+
+        None: it manages none, or knows nothing of them yet. Then the inventory says what there is.
+        """
+
+    async def arrange(self, wish: ClusterWish) -> None:
+        """Have the cluster as it is wished for, as far as the engine manages one and may change it.
+
+        Returns at once. The last wish counts, and is kept to until the engine is closed: what is
+        undone by others is done again, and what cannot be done is told by `observe_cluster`.
+        """
 
     async def sample(self, hosts: Collection[str]) -> Sample:
         """How busy these hosts are, and every running task.

@@ -57,7 +57,7 @@ def task_environment(
 
 def _identity(launch: Launch, task: TaskPlacement, addresses: Sequence[str]) -> dict[str, str]:
     return {
-        "MA_JOB_DIR": str(code_folder(launch.folder, task.index)),
+        "MA_JOB_DIR": str(work_folder(launch, task.index)),
         "MA_LOG_DIR": str(log_file(launch.folder, task.index).parent),
         "MA_CURRENT_IP": addresses[task.index],
         "MA_NUM_GPUS": str(len(task.cards)),
@@ -99,6 +99,11 @@ def _visible_cards(task: TaskPlacement) -> dict[str, str]:
 def markers(attempt_id: str, task_index: int) -> dict[str, str]:
     """By these a process is still found when the shim that watched over it is gone."""
     return {ATTEMPT_MARKER: attempt_id, TASK_MARKER: str(task_index)}
+
+
+def work_folder(launch: Launch, task_index: int) -> Path:
+    """Where a task's program begins."""
+    return launch.work_folder or code_folder(launch.folder, task_index)
 
 
 def home_folder(folder: Path, task_index: int) -> Path:

@@ -39,6 +39,7 @@ from muster.engines.attemptfiles import (
     read_part,
     read_result,
     read_state,
+    refuse_missing_folders,
     remove,
     take_lock,
     unmark_live,
@@ -46,6 +47,8 @@ from muster.engines.attemptfiles import (
 from muster.engines.background import Background
 from muster.engines.engine import (
     LOG_CHUNK_BYTES_MAX,
+    Cluster,
+    ClusterWish,
     EngineRef,
     Health,
     HostCondition,
@@ -225,6 +228,12 @@ class LocalEngine:
                 raise EngineUnavailable(f"The shims of the attempt {ref} do not end.") from error
         self._remembered.pop(ref, None)
         await self._background.in_thread(remove, self._jobs_folder, ref)
+
+    async def observe_cluster(self) -> Cluster | None:
+        return None  # the inventory says what there is
+
+    async def arrange(self, wish: ClusterWish) -> None:
+        """Nothing to do: whoever places work keeps it from locked nodes."""
 
     async def observe_hosts(self) -> Mapping[str, HostCondition]:
         """Every host is this machine, and it is up: it runs this."""
@@ -499,8 +508,7 @@ def refuse_what_cannot_run(launch: Launch) -> None:
             f"The local engine runs at most {shim.TASKS_MAX} tasks of one job;"
             f" this one has {len(launch.tasks)}. Ask for fewer nodes."
         )
-    if launch.code is not None and not launch.code.is_dir():
-        raise EngineRefused(f"There is no code folder {launch.code} any more. Submit it again.")
+    refuse_missing_folders(launch)
 
 
 def find_free_port(taken: Collection[int], *, first: int) -> int:

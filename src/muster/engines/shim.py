@@ -14,6 +14,7 @@ What it and the engine keep in a task's folder:
     spec.json    what to run; written by the engine
     claim.json   who runs it; made only once, so that a task is started at most once
     stop.json    the shortest grace time of a stop; written before SIGTERM is sent
+    endpoint.json where it answers requests, if it serves
     exit.json    how it ended
 
 Source: prctl(2), pidfd_open(2), proc_pid_stat(5), Linux man-pages 6.03.
@@ -36,6 +37,7 @@ from collections.abc import Callable, Iterator, Mapping
 SPEC_FILE = "spec.json"
 CLAIM_FILE = "claim.json"
 STOP_FILE = "stop.json"
+ENDPOINT_FILE = "endpoint.json"
 EXIT_FILE = "exit.json"
 
 GRACE_SECONDS = 10.0  # for a SIGTERM that no stop.json explains: the machine is shutting down
@@ -45,6 +47,12 @@ KILL_AGAIN_SECONDS_MAX = 1.0
 LOOK_AGAIN_SECONDS = 30.0  # SIGCHLD tells at once; should one be missed, nothing hangs
 DISK_RETRY_SECONDS = 1.0
 DISK_RETRIES_MAX = 3600  # a full disk must not turn a finished task into a lost one
+
+# Where a program that serves is told its port: by whatever name it looks for it.
+PORT_VARIABLES = ("PORT", "MUSTER_PORT", "JUPYTER_PORT")
+HOST_VARIABLE = "MUSTER_HOST"
+# Below those that attempts meet at (MASTER_PORTS) and that the kernel hands out by itself.
+SERVING_PORTS = range(12_000, 20_000)
 
 EXIT_NOT_FOUND = 127  # both as a shell answers
 EXIT_NOT_RUNNABLE = 126
@@ -108,17 +116,51 @@ def claim(folder: str, content: Mapping[str, object], name: str = CLAIM_FILE) ->
 
 def run_command(task_folder: str, spec: dict[str, object]) -> dict[str, object]:
     """How the command ended, once it and all that it left behind have ended."""
-    try:
-        pid = spawn(**spec)  # type: ignore[arg-type]  # the engine wrote it for this call
-    except (OSError, ValueError) as error:
-        is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
-        return {
-            "exit_code": EXIT_NOT_FOUND if is_missing else EXIT_NOT_RUNNABLE,
-            "was_stopped": False,
-            "message": f"The command could not be started: {error}",
-        }
-    exit_code, was_stopped = wait_for_all(pid, task_folder)
+    serves_at = spec.pop("serves_at", None)
+    with contextlib.ExitStack() as until_it_has_ended:
+        try:
+            if serves_at is not None:
+                port, claim_on_port = take_port()
+                until_it_has_ended.enter_context(claim_on_port)
+                tell_port(task_folder, spec["environment"], str(serves_at), port)  # type: ignore[arg-type]
+            pid = spawn(**spec)  # type: ignore[arg-type]  # the engine wrote it for this call
+        except (OSError, ValueError) as error:
+            is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
+            return {
+                "exit_code": EXIT_NOT_FOUND if is_missing else EXIT_NOT_RUNNABLE,
+                "was_stopped": False,
+                "message": f"The command could not be started: {error}",
+            }
+        exit_code, was_stopped = wait_for_all(pid, task_folder)
     return {"exit_code": exit_code, "was_stopped": was_stopped, "message": ""}
+
+
+def take_port() -> tuple[int, socket.socket]:
+    """A port that nobody listens on, and the claim that keeps other shims of the machine off it.
+
+    The program will listen a while from now: until then only the claim tells. It is a name in the
+    abstract namespace, which the kernel drops with this process, however that ends.
+    """
+    first = int.from_bytes(os.urandom(4), "big")
+    for step in range(len(SERVING_PORTS)):
+        port = SERVING_PORTS[(first + step) % len(SERVING_PORTS)]
+        claim_on_port = socket.socket(socket.AF_UNIX)
+        try:
+            claim_on_port.bind(f"\0muster-port-{port}")
+            with socket.socket() as listener:
+                listener.bind(("", port))
+        except OSError:
+            claim_on_port.close()
+        else:
+            return port, claim_on_port
+    raise OSError(f"no port is free from {SERVING_PORTS.start} to {SERVING_PORTS.stop - 1}")
+
+
+def tell_port(task_folder: str, environment: dict[str, str], host: str, port: int) -> None:
+    """Tell the program where it is to listen, and whoever asks where it does."""
+    environment.update(dict.fromkeys(PORT_VARIABLES, str(port)))
+    environment[HOST_VARIABLE] = host
+    write_json(f"{task_folder}/{ENDPOINT_FILE}", {"host": host, "port": port})
 
 
 def spawn(*, argv: list[str], environment: dict[str, str], folder: str, log: str) -> int:

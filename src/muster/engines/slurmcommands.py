@@ -8,21 +8,22 @@ Source: sbatch(1), squeue(1), sinfo(1), scancel(1), scontrol(1), Slurm 22.05.
 """
 
 import asyncio
-import contextlib
 import os
 import re
-import signal
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.placement import CardKind
+from muster.engines.slurmcall import call
 
 # The commands themselves wait for up to 20 s and more; nothing here may wait as long.
 TIMEOUT_SECONDS: Final = 10.0
 CALLS_AT_ONCE: Final = 4  # a controller serves a few fast callers better than many
+SUBMITS_AT_ONCE: Final = 8  # beside them: a burst of submits holds up no question
 MESSAGE_CHARACTERS_MAX: Final = 300
 NAME_PREFIX: Final = "muster-"
 
@@ -31,7 +32,6 @@ _REFUSALS: Final = (
     "Requested node configuration is not available",
     "Node count specification invalid",
     "Invalid node name",
-    "invalid partition",
     "Invalid generic resource",
     "Requested time limit is invalid",
     "time limit exceeds",
@@ -44,8 +44,20 @@ _REFUSALS: Final = (
     "not permitted to use this partition",
     "Requested partition configuration not available",
 )
+# By what a refusal speaks of: the setting that it comes from.
+_ADVICE: Final[Mapping[str, str]] = {
+    "account": ". Its account is the setting slurm_account.",
+    "qos": ". Its quality of service is the setting slurm_qos.",
+}
+# A command whose munge is away, or has another key than the controller's.
+_MUNGE_TROUBLE: Final = ("munge", "authentication", "invalid credential", "zero bytes")
+_MUNGE_HINT: Final = (
+    ". Is munged running here, with the same /etc/munge/munge.key and time as on the controller?"
+    " `munge -n | ssh CONTROLLER unmunge` tells."
+)
 _VARIABLES: Final = ("PATH", "HOME", "LANG", "SLURM_CONF", "LD_LIBRARY_PATH", "TZ")
 _SEPARATOR: Final = "|"
+SILENT: Final = frozenset({"", "None", "(null)"})  # reasons that tell nothing
 _GRES: Final = re.compile(r"(gpu|npu)(?::([^:,()]+))?:(\d+)")
 
 # States of sinfo in which a node takes jobs; each may carry marks at its end.
@@ -53,8 +65,11 @@ _UP: Final = frozenset({"idle", "mixed", "allocated", "completing", "planned", "
 _MARKS: Final = "*~#!%$@^-+"
 _DOES_NOT_ANSWER: Final = "*"
 
+REQUEUED: Final = "REQUEUED"  # ours: it ran, and waits to run again
+NODES_AWAY: Final = "NODES_AWAY"  # ours: it waits for nodes that are down or drained
 # States of squeue that a job does not leave any more.
-VANISHED: Final = frozenset({"NODE_FAIL", "PREEMPTED", "BOOT_FAIL"})
+PREEMPTED: Final = frozenset({"PREEMPTED", REQUEUED})
+VANISHED: Final = PREEMPTED | {"NODE_FAIL", "BOOT_FAIL", NODES_AWAY}
 OVER: Final = VANISHED | {
     "COMPLETED",
     "FAILED",
@@ -92,6 +107,7 @@ class SlurmNode:
     card_kind: CardKind | None = None
     card_model: str = ""
     card_count: int = 0
+    address: str = ""  # as its configuration says: a name, or a number
 
     @property
     def is_up(self) -> bool:
@@ -112,6 +128,11 @@ class SlurmCluster:
     partitions: tuple[str, ...]
     default_partition: str | None
 
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Of its nodes, by name."""
+        return {node.name: node.address for node in self.nodes if node.address}
+
 
 @dataclass(slots=True)
 class SlurmCommands:
@@ -121,6 +142,12 @@ class SlurmCommands:
     timeout_seconds: float = TIMEOUT_SECONDS
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     _gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CALLS_AT_ONCE))
+    _submits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(SUBMITS_AT_ONCE))
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(
+            CALLS_AT_ONCE + SUBMITS_AT_ONCE, thread_name_prefix="slurm-command"
+        )
+    )
 
     async def submit(self, arguments: Sequence[str]) -> str:
         """Submit a job; return its id.
@@ -146,61 +173,60 @@ class SlurmCommands:
         await self._run("scancel", "--quiet", f"--name={name}", *([job_id] if job_id else []))
 
     async def read_cluster(self) -> SlurmCluster:
-        fields = _SEPARATOR.join(("%N", "%P", "%c", "%m", "%T", "%G", "%E"))
+        fields = _SEPARATOR.join(("%N", "%P", "%c", "%m", "%T", "%G", "%o", "%E"))
         return parse_cluster(
             await self._run("sinfo", "--noheader", "--Node", "--all", "-o", fields)
         )
+
+    async def read_loads(self) -> str:
+        """A line a node and partition: both, whether the partition is up, CPU load, free MiB."""
+        fields = _SEPARATOR.join(("%N", "%P", "%a", "%O", "%e"))
+        return await self._run("sinfo", "--noheader", "--Node", "--all", "-o", fields)
+
+    async def change(self, verb: str, *arguments: str) -> None:
+        """Change nodes or partitions.
+
+        Raises:
+            EngineUnavailable: nothing was changed, or nobody knows; the message says why.
+        """
+        await self._run("scontrol", verb, *arguments)
 
     async def read_version(self) -> str:
         return (await self._run("sinfo", "--version")).strip()
 
     async def _run(self, name: str, *arguments: str, may_refuse: bool = False) -> str:
         program = str(self.folder / name) if self.folder else name
-        async with self._gate:
+        async with self._submits if may_refuse else self._gate:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    program,
-                    *arguments,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.PIPE,
+                answer = await call(
+                    self._threads,
+                    [program, *arguments],
                     # A job inherits it: nothing of the server's own.
-                    env={key: self.environ[key] for key in _VARIABLES if key in self.environ},
-                    start_new_session=True,  # so that what a wrapper starts ends with it
+                    {key: self.environ[key] for key in _VARIABLES if key in self.environ},
+                    timeout_seconds=self.timeout_seconds,
                 )
-            except OSError as error:
-                raise EngineUnavailable(
-                    f"Slurm's {name} cannot be run here ({error.strerror})."
-                    " Install Slurm's commands, or set slurm_commands to the folder they are in."
-                ) from error
-            try:
-                async with asyncio.timeout(self.timeout_seconds):
-                    out, problem = await process.communicate()
             except TimeoutError as error:
                 raise EngineUnavailable(
                     f"Slurm's {name} did not answer within {self.timeout_seconds:g} s."
                     " Is its controller up? `scontrol ping` tells."
                 ) from error
-            finally:
-                await _end(process)
-        if process.returncode:
-            raise _failure(name, problem.decode(errors="replace"), may_refuse=may_refuse)
-        return out.decode(errors="replace")
-
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    """Also where the caller is cancelled: a command must not be left behind."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+            except OSError as error:
+                raise EngineUnavailable(
+                    f"Slurm's {name} cannot be run here ({error.strerror})."
+                    " Install Slurm's commands, or set slurm_commands to the folder they are in."
+                ) from error
+        if answer.exit_code:
+            raise _failure(name, answer.problem, may_refuse=may_refuse)
+        return answer.out
 
 
 def _failure(name: str, text: str, *, may_refuse: bool) -> EngineRefused | EngineUnavailable:
     said = _one_line(text)[:MESSAGE_CHARACTERS_MAX] or "nothing"
     if may_refuse and any(words.lower() in text.lower() for words in _REFUSALS):
-        return EngineRefused(f"Slurm refuses the job: {said}")
-    return EngineUnavailable(f"Slurm's {name} failed; it says: {said}")
+        advice = next((advice for word, advice in _ADVICE.items() if word in text.lower()), "")
+        return EngineRefused(f"Slurm refuses the job: {said}{advice}")
+    hint = _MUNGE_HINT if any(words in text.lower() for words in _MUNGE_TROUBLE) else ""
+    return EngineUnavailable(f"Slurm's {name} failed; it says: {said}{hint}")
 
 
 def _one_line(text: str) -> str:
@@ -221,17 +247,17 @@ def parse_jobs(text: str) -> list[SlurmJob]:
 def parse_cluster(text: str) -> SlurmCluster:
     """What `sinfo --Node` says: a line a node and partition; the default one bears a `*`."""
     nodes: dict[str, list[str]] = {}
-    members: dict[str, list[str]] = {}
+    members: dict[str, set[str]] = {}
     default = None
     for line in text.splitlines():
-        fields = line.strip().split(_SEPARATOR, 6)
-        if len(fields) < 7:
+        fields = line.strip().split(_SEPARATOR, 7)
+        if len(fields) < 8:
             continue
         partition = fields[1].removesuffix("*")
         if partition != fields[1]:
             default = partition
         nodes[fields[0]] = fields
-        members.setdefault(partition, []).append(fields[0])
+        members.setdefault(partition, set()).add(fields[0])
     return SlurmCluster(
         nodes=tuple(
             _node(fields, tuple(name for name, of in members.items() if fields[0] in of))
@@ -243,7 +269,7 @@ def parse_cluster(text: str) -> SlurmCluster:
 
 
 def _node(fields: Sequence[str], partitions: tuple[str, ...]) -> SlurmNode:
-    name, _, cpus, memory, state, gres, reason = fields
+    name, _, cpus, memory, state, gres, address, reason = fields
     kind, model, count = parse_gres(gres)
     return SlurmNode(
         name=name,
@@ -255,6 +281,7 @@ def _node(fields: Sequence[str], partitions: tuple[str, ...]) -> SlurmNode:
         card_kind=kind,
         card_model=model,
         card_count=count,
+        address=address,
     )
 
 

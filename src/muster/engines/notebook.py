@@ -1,0 +1,182 @@
+"""Starts the JupyterLab of a notebook; run as a program of its own, where the notebook runs.
+
+    PYTHON -I -S notebook.py ENVIRONMENTS_FOLDER
+
+Where the image names no interpreter, the environment is made first, once for all notebooks:
+ENVIRONMENTS_FOLDER/jupyterlab-DIGEST, by venv and pip from the list of packages beside this file.
+It tells how far it is in `start.json` of the folder that it begins in: {"note", "failure"}.
+This file imports nothing of muster: it also runs where only the standard library is.
+
+In its environment it finds what it needs to know:
+
+    MUSTER_NOTEBOOK_INTERPRETER  what to run JupyterLab with; empty: the environment that is made
+    MUSTER_NOTEBOOK_FOLDER       what is kept of the notebook; its files lie in `work`
+    MUSTER_NOTEBOOK_BASE_URL     the path that it is reached by
+    JUPYTER_TOKEN                what must come with each request
+    MUSTER_HOST, MUSTER_PORT     where it has to listen
+"""
+
+# pathlib takes longer to import than all the rest.
+# ruff: noqa: PTH100, PTH103, PTH109, PTH110, PTH118, PTH120, PTH123
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+
+START_FILE = "start.json"
+ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"
+PACKAGES_FILE = "notebook-packages.txt"
+MADE_MARK = "made"  # in an environment that is whole
+LOCK_LOOK_SECONDS = 0.5
+NOTE_SECONDS = 0.5  # between two of them
+LINE_LENGTH_MAX = 500
+# Two things take longer than all the rest of its start, and nothing here needs them: a grammar that
+# is compiled to check IRIs, and, where there is a Node.js, asking that for its package registry.
+JUPYTERLAB = """
+import sys
+sys.modules["rfc3987_syntax"] = None
+try:
+    from jupyterlab import commands
+    commands._yarn_config = lambda logger: {"yarn config": {}, "npm config": {}}
+    from jupyterlab.labapp import main
+except ModuleNotFoundError as error:
+    sys.exit(f"muster: {sys.executable} has no JupyterLab ({error}); install it there")
+main()
+"""
+
+
+class CannotStartError(Exception):
+    """Its text is for the notebook's owner."""
+
+
+def main(environments: str) -> None:
+    here = os.getcwd()
+    try:
+        interpreter = os.environ["MUSTER_NOTEBOOK_INTERPRETER"]
+        if not interpreter:
+            interpreter = make_environment(environments, here)
+        tell(here, note="Starting JupyterLab")
+        run_jupyterlab(interpreter)
+    except (CannotStartError, OSError) as error:
+        tell(here, failure=str(error))
+        sys.exit(f"muster: {error}")
+
+
+def make_environment(
+    environments: str, here: str, *, name: str = "jupyterlab", list_file: str = PACKAGES_FILE
+) -> str:
+    """Its interpreter. Whoever comes while it is being made waits until it is."""
+    packages = os.path.join(os.path.dirname(os.path.abspath(__file__)), list_file)
+    with open(packages, "rb") as file:
+        digest = hashlib.sha256(file.read()).hexdigest()[:12]
+    folder = os.path.join(environments, f"{name}-{digest}")
+    interpreter = os.path.join(folder, "bin", "python")
+    mark = os.path.join(folder, MADE_MARK)
+    os.makedirs(environments, exist_ok=True)
+    with open(f"{folder}.lock", "w") as lock:
+        while not os.path.exists(mark):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell(here, note="Waiting for the environment, which another start makes")
+                time.sleep(LOCK_LOOK_SECONDS)
+                continue
+            if not os.path.exists(mark):
+                tell(here, note="Making the environment")
+                run([sys.executable, "-m", "venv", "--clear", folder], here)
+                pip = [interpreter, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+                run([*pip, "install", "--requirement", packages], here)
+                with open(mark, "w"):
+                    pass  # only now: what is there in part is made anew
+    return interpreter
+
+
+def run(command: list[str], here: str) -> None:
+    """Run one step of the making; its last lines are its progress, and the reason if it fails."""
+    last, error, told_at = "", "", 0.0
+    environment = {name: text for name, text in os.environ.items() if name != "JUPYTER_TOKEN"}
+    with subprocess.Popen(  # noqa: S603 - no shell
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        text=True,
+        errors="replace",
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)  # noqa: T201 - it is the log of the notebook
+            last = line.strip()[:LINE_LENGTH_MAX] or last
+            if last.startswith("ERROR"):
+                error = last
+            if time.monotonic() > told_at + NOTE_SECONDS:
+                tell(here, note=f"Making the environment: {last}")
+                told_at = time.monotonic()
+    if process.returncode != 0:
+        raise CannotStartError(
+            "The environment could not be made:"
+            f" {error or last or f'exit code {process.returncode}'}"
+        )
+
+
+def tell(folder: str, *, note: str = "", failure: str = "") -> None:
+    """For the platform, which reads it whenever it likes: so it is never there in part."""
+    draft = os.path.join(folder, f"{START_FILE}.draft")
+    with open(draft, "w") as file:
+        json.dump({"note": note, "failure": failure}, file)
+    os.replace(draft, os.path.join(folder, START_FILE))  # noqa: PTH105 - see above
+
+
+def run_jupyterlab(interpreter: str) -> None:
+    """Become JupyterLab."""
+    environment = dict(os.environ)
+    kept = environment.pop("MUSTER_NOTEBOOK_FOLDER")
+    base_url = environment.pop("MUSTER_NOTEBOOK_BASE_URL")
+    del environment["MUSTER_NOTEBOOK_INTERPRETER"]
+    work = os.path.join(kept, "work")
+    for folder in (work, os.path.join(kept, "settings")):
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+    environment |= {
+        # Settings and histories outlive a stop like the files.
+        "JUPYTER_CONFIG_DIR": os.path.join(kept, "settings", "config"),
+        "JUPYTER_DATA_DIR": os.path.join(kept, "settings", "data"),
+        "IPYTHONDIR": os.path.join(kept, "settings", "ipython"),
+        "JUPYTER_RUNTIME_DIR": os.path.join(environment["TMPDIR"], "runtime"),
+        "PATH": f"{os.path.dirname(interpreter)}{os.pathsep}{environment['PATH']}",
+    }
+    ask_for_no_news(environment["JUPYTER_CONFIG_DIR"])
+    os.chdir(work)
+    settings = {
+        "ServerApp.base_url": base_url,
+        "ServerApp.root_dir": work,
+        "ServerApp.ip": environment["MUSTER_HOST"],
+        "ServerApp.port": environment["MUSTER_PORT"],
+        "ServerApp.port_retries": "0",  # another port would be nobody's
+        "ServerApp.open_browser": "False",
+        "ServerApp.allow_remote_access": "True",  # it is asked by muster's own name
+        "ServerApp.allow_root": "True",
+        "ServerApp.quit_button": "False",
+        "LabApp.extension_manager": "readonly",
+        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+    }
+    arguments = [f"--{name}={value}" for name, value in settings.items()]
+    os.execve(  # noqa: S606 - no shell
+        interpreter, [interpreter, "-c", JUPYTERLAB, *arguments], environment
+    )
+
+
+def ask_for_no_news(config: str) -> None:
+    """It would ask its user whether to fetch some from elsewhere. What users have set stays."""
+    path = os.path.join(config, "labconfig", "page_config.json")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with contextlib.suppress(FileExistsError), open(path, "x") as file:
+        json.dump({"disabledExtensions": {ANNOUNCEMENTS: True}}, file)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

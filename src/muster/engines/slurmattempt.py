@@ -1,0 +1,190 @@
+"""An attempt that may still change: what is known of it, and what that comes to.
+
+Nothing here asks or tells anybody: the engine does, by what it reads here.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from muster.engines import shim
+from muster.engines.engine import Observation, TaskState
+from muster.engines.slurmcommands import NODES_AWAY, REQUEUED, SILENT, VANISHED, SlurmJob, name_of
+from muster.engines.slurmfiles import GONE_STATE, JobEnd, JobFiles
+from muster.engines.slurmjudge import is_killed, judge_attempt
+
+SUBMIT_AGAIN_SECONDS: Final = 5.0  # answered, but without a job that was submitted
+MISSING_SECONDS: Final = 30.0  # likewise, of one that had begun
+SETTLE_SECONDS: Final = 3.0  # for the claim of a job that has ended to arrive ...
+RESULTS_SECONDS: Final = 30.0  # ... and for its results: a shared folder may lag behind
+KILL_MARGIN_SECONDS: Final = 15.0  # after the grace time, until Slurm is told to end it all
+KILL_AGAIN_SECONDS: Final = 30.0
+FATE_SECONDS_MAX: Final = 30.0  # for which a kill waits to be explained while Slurm is silent
+AWAY_SECONDS: Final = 20.0  # for a node that is restarted; then others may have its work
+HOPELESS_SECONDS: Final = 30.0  # for what an operator is changing to be changed whole
+
+# Why a job waits that no end of another one will let run, in words for people.
+HOPELESS: Final[Mapping[str, str]] = {
+    "PartitionNodeLimit": "it asks for more nodes than its partition allows a job, or has",
+    "PartitionTimeLimit": "its time limit is above that of its partition",
+    "PartitionConfig": "its partition does not take jobs like it",
+    "BadConstraints": "no node of its partition has what it asks for",
+    "InvalidAccount": "its account does not exist, or may not be used by the server's user",
+    "AccountNotAllowed": "its account may not use its partition",
+    "InvalidQOS": "its quality of service does not exist, or may not be used by its account",
+    "QOSNotAllowed": "its quality of service may not be used in its partition",
+}
+REFUSED: Final = "REFUSED"  # ours: Slurm would hold it for ever
+HELD_BY_SLURM: Final = frozenset({REFUSED, REQUEUED, NODES_AWAY})
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Times that no comment says otherwise of are monotonic."""
+
+    id: str
+    folder: Path
+    task_count: int
+    hosts: frozenset[str] = frozenset()  # that it is to run on; none: Slurm chooses
+    submitted_at: float | None = None  # None: no answer to a submit yet
+    was_tried: bool = False
+    files: JobFiles = field(default_factory=JobFiles)
+    judged: JobFiles | None = None  # those that `seen` comes from
+    seen: Observation = field(default_factory=Observation)
+    job: SlurmJob | None = None  # as of the last answer
+    missing_since: float | None = None  # Slurm answers, and does not know the job
+    over_since: float | None = None  # Slurm says that the job is over
+    killed_since: dict[int, float] = field(default_factory=dict)  # by task; unexplained
+    running_as_of: float = 0.0  # when Slurm was last asked that said Running
+    begun_since: float | None = None  # when it was first seen that a job has it
+    away_since: float | None = None  # it waits, and one of its hosts is down or drained
+    hopeless_since: float | None = None  # Slurm says that it can never run
+    was_requeued: bool = False  # Slurm, or an operator, took it off its nodes to run it again
+    starting: asyncio.Task[None] | None = None
+    stop_grace_seconds: float | None = None  # a stop that came while it was being started
+    kill_at: float | None = None
+    stopping: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __post_init__(self) -> None:
+        self.take_in(self.files, time.monotonic())
+
+    @property
+    def name(self) -> str:
+        return name_of(self.id)
+
+    @property
+    def is_waiting(self) -> bool:
+        """It waits in Slurm's own queue: there is nothing to be read yet."""
+        return self.job is not None and self.job.state == "PENDING"
+
+    def note_jobs(self, jobs: Sequence[SlurmJob], *, asked_at: float, now: float) -> list[str]:
+        """Take in what Slurm says of it; return the ids of jobs that are one too many.
+
+        They would end by themselves, but hold nodes till then.
+        """
+        claim = self.files.claim
+        too_many: list[str] = []
+        if claim is None or not claim.job_id:
+            self.job = next((j for j in jobs if not j.is_over), jobs[0] if jobs else None)
+        else:
+            self.job = next((j for j in jobs if j.id == claim.job_id), None)
+            too_many = [j.id for j in jobs if j.id != claim.job_id and not j.is_over]
+        if self.job is None:
+            self.missing_since = self.missing_since or now
+            self.over_since = self.hopeless_since = self.away_since = None
+            return too_many
+        self.missing_since = None
+        if self.job.state == "RUNNING":
+            self.running_as_of = asked_at
+        # An answer from before it began says the same of one that has never run.
+        self.was_requeued = self.is_waiting and asked_at > (self.begun_since or math.inf)
+        self.over_since = (self.over_since or now) if self.job.is_over else None
+        is_hopeless = self.is_waiting and self.job.reason in HOPELESS
+        self.hopeless_since = (self.hopeless_since or now) if is_hopeless else None
+        return too_many
+
+    def note_nodes(self, away: Collection[str], *, now: float) -> None:
+        """Take in which nodes take no work. It must not wait for one while others are free."""
+        is_stuck = self.is_waiting and not self.hosts.isdisjoint(away)
+        self.away_since = (self.away_since or now) if is_stuck else None
+
+    def is_forgotten(self, now: float) -> bool:
+        """Slurm has lost it before it began: it may be submitted again."""
+        return (
+            self.files.end is None
+            and not self.files.has_begun
+            and self.missing_since is not None
+            and now - self.missing_since >= SUBMIT_AGAIN_SECONDS
+        )
+
+    def fate(self, now: float) -> JobEnd | None:
+        """The end of a job that Slurm has ended, or lost; None: not yet, or known before."""
+        if self.files.end is not None:
+            return None
+        if self.was_requeued:
+            return JobEnd(state=REQUEUED, at_ms=shim.now_ms(), message="Slurm requeued the job.")
+        if self.away_since is not None and now - self.away_since >= AWAY_SECONDS:
+            message = "The nodes that it was to run on are down or drained."
+            return JobEnd(state=NODES_AWAY, at_ms=shim.now_ms(), message=message)
+        if self.hopeless_since is not None and now - self.hopeless_since >= HOPELESS_SECONDS:
+            assert self.job is not None
+            why = f"{HOPELESS[self.job.reason]} ({self.job.reason})"
+            message = f"Slurm can never run it: {why}."
+            return JobEnd(state=REFUSED, at_ms=shim.now_ms(), message=message)
+        if self.over_since is not None and self.job is not None:
+            is_sure = not self.files.has_begun or self.job.state in VANISHED
+            seconds = SETTLE_SECONDS if is_sure else RESULTS_SECONDS
+            if now - self.over_since < seconds and not self.files.is_complete:
+                return None
+            why = f" ({self.job.reason})" if self.job.reason not in SILENT else ""
+            message = f"Slurm ended the job: {self.job.state}{why}."
+            return JobEnd(state=self.job.state, at_ms=shim.now_ms(), message=message)
+        is_lost = self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
+        if self.files.has_begun and is_lost:
+            return JobEnd(state=GONE_STATE, at_ms=shim.now_ms(), message="Slurm has lost the job.")
+        return None
+
+    def is_to_be_killed(self, now: float) -> bool:
+        """It was asked to end, and has not, for too long; counted from now on again."""
+        is_over = self.job is not None and self.job.is_over
+        if self.kill_at is None or now < self.kill_at or is_over:
+            return False
+        self.kill_at = now + KILL_AGAIN_SECONDS
+        return True
+
+    def kill_after(self, grace_seconds: float, now: float) -> None:
+        kill_at = now + grace_seconds + KILL_MARGIN_SECONDS
+        self.kill_at = min(kill_at, self.kill_at or kill_at)
+
+    def take_in(self, files: JobFiles, now: float) -> bool:
+        """Judge it again; tell whether it has changed."""
+        if files is self.judged and not self.killed_since:
+            return False
+        self.files = self.judged = files
+        if files.has_begun:
+            self.begun_since = self.begun_since or now
+        judged = judge_attempt(files, task_count=self.task_count)
+        before, self.seen = self.seen, self._hold_unexplained(judged, now)
+        return self.seen != before
+
+    def _hold_unexplained(self, seen: Observation, now: float) -> Observation:
+        """Let a task that was killed run on until it is known whether Slurm has killed the job.
+
+        A node that fails, or a job of more weight, ends all tasks of a job by signals. That is not
+        what went wrong with the user's program, and must not be told as if it were.
+        """
+        if self.files.end is not None:
+            return seen
+        tasks = []
+        for task in seen.tasks:
+            if is_killed(task):
+                since = self.killed_since.setdefault(task.index, now)
+                is_user_kill = self.running_as_of > since
+                if not is_user_kill and now - since < FATE_SECONDS_MAX:
+                    task = replace(task, state=TaskState.RUNNING, exit_code=None, ended_at_ms=None)
+            tasks.append(task)
+        return replace(seen, tasks=tuple(tasks))
