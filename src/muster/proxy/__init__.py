@@ -1,0 +1,1 @@
+"""Passes requests on to programs that serve: notebooks, and instances of services."""
