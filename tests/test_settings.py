@@ -141,7 +141,18 @@ def test_a_variable_that_makes_no_sense_is_refused_with_its_name(
         ({"database": "mysql://x"}, "database begins with 'mysql://'; it must be a file's path or"),
         ({"database": "postgresql:main"}, "database begins with 'postgresql:' without '//'; an"),
         ({"database": "postgres:/main"}, "database begins with 'postgres:' without '//'"),
-        ({"objects": "s3://bucket"}, "objects is 's3://bucket'"),
+        ({"objects": "gs://bucket"}, "objects is 'gs://bucket'; it must be a folder's path, s3://"),
+        (
+            {"objects": "s3://B"},
+            "objects is 's3://B'; it must be s3:// for buckets of your account",
+        ),
+        ({"objects": "s3://bucket/a/../b"}, "a prefix without empty parts, '.' and '..'"),
+        ({"objects": "s3://", "s3_access_key": "k"}, "s3_access_key and s3_secret_key belong"),
+        ({"objects": "s3://", "s3_endpoint": "here"}, "s3_endpoint is 'here'; it must be like"),
+        (
+            {"objects": "s3://", "s3_endpoint": "http://minio.example.org:9000"},
+            "all objects would cross the network in the clear",
+        ),
         ({"statistics_total": "all"}, "statistics_total is 'all'; it must be 'entries' or 'jobs'"),
         ({"tls_cert": "c.pem"}, "--tls-cert and --tls-key belong together"),
         ({"host": "0.0.0.0"}, "keys and tokens would cross the network in the clear"),  # noqa: S104
@@ -173,3 +184,60 @@ def test_the_data_folder_is_named_by_the_environment(
     monkeypatch.delenv("MUSTER_DATA")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     assert default_data_folder() == tmp_path / "muster"
+
+
+AWS: Final = {
+    "AWS_ACCESS_KEY_ID": "theirs",
+    "AWS_SECRET_ACCESS_KEY": "their secret",
+    "AWS_SESSION_TOKEN": "their token",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+}
+
+
+def test_what_aws_tools_read_counts_for_s3_where_nothing_else_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+
+    found = load_settings(tmp_path, {"objects": "s3://bucket/prefix"})
+
+    assert (found.s3_endpoint, found.s3_region) == ("http://127.0.0.1:1", "eu-west-1")
+    assert (found.s3_access_key, found.s3_secret_key) == ("theirs", "their secret")
+    assert found.s3_session_token == "their token"  # noqa: S105
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "https://s3.example.org")
+    monkeypatch.setenv("AWS_REGION", "eu-north-1")
+    found = load_settings(tmp_path, {"objects": "s3://bucket/prefix"})
+    assert (found.s3_endpoint, found.s3_region) == ("https://s3.example.org", "eu-north-1")
+
+
+def test_keys_of_our_own_are_not_mixed_with_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MUSTER_S3_ACCESS_KEY", "ours")
+    monkeypatch.setenv("MUSTER_S3_SECRET_KEY", "our secret")
+
+    found = load_settings(tmp_path, {"objects": "s3://"})
+
+    assert (found.s3_access_key, found.s3_secret_key) == ("ours", "our secret")
+    assert found.s3_session_token is None
+
+
+def test_without_s3_the_variables_of_aws_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in AWS.items():
+        monkeypatch.setenv(name, value)
+
+    assert load_settings(tmp_path, {}) == Settings(data=tmp_path)
+
+
+def test_no_secret_is_shown(tmp_path: Path) -> None:
+    flags = {"objects": "s3://", "s3_access_key": "k", "s3_secret_key": "hush"}
+
+    settings = load_settings(tmp_path, flags | {"s3_session_token": "hush"})
+
+    assert "hush" not in repr(settings)

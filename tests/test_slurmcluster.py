@@ -6,18 +6,29 @@ from pathlib import Path
 import pytest
 
 from muster.domain.errors import EngineUnavailable
-from muster.engines.slurmcommands import SlurmCluster, SlurmCommands, parse_cluster
-from muster.inventory import InventoryFile, InventoryInvalid, MachineEntry, PoolEntry
-from muster.slurmcluster import partitions_of_pools, read_cluster, slurm_inventory
+from muster.engines.engine import Cluster
+from muster.engines.slurmcommands import SlurmCommands, parse_cluster
+from muster.engines.slurmnodes import cluster_of
+from muster.inventory import (
+    InventoryFile,
+    InventoryInvalid,
+    MachineEntry,
+    PoolEntry,
+    declared_pools,
+)
+from muster.slurmcluster import read_cluster, slurm_inventory
 
-CLUSTER = parse_cluster("""\
-n1|all*|16|65536|idle|gpu:8|none
-n2|all*|16|65536|idle|gpu:8|none
-n2|train|16|65536|idle|gpu:8|none
-n3|all*|4|8000|idle|npu:4|none
-n3|short|4|8000|idle|npu:4|none
-n3|Odd_Name|4|8000|idle|npu:4|none
+CLUSTER = cluster_of(
+    parse_cluster("""\
+n1|all*|16|65536|idle|gpu:8|127.0.0.1|none
+n2|all*|16|65536|idle|gpu:8|127.0.0.1|none
+n2|train|16|65536|idle|gpu:8|127.0.0.1|none
+n3|all*|4|8000|idle|npu:4|127.0.0.1|none
+n3|short|4|8000|idle|npu:4|127.0.0.1|none
+n3|Odd_Name|4|8000|idle|npu:4|127.0.0.1|none
+n1|muster-mine-0123|16|65536|idle|gpu:8|127.0.0.1|none
 """)
+)
 
 
 def test_nodes_are_hosts_whose_cpus_are_promised_once() -> None:
@@ -42,8 +53,16 @@ def test_each_partition_beside_the_default_one_is_a_pool_of_its_nodes() -> None:
         "train": (["n2"], "train.node", 1),
         "short": (["n3"], "short.node", 1),
     }
-    partitions = partitions_of_pools(inventory, {"default": "p"})
-    assert sorted(partitions.values()) == ["short", "train"]
+    declared = declared_pools(inventory, {"default": "p"}, now_ms=0)
+    assert sorted(pool.declared_partition for pool in declared) == ["short", "train"]
+
+
+def test_the_partition_that_public_jobs_go_to_is_no_pool_of_its_own() -> None:
+    inventory = slurm_inventory(InventoryFile(), CLUSTER, "train")
+
+    assert {pool.name: pool.hosts for pool in inventory.pools} == {"short": ["n3"]}
+    # No job could be submitted to n1: only a partition has it whose name makes no pool.
+    assert {host.name for host in inventory.hosts} == {"n2", "n3"}
 
 
 def test_a_pool_of_the_file_takes_the_place_of_the_partition_of_its_name() -> None:
@@ -61,9 +80,7 @@ def test_a_file_that_declares_machines_is_refused() -> None:
 
 def test_a_cluster_without_nodes_is_refused() -> None:
     with pytest.raises(InventoryInvalid, match="no nodes"):
-        slurm_inventory(
-            InventoryFile(), SlurmCluster(nodes=(), partitions=(), default_partition=None)
-        )
+        slurm_inventory(InventoryFile(), Cluster(hosts=()))
 
 
 def test_a_server_starts_on_what_it_knew_while_slurm_is_away(tmp_path: Path) -> None:
@@ -71,7 +88,7 @@ def test_a_server_starts_on_what_it_knew_while_slurm_is_away(tmp_path: Path) -> 
     with pytest.raises(EngineUnavailable, match="cannot be run here"):
         asyncio.run(read_cluster(commands, file))
     answer = tmp_path / "sinfo"
-    answer.write_text("#!/bin/sh\necho 'n1|all*|2|4096|idle|(null)|none'\n")
+    answer.write_text("#!/bin/sh\necho 'n1|all*|2|4096|idle|(null)|127.0.0.1|none'\n")
     answer.chmod(0o755)
     known = asyncio.run(read_cluster(commands, file))
     answer.unlink()

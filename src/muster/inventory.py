@@ -194,7 +194,8 @@ def build_inventory(
     factor = file.machine.oversubscription
     hosts = tuple(_oversubscribed(h, factor) if managed is None else h for h in supply)
     _refuse_doubles("Node", (*(host.name for host in hosts), *_declared_node_names(file.pools)))
-    partitions = _deal(file.pools, {flavor.code: flavor for flavor in flavors}, hosts)
+    by_code = {flavor.code: flavor for flavor in flavors}
+    partitions = _deal(file.pools, by_code, hosts, are_whole=managed is not None)
     return Inventory(
         flavors=tuple(_with_most(flavor, partitions) for flavor in flavors),
         engines=_engines(file),
@@ -331,9 +332,15 @@ def _declared_node_names(pools: Iterable[PoolEntry]) -> Iterable[str]:
 
 
 def _deal(
-    pools: Sequence[PoolEntry], flavors: Mapping[str, Flavor], hosts: Sequence[Host]
+    pools: Sequence[PoolEntry],
+    flavors: Mapping[str, Flavor],
+    hosts: Sequence[Host],
+    *,
+    are_whole: bool,
 ) -> list[list[NodeRoom]]:
     """What each declared pool comes to, and what is left to the public one.
+
+    Where hosts are whole, those that are named for a pool are no part of the public one.
 
     Raises:
         InventoryInvalid: there is no such flavor, or there are not enough cards.
@@ -352,6 +359,7 @@ def _deal(
             cards = _take_cards(pool, flavor, hosts, left)
             rooms.append(_room(f"{pool.name}-{number}", flavor.task, flavor.card_kind, cards))
         partitions.append(rooms)
+    owned = {name for pool in pools for name in pool.hosts} if are_whole else set()
     public = [
         _room(
             host.name,
@@ -360,6 +368,7 @@ def _deal(
             tuple(left[host.name]),
         )
         for host in hosts
+        if host.name not in owned
     ]
     return [public, *partitions]
 
@@ -395,7 +404,8 @@ def _take_cards(
     total = sum(len(left[host.name]) for host in fitting)
     raise InventoryInvalid(
         f"Pool {pool.name!r} asks for {pool.count} nodes with {wanted} {flavor.card_kind} cards"
-        f" each; {total} are left. Declare more under [machine] or [[nodes]], or lower `count`."
+        f" each; {total} are left. Declare more under [machine] or [[nodes]], or with Slurm as"
+        " `Gres=` of its nodes; or lower `count`."
     )
 
 

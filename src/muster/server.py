@@ -3,6 +3,7 @@
 import asyncio
 import fcntl
 import gc
+import logging
 import os
 import signal
 import socket
@@ -10,10 +11,10 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 import structlog
@@ -23,45 +24,59 @@ from muster import __version__
 from muster.api.authenticate import Authenticator
 from muster.api.authorise import Authoriser
 from muster.api.http import App
+from muster.api.inference import ServiceSite
+from muster.api.notebooksite import NotebookSite
+from muster.api.proxied import Proxied, Site
 from muster.api.routes import build_routes
 from muster.api.services import Services
 from muster.api.training_v2.rendered import RenderedJobs
+from muster.api.visualizationsite import VisualizationSite
 from muster.domain.catalogue import Catalogue
 from muster.domain.errors import EngineUnavailable, MusterError
+from muster.domain.partitioning import Partitioning
 from muster.engines.discovery import find_machine
-from muster.engines.engine import Engine
+from muster.engines.engine import Cluster, Engine
 from muster.engines.local import LocalEngine
 from muster.inventory import (
     Inventory,
     InventoryFile,
     build_inventory,
-    declared_pools,
     read_inventory_file,
 )
+from muster.notebooks import build_notebooks
 from muster.objects.folder import FolderStore
+from muster.objects.store import ObjectStore
 from muster.operations.identity import FirstCredentials, Identity, set_up
 from muster.operations.pools import Pools
 from muster.operations.training import Training
+from muster.proxy.websocket import MESSAGE_BYTES_MAX, PING_SECONDS, PONG_SECONDS
 from muster.reconciler.act import Platform
 from muster.reconciler.leadership import Leadership
 from muster.reconciler.loop import Reconciler
-from muster.reconciler.pools import settle_pools
+from muster.reconciler.notebooks import NotebookKeeper
 from muster.reconciler.sampler import Sampler
+from muster.reconciler.services import ServiceKeeper
 from muster.reconciler.sweeps import Sweeper
+from muster.reconciler.visualizations import VisualizationKeeper
 from muster.settings import Settings
-from muster.store import identity, pools
+from muster.stocktaking import store_inventory, taking_in
 from muster.store.addressed import open_database
-from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore
 from muster.store.notice import LOOK_SECONDS, take_notice
-from muster.store.transaction import Transaction
 from muster.store.vault import Vault
+from muster.visualizations import build_visualizations
 from muster.wire.credentials import Credentials
 
 log = structlog.get_logger()
 
+# What the web server takes for a mistake, and is how an answer is cut or a handshake refused.
+logging.getLogger("uvicorn.error").addFilter(
+    lambda record: "ASGI callable returned without completing" not in record.getMessage()
+)
+
 SHUTDOWN_SECONDS: Final = 8  # for requests under way; the whole of it stays under 10
+KNOWN_CLUSTER: Final = "slurm.json"  # in the data folder: the cluster as it was when last seen
 _BACKLOG: Final = 1024
 
 
@@ -73,16 +88,33 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+class Keeper(Protocol):
+    """Looks after one kind of thing by itself, in the server that leads."""
+
+    def on(self, database: Database) -> "Keeper":
+        """The same on another view of the store."""
+
+    def wake(self) -> None:
+        """Look at once."""
+
+    async def run(self) -> None:
+        """Until it is cancelled."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
     """Everything of a running server but its socket."""
 
     settings: Settings
     database: Database
+    objects: ObjectStore
     app: App
+    proxied: Proxied
     reconciler: Reconciler
     sampler: Sampler
     sweeper: Sweeper
+    keepers: tuple[Keeper, ...]
+    service_site: ServiceSite
     identity: Identity
     first: FirstCredentials | None
     leadership: Leadership  # where several servers share a store
@@ -140,47 +172,82 @@ async def running_server(
             token_lifetime_ms=settings.token_hours * 3_600_000,
         )
         first = await set_up(ident, now_ms=clock_ms())
-        catalogue = await database.write(_store_inventory, inventory, clock_ms())
-        engine = await database.read(_make_engine, settings, inventory)
+        catalogue = await database.write(
+            store_inventory, inventory, clock_ms(), hosts_are_whole=settings.hosts_are_whole
+        )
+        engine = _make_engine(settings)
         server = _build(settings, database, ident, catalogue, clock_ms, first, engine)
         database.on_logins_changed(server.forget_logins)
         looking = asyncio.create_task(_look_for_notices(settings.data, server.forget_logins))
+        asking = asyncio.create_task(_tell_of_objects(server.objects))
+        counting = asyncio.create_task(server.service_site.run())
         try:
             async with _leading_in_turn(server) if settings.is_shared else _leading(server):
                 yield server
         finally:
             await _cancel(looking)
+            await _cancel(asking)
+            await _cancel(counting)
+            await server.service_site.flush()
+            await server.objects.close()
+            server.proxied.close()
             server.sampler.metrics.close()
     finally:
         database.close()
 
 
+async def _tell_of_objects(objects: ObjectStore) -> None:
+    """Serve without the object store, but say so: jobs wait for it."""
+    trouble = await objects.find_trouble()
+    if trouble is not None:
+        log.warning("object_store_unavailable", why=trouble)
+
+
+def _inventory_file(settings: Settings) -> InventoryFile:
+    return read_inventory_file(settings.inventory) if settings.inventory else InventoryFile()
+
+
+def _inventory_reader(settings: Settings) -> Callable[[Cluster], Inventory]:
+    """What makes an inventory of a cluster; by the file as it is now."""
+    file = _inventory_file(settings)
+
+    def read(cluster: Cluster) -> Inventory:
+        from muster.slurmcluster import slurm_inventory
+
+        return slurm_inventory(file, cluster, settings.slurm_partition)
+
+    return read
+
+
 async def _read_inventory(settings: Settings) -> Inventory:
-    file = read_inventory_file(settings.inventory) if settings.inventory else InventoryFile()
+    file = _inventory_file(settings)
     if settings.engine == "local":
         return build_inventory(file, find_machine())
     from muster.engines.slurmcommands import SlurmCommands
+    from muster.engines.slurmnodes import cluster_of
     from muster.slurmcluster import read_cluster, slurm_inventory
 
     commands = SlurmCommands(settings.slurm_commands)
-    return slurm_inventory(file, await read_cluster(commands, settings.data / "slurm.json"))
+    seen = await read_cluster(commands, settings.data / KNOWN_CLUSTER)
+    return slurm_inventory(file, cluster_of(seen), settings.slurm_partition)
 
 
-def _make_engine(connection: Connection, settings: Settings, inventory: Inventory) -> Engine:
+def _make_engine(settings: Settings) -> Engine:
     jobs_folder = settings.data / "jobs"
     if settings.engine == "local":
         return LocalEngine(jobs_folder)
-    from muster.engines.slurm import SlurmEngine, SlurmOptions
+    from muster.engines.slurm import SlurmEngine
     from muster.engines.slurmcommands import SlurmCommands
-    from muster.slurmcluster import partitions_of_pools
+    from muster.engines.slurmsubmit import SlurmOptions
 
-    project_ids = {p.name: p.id for p in identity.list_projects(connection)}
     options = SlurmOptions(
         partition=settings.slurm_partition,
-        partitions_of_pools=partitions_of_pools(inventory, project_ids),
+        may_change_partitions=settings.slurm_may_change_partitions,
+        known=settings.data / KNOWN_CLUSTER,
         account=settings.slurm_account,
         qos=settings.slurm_qos,
         python=settings.slurm_python,
+        npu_addresses=settings.slurm_npu_addresses,
     )
     return SlurmEngine(jobs_folder, SlurmCommands(settings.slurm_commands), options)
 
@@ -201,7 +268,15 @@ async def _leading(server: Server, fenced: Database | None = None) -> AsyncItera
         server.sampler.wake()
 
     await engine.open(on_engine_change)
-    server.database.on_work(reconciler.wake)
+    keepers = [keeper if fenced is None else keeper.on(fenced) for keeper in server.keepers]
+
+    def on_work() -> None:
+        reconciler.wake()
+        for keeper in keepers:
+            keeper.wake()
+
+    server.database.on_work(on_work)
+    keeping = [asyncio.create_task(keeper.run()) for keeper in keepers]
     passes = asyncio.create_task(reconciler.run())
     sampling = asyncio.create_task(server.sampler.run())
     sweeper = server.sweeper if fenced is None else server.sweeper.on(fenced)
@@ -209,6 +284,8 @@ async def _leading(server: Server, fenced: Database | None = None) -> AsyncItera
     try:
         yield
     finally:
+        for task in keeping:
+            await _cancel(task)
         await _cancel(sweeping)
         await _cancel(sampling)
         await _end(reconciler, passes)
@@ -248,20 +325,22 @@ async def _end(reconciler: Reconciler, passes: "asyncio.Task[None]") -> None:
         await asyncio.wait({passes})
 
 
-def _store_inventory(tx: Transaction, inventory: Inventory, at_ms: int) -> Catalogue:
-    """Bring the store in line with the inventory, and give flavors and engines their ids."""
-    project_ids = {p.name: p.id for p in identity.list_projects(tx.connection)}
-    for project_id in project_ids.values():
-        pools.ensure_public_pool(tx, project_id, now_ms=at_ms)
-    pools.put_hosts(tx, inventory.hosts)
-    pools.apply_declared(tx, declared_pools(inventory, project_ids, now_ms=at_ms), now_ms=at_ms)
-    settle_pools(tx, {flavor.code: flavor for flavor in inventory.flavors}, now_ms=at_ms)
-    spec_ids = pools.flavor_ids(tx, [flavor.code for flavor in inventory.flavors])
-    engine_ids = pools.ai_engine_ids(tx, [(e.name, e.version) for e in inventory.engines])
-    return Catalogue.of(
-        (replace(flavor, spec_id=spec_ids[flavor.code]) for flavor in inventory.flavors),
-        (replace(e, engine_id=engine_ids[e.name, e.version]) for e in inventory.engines),
+def _make_objects(settings: Settings) -> ObjectStore:
+    snapshots = settings.data / "snapshots"
+    if not settings.is_on_s3:
+        return FolderStore(settings.objects_folder, snapshots)
+    from muster.objects.s3 import S3Place, S3Store
+    from muster.objects.s3bucket import S3Options
+
+    options = S3Options(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        session_token=settings.s3_session_token,
+        path_style=settings.s3_path_style,
     )
+    return S3Store(options, S3Place.parse(settings.objects or ""), snapshots)
 
 
 def _build(
@@ -275,7 +354,7 @@ def _build(
 ) -> Server:
     jobs_folder = settings.data / "jobs"
     jobs_folder.mkdir(exist_ok=True)
-    objects = FolderStore(settings.objects_folder, settings.data / "snapshots")
+    objects = _make_objects(settings)
     reconciler = Reconciler(
         platform=Platform(
             database=database,
@@ -286,7 +365,9 @@ def _build(
             stop_grace_seconds=settings.stop_grace_seconds,
         ),
         lost_timeout_ms=settings.lost_timeout_seconds * 1000,
-        flavors={flavor.code: flavor for flavor in catalogue.flavors},
+        flavors=catalogue.flavor_by_code,
+        hosts_are_whole=settings.hosts_are_whole,
+        take_in=taking_in(_inventory_reader(settings), catalogue, clock_ms),
     )
 
     leadership = Leadership(database)
@@ -308,12 +389,26 @@ def _build(
         interval_seconds=settings.sample_seconds,
     )
     authenticator = Authenticator(ident, clock_ms)
+    authorise = Authoriser(database)
+    service_site = ServiceSite(database, authenticator, authorise, jobs_folder, clock_ms)
+    notebooks = build_notebooks(database, catalogue, settings.data)
     services = Services(
         database=database,
         metrics=sampler.metrics,
         training=Training(database, objects, catalogue, settings.job_quota),
         identity=ident,
-        pools=Pools(database, catalogue, settings.pool_quota),
+        pools=Pools(
+            database,
+            catalogue,
+            settings.pool_quota,
+            Partitioning(
+                hosts_are_whole=settings.hosts_are_whole,
+                may_change=settings.may_make_pools,
+            ),
+        ),
+        notebooks=notebooks,
+        visualizations=build_visualizations(database, objects, catalogue, settings.data),
+        service_site=service_site,
         catalogue=catalogue,
         rendered_jobs=RenderedJobs(catalogue),
         objects=objects,
@@ -326,10 +421,24 @@ def _build(
         forget_logins=authenticator.forget,
         version=__version__,
     )
+    sites: dict[str, Site] = {  # by what their paths begin with
+        "notebooks": NotebookSite(database, jobs_folder, authenticator),
+        "services": service_site,
+        "visualizations": VisualizationSite(database, jobs_folder, authenticator),
+    }
+    proxied = Proxied(sites, request_bytes_max=settings.proxied_body_mib << 20)
     return Server(
         settings=settings,
         database=database,
-        app=App(build_routes(services), authenticator, Authoriser(database)),
+        app=App(
+            build_routes(services),
+            authenticator,
+            authorise,
+            prefixes=proxied.prefixes,
+            pass_on=proxied,
+        ),
+        proxied=proxied,
+        objects=objects,
         reconciler=reconciler,
         sampler=sampler,
         sweeper=Sweeper(
@@ -339,6 +448,22 @@ def _build(
             clock_ms=clock_ms,
             archive_after_ms=settings.archive_after_ms,
         ),
+        keepers=(
+            NotebookKeeper(
+                database=database,
+                jobs_folder=jobs_folder,
+                folder=notebooks.folder,
+                clock_ms=clock_ms,
+            ),
+            ServiceKeeper(
+                database=database,
+                jobs_folder=jobs_folder,
+                clock_ms=clock_ms,
+                gauge=service_site,
+            ),
+            VisualizationKeeper(database=database, objects=objects, jobs_folder=jobs_folder),
+        ),
+        service_site=service_site,
         identity=ident,
         first=first,
         leadership=leadership,
@@ -413,7 +538,7 @@ async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> 
             if server.first is not None:
                 write_credentials(settings.data / "credentials.json", server.first, url)
             web = Web(web_config(settings, server.app), lambda: on_ready(url, server))
-            with _ended_by_signals(web):
+            with ended_by_signals(web, server.proxied.end_websockets):
                 await web.serve(sockets=[listener])
 
 
@@ -435,10 +560,11 @@ class Web(uvicorn.Server):
 
 
 @contextmanager
-def _ended_by_signals(web: uvicorn.Server) -> Iterator[None]:
+def ended_by_signals(web: uvicorn.Server, end_websockets: Callable[[], None]) -> Iterator[None]:
     """SIGTERM and SIGINT end it after the requests under way; a second one does not wait."""
 
     def end() -> None:
+        end_websockets()
         web.force_exit = web.should_exit
         web.should_exit = True
 
@@ -460,7 +586,11 @@ def web_config(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         date_header=True,
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MESSAGE_BYTES_MAX,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PONG_SECONDS,
+        ws_per_message_deflate=False,  # what it takes of memory would be most of a websocket's
         backlog=_BACKLOG,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS // 2,
         ssl_certfile=settings.tls_cert,

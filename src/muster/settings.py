@@ -8,9 +8,10 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from muster.domain.errors import MusterError
 
@@ -35,12 +36,21 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080  # 0: any free one
     database: str | None = None  # a file's path, or postgresql://...; None: DATA/muster.db
-    objects: str | None = None  # a folder's path; None: DATA/objects
+    objects: str | None = None  # a folder's path, s3:// or s3://BUCKET/PREFIX; None: DATA/objects
+    s3_endpoint: str | None = None  # None: AWS
+    s3_region: str | None = None
+    s3_access_key: str | None = None
+    s3_secret_key: str | None = field(default=None, repr=False)
+    s3_session_token: str | None = field(default=None, repr=False)
+    s3_path_style: bool | None = None  # BUCKET in the path, not the host; None: with an endpoint
+    s3_allow_http: bool = False  # to other endpoints than on this machine
     engine: str = "local"  # or "slurm"
     slurm_partition: str | None = None  # where jobs of the public pool go; None: Slurm's default
     slurm_account: str | None = None
     slurm_qos: str | None = None
+    slurm_may_change_partitions: bool = False  # for pools that are made over the API
     slurm_python: str = "python3"  # on the nodes, 3.11 or later
+    slurm_npu_addresses: str = "/etc/hccn.conf"  # on the nodes; %n stands for the node's name
     slurm_commands: Path | None = None  # the folder of sbatch and the others; None: on the PATH
     inventory: Path | None = None
     tls_cert: Path | None = None
@@ -48,6 +58,7 @@ class Settings:
     allow_plain_http: bool = False  # on other addresses than loopback
     job_quota: int = 100_000  # live jobs a project may have
     pool_quota: int = 1_000  # pools a project may have
+    proxied_body_mib: int = 1024  # of a request that is passed on to a notebook or service
     token_hours: int = 24
     stop_grace_seconds: float = 10.0  # between asking a task to end and killing it
     lost_timeout_seconds: int = 600  # until a lost workload counts as failed
@@ -70,6 +81,16 @@ class Settings:
         return isinstance(self.store, str)
 
     @property
+    def hosts_are_whole(self) -> bool:
+        """Whether a host has nodes of one pool only: a partition of Slurm has whole nodes."""
+        return self.engine == "slurm"
+
+    @property
+    def may_make_pools(self) -> bool:
+        """Whether pools can be made and resized over the API."""
+        return self.engine != "slurm" or self.slurm_may_change_partitions
+
+    @property
     def archive_after_ms(self) -> int | None:
         """None: never."""
         return self.archive_after_days * 86_400_000 or None
@@ -77,6 +98,10 @@ class Settings:
     @property
     def metrics_file(self) -> Path:
         return self.data / "metrics.db"
+
+    @property
+    def is_on_s3(self) -> bool:
+        return (self.objects or "").startswith("s3://")
 
     @property
     def objects_folder(self) -> Path:
@@ -98,13 +123,40 @@ def load_settings(data: Path, flags: dict[str, Any]) -> Settings:
             raise SettingInvalid(f"{file} is not valid TOML: {error}.") from error
         settings = _over(settings, written, where=str(file))
     variables = {
-        field.name: os.environ[f"MUSTER_{field.name.upper()}"]
-        for field in fields(Settings)
-        if field.name != "data" and f"MUSTER_{field.name.upper()}" in os.environ
+        each.name: os.environ[f"MUSTER_{each.name.upper()}"]
+        for each in fields(Settings)
+        if each.name != "data" and f"MUSTER_{each.name.upper()}" in os.environ
     }
     settings = _over(settings, variables, where="the environment")
     given = {name: value for name, value in flags.items() if value is not None}
-    return _checked(_over(settings, given, where="the command line"))
+    settings = _over(settings, given, where="the command line")
+    if settings.is_on_s3:
+        settings = _over(settings, _from_aws(settings, os.environ), where="the environment")
+    return _checked(settings)
+
+
+# Where others keep what is said nowhere else; the first that is set counts.
+_AWS_NAMES: Final = {
+    "s3_endpoint": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "s3_region": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+    "s3_access_key": ("AWS_ACCESS_KEY_ID",),
+    "s3_secret_key": ("AWS_SECRET_ACCESS_KEY",),
+    "s3_session_token": ("AWS_SESSION_TOKEN",),
+    "s3_allow_http": ("AWS_ALLOW_HTTP",),
+}
+
+
+def _from_aws(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the variables of AWS's tools say of settings that nobody has made."""
+    has_own_keys = settings.s3_access_key is not None
+    found = {}
+    for name, variables in _AWS_NAMES.items():
+        if has_own_keys and name in ("s3_secret_key", "s3_session_token"):
+            continue  # they belong to another key
+        value = next((environ[v] for v in variables if environ.get(v)), None)
+        if value is not None and getattr(settings, name) in (None, False):
+            found[name] = value
+    return found
 
 
 def _whole_number(value: Any) -> int:
@@ -130,6 +182,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "tls_key": Path,
     "job_quota": _whole_number,
     "pool_quota": _whole_number,
+    "proxied_body_mib": _whole_number,
     "token_hours": _whole_number,
     "stop_grace_seconds": float,
     "lost_timeout_seconds": _whole_number,
@@ -137,11 +190,14 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "metrics_hours": _whole_number,
     "archive_after_days": _whole_number,
     "allow_plain_http": _yes_or_no,
+    "s3_path_style": _yes_or_no,
+    "s3_allow_http": _yes_or_no,
+    "slurm_may_change_partitions": _yes_or_no,
 }
 
 
 def _over(settings: Settings, values: dict[str, Any], *, where: str) -> Settings:
-    known = {field.name for field in fields(Settings)} - {"data"}
+    known = {each.name for each in fields(Settings)} - {"data"}
     converted = {}
     for name, value in values.items():
         key = name.replace("-", "_")
@@ -161,6 +217,7 @@ _BOUNDS = {
     "port": (0, 65_535),
     "job_quota": (0, 1_000_000_000),
     "pool_quota": (0, 1_000_000),
+    "proxied_body_mib": (1, 1_048_576),
     "token_hours": (1, 8_760),
     "stop_grace_seconds": (0, 3_600),
     "lost_timeout_seconds": (0, 31_536_000),
@@ -171,6 +228,9 @@ _BOUNDS = {
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
+_S3_URL = re.compile(
+    r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/(?!\.{1,2}(/|$))[^/\\\0-\x1f]+)*/?)?"
+)
 _POSTGRES_WITHOUT_SLASHES = re.compile(r"postgres(ql)?:", re.IGNORECASE)
 
 
@@ -187,11 +247,7 @@ def _checked(settings: Settings) -> Settings:
             f"database begins with {match.group()!r} without '//'; an address is like"
             " postgresql://USER@HOST/DATABASE. For a file of that name, begin with './'."
         )
-    if settings.objects and "://" in settings.objects:
-        raise SettingInvalid(
-            f"objects is {settings.objects!r}; this muster keeps objects in a folder only."
-            " Leave --objects out, or give a path."
-        )
+    _check_objects(settings)
     if settings.engine not in ("local", "slurm"):
         raise SettingInvalid(f"engine is {settings.engine!r}; it must be 'local' or 'slurm'.")
     if settings.statistics_total not in ("entries", "jobs"):
@@ -212,3 +268,35 @@ def _checked(settings: Settings) -> Settings:
             " muster does TLS."
         )
     return settings
+
+
+def _check_objects(settings: Settings) -> None:
+    if not settings.is_on_s3:
+        if settings.objects and "://" in settings.objects:
+            raise SettingInvalid(
+                f"objects is {settings.objects!r}; it must be a folder's path, s3:// or"
+                " s3://BUCKET/PREFIX. Leave --objects out for a folder in the data folder."
+            )
+        return
+    if not _S3_URL.fullmatch(settings.objects or ""):
+        raise SettingInvalid(
+            f"objects is {settings.objects!r}; it must be s3:// for buckets of your account, or"
+            " s3://BUCKET/PREFIX for one bucket: 3 to 63 lower-case letters, digits, '.' and '-',"
+            " and a prefix without empty parts, '.' and '..'."
+        )
+    if (settings.s3_access_key is None) != (settings.s3_secret_key is None):
+        raise SettingInvalid(
+            "s3_access_key and s3_secret_key belong together; one of them is missing."
+        )
+    if settings.s3_endpoint is None:
+        return
+    parts = urlsplit(settings.s3_endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise SettingInvalid(
+            f"s3_endpoint is {settings.s3_endpoint!r}; it must be like https://HOST:PORT."
+        )
+    if parts.scheme == "http" and parts.hostname not in _LOOPBACK and not settings.s3_allow_http:
+        raise SettingInvalid(
+            f"s3_endpoint is {settings.s3_endpoint!r}: all objects would cross the network in the"
+            " clear. Name an https:// one, or set s3_allow_http."
+        )

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from muster.objects.folder import LIST_MAX
+from muster.objects.store import LIST_MAX
 from tests.api import refusals
 from tests.api.platform import Platform, Project
 

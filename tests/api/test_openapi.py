@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from tests.api.platform import Platform, Project
+from tests.api.serving import Serving
 
 
 @pytest.fixture(scope="module")
@@ -130,12 +131,36 @@ def new_algorithm_id(project: Project, code: dict[str, Any]) -> str:
     return str(reply.json()["metadata"]["id"])
 
 
+def new_notebook(project: Project) -> tuple[str, str]:
+    """(its id, that of its image)."""
+    [image] = project.get("/images")["data"]
+    made = project.post(
+        "/notebooks",
+        name="described",
+        image_id=image["id"],
+        flavor="modelarts.vm.cpu.1u",
+        volume={"category": "EFS"},
+    )
+    return made["id"], image["id"]
+
+
+def new_service(platform: Platform) -> tuple[str, str]:
+    """(its id, that of its model)."""
+    serving = Serving(platform=platform)
+    model_id = serving.model()
+    return serving.deploy("described", serving.part(model_id)), model_id
+
+
 def test_answers_are_what_their_schemas_say(platform: Platform, project: Project) -> None:
     """Decoded strictly as the declared type and encoded again, an answer stays as it is."""
     job = platform.submit("described")
     platform.wait_for(job, 8)
     project.post("/training-job-configs", config_name="described", **platform.code())
+    notebook_id, image_id = new_notebook(project)
+    service_id, model_id = new_service(platform)
     values = {
+        "{service_id}": service_id, "{model_id}": model_id,
+        "{notebook_id}": notebook_id, "{image_id}": image_id,
         "{project_id}": project.id, "{workspace_id}": "0", "{job_id}": str(job["job_id"]),
         "{version_id}": str(job["version_id"]), "{pool_name}": project.pool("small"),
         "{node_name}": "small-1", "{nodepool_name}": "default",

@@ -97,6 +97,8 @@ class TestTable:
             "training_job_id": {Within.TRAINING_JOB},
             "pool_name": {Within.POOL},
             "algorithm_id": {Within.ALGORITHM},
+            "notebook_id": {Within.NOTEBOOK},
+            "image_id": {Within.IMAGE},
             # The check of permissions answers for those who may not enter, too.
             "workspace_id": {Within.WORKSPACE, Within.PROJECT},
         }
@@ -124,6 +126,11 @@ class TestTable:
         assert places.pop(jobs_v2) == ("metadata", "workspace_id")
         assert places.pop("POST /v2/{project_id}/algorithms") == ("metadata", "workspace_id")
         assert places.pop(search) == ("workspace_id",)
+        assert places.pop("POST /v1/{project_id}/notebooks") == ("workspace_id",)
+        assert places.pop("POST /v1/{project_id}/images") == ("workspace_id",)
+        assert places.pop("POST /v1/{project_id}/models") == ("workspace_id",)
+        assert places.pop("POST /v1/{project_id}/services") == ("workspace_id",)
+        assert places.pop("POST /v1/{project_id}/demanager/instances") == ("workspace", "id")
         for name, place in places.items():
             assert place == ("metadata", "labels", "os.modelarts/workspace.id"), name
 

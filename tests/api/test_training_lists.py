@@ -401,6 +401,32 @@ class TestVersions:
             "limit": 0, "offset": offset, "versions": everything["versions"][offset:],
         }  # fmt: skip
 
+    def test_a_limit_of_0_is_written_like_a_page_whatever_the_texts_are(
+        self, platform: Platform, project: Project
+    ) -> None:
+        # Other sort keys and other stores have it written elsewhere.
+        everything = "".join(map(chr, range(1, 0x180))) + "\u2028\ufffd\U0001f600</script>"
+        made = [
+            platform.submit(f"odd-{number}", description=everything[start : start + 60])
+            for number, start in enumerate(range(0, len(everything), 60))
+        ]
+        for job in made:
+            platform.finish(job)
+
+        def versions(**params: str | int) -> bytes:
+            reply = project.http.get(f"{project.v1}{VERSIONS}", params=params)
+            return reply.content.partition(b'"versions":')[2]
+
+        try:
+            for sort_key in ("create_time", "job_name"):
+                for order in ("asc", "desc"):
+                    page = versions(limit=1000, sortBy=sort_key, order=order)
+                    assert versions(limit=0, sortBy=sort_key, order=order) == page
+                    assert page.count(b'"odd-') == len(made)
+        finally:
+            for job in made:
+                project.http.delete(f"{project.v1}/training-jobs/{job['job_id']}")
+
     @pytest.mark.parametrize("name", ["offset", "limit"])
     @pytest.mark.parametrize("value", ["-1", str(2**53 + 1), *NO_COUNTS])
     def test_outside_of_a_range_is_refused_in_words(

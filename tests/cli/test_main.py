@@ -36,7 +36,7 @@ def test_the_version_is_told() -> None:
     assert CliRunner().invoke(main, ["--version"]).output == f"muster {__version__}\n"
 
 
-@pytest.mark.parametrize("group_name", ["job", "pool"])
+@pytest.mark.parametrize("group_name", ["job", "pool", "notebook", "model", "service"])
 def test_every_command_has_help_with_examples(group_name: str) -> None:
     group = main.get_command(click.Context(main), group_name)
     assert isinstance(group, click.Group)

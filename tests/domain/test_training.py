@@ -22,6 +22,7 @@ from muster.domain.training import (
     TimeLimit,
     TimeUnit,
     TrainingConfig,
+    V1Config,
     check_config,
     check_description,
     check_name,
@@ -225,6 +226,13 @@ def test_a_parameter_of_any_scalar_type_has_a_text(value: Any, text: str) -> Non
 def test_nothing_but_a_refusal_comes_of_any_config(config: TrainingConfig) -> None:
     with suppress(InvalidRequest):
         check_config(config)
+
+
+def test_a_config_alone_is_what_it_is_over_nothing() -> None:
+    config = V1Config(worker_server_num=4, app_url="/b/code/", parameter=(Parameter(label="a"),))
+
+    assert config.alone() == config.over(TrainingConfig())
+    assert config.alone().worker_server_num == 4
 
 
 def test_a_new_version_takes_from_the_one_before_what_it_does_not_say_itself() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.server import Remote, own_environment, running_server
+from tests.end_to_end.server import Remote, own_environment, running_server, wait_for
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -349,3 +349,37 @@ class TestCommand:
         assert "ModelArts.2775" in command(
             "training", "job", "config", "show", "cli-config", fails=True
         )
+
+
+class TestNotebooks:
+    def test_one_is_made_listed_shown_changed_stopped_started_and_deleted(
+        self, remote: Remote, command: Openstack
+    ) -> None:
+        command(
+            "devenv", "create", "older", "--profile-id", 1, "--flavor", "modelarts.vm.cpu.1u",
+            "--storage-type", "efs", "--storage-path", "/", "--autostop-duration", 7200,
+            "--description", "first",
+        )  # fmt: skip
+
+        [listed] = command("devenv", "list", "--show-self")
+        assert listed["Name"] == "older"
+        shown = command("devenv", "show", "older")
+        assert (shown["description"], shown["flavor"]) == ("first", "modelarts.vm.cpu.1u")
+        notebook_id = shown["id"]
+        changed = command("devenv", "update", notebook_id, "--description", "second")
+        assert changed["description"] == "second"
+        assert command("devenv", "stop", "older")["status"] == "STOPPING"
+        path = f"/demanager/instances/{notebook_id}"
+        wait_for(lambda: remote.project.get(path)["status"] == "STOPPED")
+        assert command("devenv", "list", "--status", "RUNNING") == []
+        assert command("devenv", "start", "older")["status"] == "STARTING"
+        command("devenv", "delete", "older", prints=False)
+        wait_for(lambda: remote.project.get("/notebooks")["total"] == 0)
+
+    def test_a_bucket_as_its_storage_is_refused(self, command: Openstack) -> None:
+        told = command(
+            "devenv", "create", "older", "--profile-id", 1, "--flavor", "modelarts.vm.cpu.1u",
+            "--storage-type", "obs", "--storage-path", "/bucket/folder/", fails=True,
+        )  # fmt: skip
+
+        assert "ModelArts.6371" in told

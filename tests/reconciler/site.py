@@ -248,7 +248,7 @@ def set_up_site(tx: Transaction) -> None:
         phase=PoolPhase.CREATING,
         scopes=tuple(Scope),
         lines=(PoolLine(name="default", flavor_code=GPUS_FLAVOR.code, node_count=2),),
-        declared="by the tests",
+        declared="{}",  # by the tests
     )
     set_up_pools(tx, gpus, NODES, HOSTS)
 

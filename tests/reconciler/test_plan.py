@@ -185,14 +185,16 @@ def plan_for(
     *tasks: TaskObservation,
     is_observed: bool = True,
     told_at_ms: int | None = None,
+    was_preempted: bool = False,
 ) -> list[Action]:
     """What is planned for one workload, `tasks` being what the engine reports of it."""
     assert workload.attempt_id or told_at_ms is None
+    seen = Observation(tasks=tasks, was_preempted=was_preempted)
     return plan(
         World(
             now_ms=NOW_MS,
             active=[workload],
-            observations={workload.id: Observation(tasks=tasks)} if is_observed else {},
+            observations={workload.id: seen} if is_observed else {},
             stopping={} if told_at_ms is None else {f"a{workload.id}": told_at_ms},
         )
     )
@@ -485,6 +487,46 @@ def test_a_lost_one_that_was_deleted_is_not_tried_again() -> None:
     lost = replace(may_retry(make_workload(Phase.LOST)), is_deleted=True)
 
     assert plan_for(lost, is_observed=False) == []
+
+
+TAKEN: Final = replace(gone(), message="Slurm ended the job: PREEMPTED.")
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+def test_what_was_preempted_waits_again_whether_or_not_it_may_be_tried_again(retries: int) -> None:
+    workload = may_retry(RUNNING, retries)
+
+    outcome = only_outcome(plan_for(workload, TAKEN, was_preempted=True))
+
+    assert (outcome.event, outcome.reason) == (Event.PREEMPTED, Reason.PREEMPTED)
+    assert outcome.message == TAKEN.message
+
+
+def test_what_is_taken_off_the_clusters_queue_before_it_came_up_waits_again() -> None:
+    outcome = only_outcome(plan_for(STARTING, TAKEN, was_preempted=True))
+
+    assert (outcome.event, outcome.reason) == (Event.PREEMPTED, Reason.PREEMPTED)
+
+
+def test_a_task_that_failed_before_the_rest_was_preempted_fails_the_job() -> None:
+    outcome = only_outcome(plan_for(RUNNING, ended(3), TAKEN, was_preempted=True))
+
+    assert outcome.event is Event.TASK_FAILED
+
+
+def test_a_stop_of_what_is_preempted_meanwhile_is_a_stop() -> None:
+    assert only_outcome(plan_for(TERMINATING, TAKEN, was_preempted=True)).event is Event.STOPPED
+
+
+def test_one_that_was_preempted_waits_for_ever() -> None:
+    workload = replace(
+        waiting(1, 1),
+        attempt_count=1,
+        phase_since_ms=NOW_MS - 10 * RETRY_TIMEOUT_MS,
+        reason=Reason.PREEMPTED,
+    )
+
+    assert plan(World(now_ms=NOW_MS, queues={"p": [workload]}, nodes={"p": ()})) == []
 
 
 def test_one_that_waits_too_long_to_be_tried_again_is_given_up() -> None:

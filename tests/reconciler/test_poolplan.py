@@ -184,8 +184,9 @@ def worlds(draw: st.DrawFn) -> PoolWorld:
     """Settled once, then shaken: resized, deleted, locked, with hosts down and nodes at work."""
     wishes = draw(st.lists(lines, min_size=1, max_size=4))
     pools = [pool(f"pool-{i}", *wish, age=i) for i, wish in enumerate(wishes)]
-    world = settled(world_of(hosts=draw(hosts_of_any_size), pools=pools))
     flag = st.booleans()
+    world = world_of(hosts=draw(hosts_of_any_size), pools=pools, hosts_are_whole=draw(flag))
+    world = settled(world)
     shaken: list[Pool] = []
     for p in world.pools:
         if draw(flag):
@@ -244,6 +245,17 @@ def test_a_card_that_work_holds_goes_to_no_new_node(world: PoolWorld) -> None:
         if isinstance(action, AddNode) and action.node.partition != PUBLIC_PARTITION:
             cards = {(action.node.host_name, card) for card in action.node.cards}
             assert not cards & world.held
+
+
+@settings(max_examples=150)
+@given(worlds())
+def test_a_whole_host_has_nodes_of_one_pool_or_of_the_public_partition(world: PoolWorld) -> None:
+    world = settled(replace(world, hosts_are_whole=True, nodes=(), busy=frozenset()))
+
+    partitions: dict[str, set[str]] = {}
+    for node in world.nodes:
+        partitions.setdefault(node.host_name, set()).add(node.partition)
+    assert all(len(of) == 1 for of in partitions.values())
 
 
 @settings(max_examples=150)
@@ -570,3 +582,149 @@ def test_a_pool_that_asks_for_a_flavor_that_is_gone_says_so() -> None:
     world = settled(world_of(hosts=[host("a")], pools=[pool("p", ("gone", 1))]))
 
     assert the(world, "p").message == "There is no flavor 'gone' any more."
+
+
+# ---------------------------------------------------------------- whole hosts
+
+
+def test_a_whole_host_leaves_the_public_partition_with_its_first_node() -> None:
+    hosts = [host("cards", cards=4), host("plain")]
+    world = settled(world_of(hosts=hosts, pools=[pool("mine", ("gpu.1", 1))], hosts_are_whole=True))
+
+    assert [node.host_name for node in nodes_of(world, "mine")] == ["cards"]
+    assert [node.name for node in nodes_of(world, PUBLIC_PARTITION)] == ["plain"]
+
+
+def test_a_whole_host_is_public_again_once_its_pool_has_given_it_back() -> None:
+    world = world_of(
+        hosts=[host("cards", cards=4)], pools=[pool("mine", ("gpu.4", 1))], hosts_are_whole=True
+    )
+    world = settled(world)
+
+    world = settled(wishing(world, "mine", phase=PoolPhase.DELETING))
+
+    assert [node.name for node in nodes_of(world, PUBLIC_PARTITION)] == ["cards"]
+    assert nodes_of(world, "mine") == []
+
+
+def test_work_on_a_whole_host_goes_on_when_a_pool_takes_it_and_no_other_comes() -> None:
+    world = settled(world_of(hosts=[host("plain")], pools=[], hosts_are_whole=True))
+    busy = replace(world, pools=(pool("mine", ("cpu.1", 1)),), busy=frozenset({"plain"}))
+
+    busy = settled(busy)
+    [public] = nodes_of(busy, PUBLIC_PARTITION)
+    idle = settled(replace(busy, busy=frozenset()))
+
+    assert public.phase is NodePhase.DELETING
+    assert not public.takes_work
+    assert [node.host_name for node in nodes_of(busy, "mine")] == ["plain"]
+    assert nodes_of(idle, PUBLIC_PARTITION) == []
+
+
+def test_work_on_a_whole_host_keeps_its_cards_and_the_pool_gets_the_others() -> None:
+    world = settled(world_of(hosts=[host("cards", cards=4)], pools=[], hosts_are_whole=True))
+    busy = replace(
+        world,
+        pools=(pool("mine", ("gpu.2", 1)),),
+        busy=frozenset({"cards"}),
+        held=frozenset({("cards", 0)}),
+    )
+
+    busy = after(busy, plan_pools(busy))
+
+    [public], [mine] = nodes_of(busy, PUBLIC_PARTITION), nodes_of(busy, "mine")
+    assert (mine.cards, public.cards) == ((1, 2), (0, 3))
+    assert plan_pools(settled(busy)) == []
+
+
+def test_work_that_outlives_the_pool_of_its_host_finds_its_node_usable_again() -> None:
+    world = settled(world_of(hosts=[host("plain")], pools=[], hosts_are_whole=True))
+    busy = replace(world, pools=(pool("mine", ("cpu.1", 1)),), busy=frozenset({"plain"}))
+
+    world = settled(wishing(settled(busy), "mine", phase=PoolPhase.DELETING))
+
+    assert [node.phase for node in nodes_of(world, PUBLIC_PARTITION)] == [NodePhase.AVAILABLE]
+
+
+def test_an_idle_whole_host_is_taken_before_one_that_work_runs_on() -> None:
+    hosts = [host("a-busy"), host("b-idle")]
+    world = settled(world_of(hosts=hosts, pools=[], hosts_are_whole=True))
+
+    world = settled(replace(world, pools=(pool("mine", ("cpu.1", 1)),), busy=frozenset({"a-busy"})))
+
+    assert [node.host_name for node in nodes_of(world, "mine")] == ["b-idle"]
+
+
+def test_a_whole_host_that_is_named_for_a_pool_is_given_to_no_other() -> None:
+    named = pool(
+        "named", ("cpu.1", 1), declared="{}", settings={"hosts": ["down"]}, node_count=1, age=1
+    )
+    hosts = [host("down", is_up=False)]
+    world = settled(
+        world_of(hosts=hosts, pools=[named, pool("mine", ("cpu.1", 1))], hosts_are_whole=True)
+    )
+    up = replace(world, hosts=(host("down"),))
+
+    up = settled(up)
+
+    assert [node.host_name for node in nodes_of(up, "named")] == ["down"]
+    assert the(up, "mine").phase is PoolPhase.CREATION_FAILED
+
+
+def test_nodes_of_hosts_that_are_named_for_a_pool_are_spread_over_them() -> None:
+    named = pool("named", ("cpu.1", 3), declared="{}", settings={"hosts": ["a", "b", "c"]})
+    hosts = [host("a", cpus=16), host("b", cpus=1), host("c", cpus=2)]
+
+    world = settled(world_of(hosts=hosts, pools=[named], hosts_are_whole=True))
+
+    assert sorted(node.host_name for node in nodes_of(world, "named")) == ["a", "b", "c"]
+
+
+def test_nodes_follow_the_hosts_that_are_named_for_their_pool() -> None:
+    named = pool("named", ("cpu.1", 2), declared="{}", settings={"hosts": ["a", "b"]})
+    hosts = [host("a"), host("b"), host("c")]
+    world = settled(world_of(hosts=hosts, pools=[named], hosts_are_whole=True))
+    [on_a, on_b] = sorted(nodes_of(world, "named"), key=lambda node: node.host_name)
+    busy = replace(world, busy=frozenset({on_a.name, on_b.name}))
+
+    busy = settled(wishing(busy, "named", settings={"hosts": ["b", "c"]}))
+    idle = settled(replace(busy, busy=frozenset({on_b.name})))
+
+    phases = {node.host_name: node.phase for node in nodes_of(busy, "named")}
+    assert phases == {
+        "a": NodePhase.DELETING, "b": NodePhase.AVAILABLE, "c": NodePhase.AVAILABLE,
+    }  # fmt: skip
+    assert {node.host_name for node in nodes_of(idle, "named")} == {"b", "c"}
+    assert {node.host_name for node in nodes_of(idle, PUBLIC_PARTITION)} == {"a"}
+
+
+# ---------------------------------------------------------------- what the engine says
+
+
+def test_nodes_of_a_partition_that_cannot_be_used_are_abnormal_and_say_why() -> None:
+    world = settled(world_of(hosts=[host("a")], pools=[pool("mine", ("cpu.1", 1))]))
+
+    down = settled(replace(world, unusable={"mine": "It is gone."}))
+    back = settled(replace(down, unusable={}))
+
+    assert (the(down, "mine").phase, the(down, "mine").message) == (
+        PoolPhase.ABNORMAL,
+        "It is gone.",
+    )
+    assert {node.message for node in nodes_of(down, "mine")} == {"It is gone."}
+    assert {node.phase for node in nodes_of(down, PUBLIC_PARTITION)} == {NodePhase.AVAILABLE}
+    assert (the(back, "mine").phase, the(back, "mine").message) == (PoolPhase.RUNNING, "")
+
+
+def test_a_host_that_works_may_have_something_to_say() -> None:
+    world = settled(world_of(hosts=[host("a", message="It could not be drained.")], pools=[]))
+
+    [node] = world.nodes
+    assert (node.phase, node.message) == (NodePhase.AVAILABLE, "It could not be drained.")
+
+
+def test_a_pool_that_asks_for_cards_of_a_kind_that_no_host_has_is_told_so() -> None:
+    world = settled(world_of(hosts=[host("plain")], pools=[pool("mine", ("gpu.1", 1))]))
+
+    assert the(world, "mine").phase is PoolPhase.CREATION_FAILED
+    assert "None of them has a card of the kind gpu" in the(world, "mine").message

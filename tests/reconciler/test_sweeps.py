@@ -8,11 +8,12 @@ from typing import Any, Final
 
 import pytest
 
+from muster.domain.command import Run
 from muster.domain.errors import StoreUnavailable
 from muster.domain.jobfolder import channel_folder, code_folder, log_file, output_folder
 from muster.domain.phase import Phase
 from muster.domain.training import Parameter, TrainingConfig
-from muster.objects.folder import parse_url
+from muster.objects.url import parse_url
 from muster.operations import training
 from muster.reconciler.sweeps import BATCH_ROWS, SNAPSHOT_IDLE_SECONDS, Sweeper, batches
 from muster.store import jobs, workloads
@@ -165,6 +166,7 @@ async def test_an_archived_version_is_run_again_as_it_was(site: Site) -> None:
     assert await site.database.read(config, again) == await site.database.read(config, first)
     workload = await site.workload(again)
     run = await site.database.read(workloads.get_run, workload.id)
+    assert isinstance(run, Run)
     assert run.parameters == (("epochs", "3"),)
 
 
@@ -287,7 +289,7 @@ async def test_a_snapshot_that_a_submit_has_just_taken_stays(site: Site) -> None
 
         async def read_fresh(self, *args: Any, **kwargs: Any) -> Any:
             found = await site.database.read_fresh(*args, **kwargs)
-            site.training.objects.snapshot(parse_url("/code/digits/", field="app_url"))
+            await site.training.objects.keep_code(parse_url("/code/digits/", field="app_url"))
             return found
 
     sweeper = sweeper_of(site, database=Submitting(site, writes=9))

@@ -258,14 +258,15 @@ def carried_out(
             case Record(outcomes=outcomes):
                 for outcome in outcomes:
                     workload = _after(workload, outcome.event)
-                    if outcome.event is Event.RETRIED:
+                    if outcome.event in (Event.RETRIED, Event.PREEMPTED):
+                        costs = 1 if outcome.event is Event.RETRIED else 0
                         workload = replace(
                             workload,
                             is_holding=False,
                             attempt_id=None,
                             engine_ref=None,
                             placements=(),
-                            retries_left=workload.retries_left - 1,
+                            retries_left=workload.retries_left - costs,
                         )
                 if workload.phase in FINISHED and workload.phase is not Phase.STOP_FAILED:
                     workload = replace(workload, is_holding=False)

@@ -80,7 +80,11 @@ class SteppedDatabase(SqliteDatabase):
         return self._commit(super().write(work, *args, **kwargs), fault)
 
     async def write_together(
-        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+        self,
+        work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]],
+        item: Item,
+        *,
+        is_patient: bool = False,
     ) -> T:
         fault = await self._fault()
         return self._commit(super().write_together(work, item), fault)

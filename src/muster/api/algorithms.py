@@ -23,8 +23,8 @@ from muster.domain.algorithm import (
 )
 from muster.domain.requirement import OPERATOR, Requirement, parse_requirement
 from muster.domain.training import DEFAULT_WORKSPACE_ID, Parameter
+from muster.objects.store import Files
 from muster.operations import algorithms as operations
-from muster.operations.algorithms import Files
 from muster.store import algorithms, jobs
 from muster.store.connection import Connection
 from muster.wire import algorithms as shapes
@@ -70,7 +70,7 @@ async def list_algorithms(services: Services, request: Request) -> Reply:
         limit=query.limit,
     )
     total, page, account_id = await services.database.read(_page, wanted)
-    runnable = await asyncio.to_thread(_runnable, services, page)
+    runnable = await _runnable(services, page)
     items = [
         _view(one, account_id, is_valid=is_valid)
         for one, is_valid in zip(page, runnable, strict=True)
@@ -257,23 +257,25 @@ def _page(connection: Connection, query: AlgorithmList) -> tuple[int, list[Algor
     return total, page, algorithms.find_project_account(connection, query.project_id)
 
 
-def _runnable(services: Services, page: Sequence[Algorithm]) -> list[bool]:
-    """Whether each could be run as it is. Looks for its file, so it blocks."""
+async def _runnable(services: Services, page: Sequence[Algorithm]) -> list[bool]:
+    """Whether each could be run as it is."""
     engines = {engine_id_of(engine) for engine in services.catalogue.engines}
+    has_code = await asyncio.gather(
+        *(operations.has_code(services.objects, one.recipe) for one in page)
+    )
     return [
-        operations.has_code(services.objects, one.recipe)
-        and (one.recipe.engine is None or one.recipe.engine.engine_id in engines)
-        for one in page
+        is_there and (one.recipe.engine is None or one.recipe.engine.engine_id in engines)
+        for one, is_there in zip(page, has_code, strict=True)
     ]
 
 
 async def _show(services: Services, algorithm: Algorithm) -> shapes.AlgorithmView:
     """With its code as it is now."""
     account_id = await services.database.read(algorithms.find_project_account, algorithm.project_id)
-    [is_valid] = await asyncio.to_thread(_runnable, services, [algorithm])
+    [is_valid] = await _runnable(services, [algorithm])
     files = None
     if algorithm.recipe.code_dir:
-        files = await asyncio.to_thread(operations.find_code, services.objects, algorithm.recipe)
+        files = await operations.find_code(services.objects, algorithm.recipe)
     return _view(algorithm, account_id, is_valid=is_valid, files=files)
 
 

@@ -19,7 +19,17 @@ from muster.domain.errors import Forbidden, MusterError, PoolUnknown
 from muster.domain.permission import Permission, may
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.operations.caller import forbidden
-from muster.store import algorithms, jobs, workspaces
+from muster.store import (
+    algorithms,
+    experiments,
+    images,
+    jobs,
+    models,
+    notebooks,
+    services,
+    visualizations,
+    workspaces,
+)
 from muster.store.database import Database
 
 _LABEL_PLACE: Final = ("metadata", "labels", "os.modelarts/workspace.id")
@@ -90,8 +100,23 @@ class Authoriser:
         elif route.within is Within.ALGORITHM:
             uid = name.replace("-", "").lower()
             found = await read(algorithms.find_workspace_of_algorithm, project_id, uid)
+        elif route.within is Within.NOTEBOOK:
+            uid = name.replace("-", "").lower()
+            found = await read(notebooks.find_workspace_of_notebook, project_id, uid)
+        elif route.within is Within.IMAGE:
+            uid = name.replace("-", "").lower()
+            found = await read(images.find_workspace_of_image, project_id, uid)
+        elif route.within is Within.MODEL:
+            found = await read(models.find_workspace_of_model, project_id, name)
+        elif route.within is Within.SERVICE:
+            found = await read(services.find_workspace_of_service, project_id, name)
+        elif route.within is Within.EXPERIMENT:
+            uid = name.replace("-", "").lower()
+            found = await read(experiments.find_workspace_of_experiment, project_id, uid)
         elif name.isascii() and name.isdigit() and len(name) <= _ID_DIGITS_MAX:
-            found = await read(workspaces.find_workspace_of_job, project_id, int(name))
+            is_job = route.within is not Within.VISUALIZATION
+            find = workspaces.find_workspace_of_job if is_job else visualizations.find_workspace
+            found = await read(find, project_id, int(name))
         return found or ""
 
 
@@ -125,7 +150,7 @@ def _at(body: object, place: tuple[str, ...]) -> str:
 @cache
 def _place(body: type[Any]) -> tuple[str, ...]:
     """Where a body of this shape names its workspace. Each API has its own way."""
-    for place in (("workspace_id",), ("metadata", "workspace_id")):
+    for place in (("workspace_id",), ("metadata", "workspace_id"), ("workspace", "id")):
         infos: list[inspect.Type] = [inspect.type_info(body)]
         for name in place:
             infos = [inner for info in infos for inner in _fields_named(info, name)]
@@ -154,6 +179,18 @@ def _hidden(request: Request, route: Route, workspace_id: str) -> MusterError:
             return training_job_unknown(request.params[1])
         case Within.ALGORITHM:
             return algorithms.algorithm_unknown(request.params[1])
+        case Within.NOTEBOOK:
+            return notebooks.notebook_unknown(request.params[1])
+        case Within.IMAGE:
+            return images.image_unknown(request.params[1])
+        case Within.MODEL:
+            return models.model_unknown(request.params[1])
+        case Within.SERVICE:
+            return services.service_unknown(request.params[1])
+        case Within.VISUALIZATION:
+            return visualizations.visualization_unknown(int(request.params[1]))
+        case Within.EXPERIMENT:
+            return experiments.experiment_unknown(request.params[1])
         case Within.POOL:
             return PoolUnknown(f"Pool {request.params[1]} not found.")
         case Within.WORKSPACE:

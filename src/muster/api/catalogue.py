@@ -99,7 +99,7 @@ async def create_config(services: Services, request: Request) -> Reply:
 
 
 def _stored(config: V1Config) -> str:
-    return msgspec.json.encode(config.over(TrainingConfig())).decode()
+    return msgspec.json.encode(config.alone()).decode()
 
 
 async def list_configs(services: Services, request: Request) -> Reply:

@@ -61,6 +61,9 @@ STATUSES: Final[Mapping[type[errors.MusterError], int]] = {
     errors.MethodNotAllowed: 405,
     errors.Conflict: 409,
     errors.Unavailable: 503,
+    errors.ProgramFailed: 502,
+    errors.ProgramTimedOut: 504,
+    errors.TooBusy: 429,
     errors.NotOffered: 501,
     errors.EngineRefused: 400,
 }
@@ -83,9 +86,12 @@ _TITLES: Final[Mapping[int, str]] = {
     409: "Conflict",
     413: "Request Entity Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     500: "Internal Server Error",
     501: "Not Implemented",
+    502: "Bad Gateway",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
 
@@ -136,5 +142,5 @@ def render_error(
             )
         case Envelope.MODERN:
             body = Failure(error_code=code, error_msg=message)
-    headers = [(b"retry-after", _RETRY_SECONDS)] if status == 503 else []
+    headers = [(b"retry-after", _RETRY_SECONDS)] if status in (429, 503) else []
     return status, msgspec.json.encode(body), headers

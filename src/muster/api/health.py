@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
-from muster.domain.errors import EngineUnavailable
+from muster.domain.errors import EngineUnavailable, StoreUnavailable
 from muster.store import counting
 from muster.store.connection import Connection
 
@@ -15,11 +15,14 @@ async def show_alive(services: Services, request: Request) -> Reply:
 
 
 async def show_ready(services: Services, request: Request) -> Reply:
-    """Ready means: the store and the engine answer."""
+    """Ready means: the store, the engine and the object store answer."""
     await services.database.read(_touch_store)
     trouble = await services.engine_trouble()
     if trouble is not None:
         raise EngineUnavailable(trouble)
+    trouble = await services.objects.find_trouble()
+    if trouble is not None:
+        raise StoreUnavailable(trouble)
     return json_reply({"status": "ready", "version": services.version})
 
 

@@ -66,6 +66,12 @@ class Within(StrEnum):
     JOB = "job"  # the one that the path's job is in, by its number
     TRAINING_JOB = "training job"  # likewise, by its uuid
     ALGORITHM = "algorithm"  # the one that the path's algorithm is in
+    NOTEBOOK = "notebook"  # likewise of its notebook
+    IMAGE = "image"  # likewise of its image
+    MODEL = "model"  # likewise of its model
+    SERVICE = "service"  # likewise of its service
+    VISUALIZATION = "visualization job"  # likewise of its visualization job, by number
+    EXPERIMENT = "experiment"  # likewise of its experiment
     POOL = "pool"  # the one that the path's pool is in
     WORKSPACE = "workspace"  # the path's own
 
@@ -141,21 +147,23 @@ class Request:
             BodyTooLarge: more than JSON_BODY_BYTES_MAX; it was read to its end and dropped.
         """
         if self._body is None:
-            chunks = []
-            length = 0
-            async for chunk in self.chunks():
-                length += len(chunk)
-                if length <= JSON_BODY_BYTES_MAX:
-                    chunks.append(chunk)
-                elif length > DISCARDED_BYTES_MAX:
-                    break
-            if length > JSON_BODY_BYTES_MAX:
-                raise BodyTooLarge(
-                    f"The body has {length} bytes or more; at most {JSON_BODY_BYTES_MAX} are"
-                    " allowed here. Put large data into a bucket: PUT /objects/BUCKET/KEY."
-                )
-            self._body = b"".join(chunks)
+            self._body = await self._read_body()
         return self._body
+
+    async def _read_body(self) -> bytes:
+        chunks: list[bytes] = []
+        length, has_more = 0, True
+        while has_more and length <= DISCARDED_BYTES_MAX:
+            chunk, has_more = await self._next_chunk()
+            length += len(chunk)
+            if length <= JSON_BODY_BYTES_MAX:
+                chunks.append(chunk)
+        if length > JSON_BODY_BYTES_MAX:
+            raise BodyTooLarge(
+                f"The body has {length} bytes or more; at most {JSON_BODY_BYTES_MAX} are"
+                " allowed here. Put large data into a bucket: PUT /objects/BUCKET/KEY."
+            )
+        return b"".join(chunks)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, for bodies of any size.
@@ -163,14 +171,29 @@ class Request:
         Raises:
             InvalidRequest: the client went away in the middle of it.
         """
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise InvalidRequest("The connection was closed before the body had ended.")
-            if chunk := message.get("body", b""):
+        has_more = True
+        while has_more:
+            chunk, has_more = await self._next_chunk()
+            if chunk:
                 yield chunk
-            if not message.get("more_body", False):
-                return
+
+    async def _next_chunk(self) -> tuple[bytes, bool]:
+        """And whether more is to come."""
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise InvalidRequest("The connection was closed before the body had ended.")
+        return message.get("body", b""), message.get("more_body", False)
+
+    def receive_again(self) -> Receive:
+        """Gives what was sent from its beginning, also where the whole body has been read."""
+        if self._body is None:
+            return self._receive
+        read: list[Mapping[str, Any]] = [{"type": "http.request", "body": self._body}]
+
+        async def receive() -> Mapping[str, Any]:
+            return read.pop() if read else await self._receive()
+
+        return receive
 
     async def disconnected(self) -> None:
         """Return once the client has gone away."""
@@ -298,29 +321,52 @@ def _find(
     return branch.routes, params
 
 
+def request_id_header(request: Request) -> tuple[bytes, bytes]:
+    return b"X-Request-Id", request.id.encode()
+
+
 Authenticate = Callable[[Request, Route], Awaitable[None]]
 Authorise = Callable[[Request, Route], Awaitable[None] | None]  # None: it is decided
+PassOn = Callable[[Request, Send], Awaitable[Reply | None]]  # None: it has been answered
 
 
 class App:
-    """The ASGI application."""
+    """The ASGI application.
+
+    Args:
+        routes: what it answers.
+        authenticate: finds out who calls.
+        authorise: holds the caller against the route.
+        prefixes: of the paths that are answered elsewhere, by any method and as websockets.
+        pass_on: answers those.
+    """
 
     def __init__(
-        self, routes: Iterable[Route], authenticate: Authenticate, authorise: Authorise
+        self,
+        routes: Iterable[Route],
+        authenticate: Authenticate,
+        authorise: Authorise,
+        *,
+        prefixes: tuple[str, ...] = (),
+        pass_on: PassOn | None = None,
     ) -> None:
         self.routes = tuple(routes)
         self._router = Router(self.routes)
         self._authenticate = authenticate
         self._authorise = authorise
+        self._prefixes = prefixes
+        self._pass_on = pass_on
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await _refuse_protocol(scope, receive, send)
+            await self._serve_websocket(scope, receive, send)
             return
         request = Request(scope, receive)
-        reply = await self._answer(request)
+        reply = await self._answer(request, send)
+        if reply is None:
+            return
         headers, body = reply.headers, reply.body
-        headers.append((b"X-Request-Id", request.id.encode()))
+        headers.append(request_id_header(request))
         if not isinstance(body, bytes):
             await _send_chunks(reply, body, request, send)
             return
@@ -329,13 +375,16 @@ class App:
         body = b"" if request.method == "HEAD" else body
         await send({"type": "http.response.body", "body": body})
 
-    async def _answer(self, request: Request) -> Reply:
+    async def _answer(self, request: Request, send: Send) -> Reply | None:
         routes, params = self._router.find(request.raw_path)
         route = routes.get(request.method)
         if route is None and request.method == "HEAD":
             route = routes.get("GET")
         try:
             if route is None:
+                # Only now: what has a route does not pay for what has none.
+                if self._pass_on is not None and request.raw_path.startswith(self._prefixes):
+                    return await self._pass_on(request, send)
                 _refuse_path(request, routes)
             assert route is not None
             request.params = params
@@ -348,20 +397,48 @@ class App:
         except MusterError as error:
             envelope = route.envelope if route else _envelope_of(request, routes)
             error = _with_type_named(error, request)
-            status, body, headers = render_error(error, envelope, request.id)
-            if status >= 500:
-                log.warning("request_failed", request_id=request.id, why=error.message)
+            reply = _refusal(error, envelope, request)
             if isinstance(error, MethodNotAllowed):
-                headers.append((b"allow", ", ".join(_methods(routes)).encode()))
+                reply.headers.append((b"allow", ", ".join(_methods(routes)).encode()))
+            return reply
         except Exception:  # the last line of defence: the connection gets an answer
             log.exception("request_crashed", request_id=request.id, path=request.raw_path)
-            envelope = route.envelope if route else _envelope_of(request, routes)
-            fault = MusterError(
-                "muster made a mistake; the server's log has the details under this request id,"
-                f" {request.id}."
-            )
-            status, body, headers = render_error(fault, envelope, request.id)
-        return Reply(status, body, [JSON_TYPE, *headers])
+            return _crash(route.envelope if route else _envelope_of(request, routes), request)
+
+    async def _serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            return
+        await receive()  # that it asks to be connected
+        scheme = "https" if scope["scheme"] == "wss" else "http"
+        request = Request({**scope, "method": "GET", "scheme": scheme}, receive)
+        is_passed_on = request.raw_path.startswith(self._prefixes)
+        pass_on = self._pass_on if is_passed_on and self._pass_on else _refuse_websocket
+        reply: Reply | None
+        try:
+            reply = await pass_on(request, send)
+        except MusterError as error:
+            reply = _refusal(error, Envelope.MODERN, request)
+        except Exception:  # likewise
+            log.exception("request_crashed", request_id=request.id, path=request.raw_path)
+            reply = _crash(Envelope.MODERN, request)
+        if reply is not None:
+            await _refuse_handshake(reply, request, send)
+
+
+def _refusal(error: MusterError, envelope: Envelope, request: Request) -> Reply:
+    status, body, headers = render_error(error, envelope, request.id)
+    if status >= 500:
+        log.warning("request_failed", request_id=request.id, why=error.message)
+    return Reply(status, body, [JSON_TYPE, *headers])
+
+
+def _crash(envelope: Envelope, request: Request) -> Reply:
+    fault = MusterError(
+        "muster made a mistake; the server's log has the details under this request id,"
+        f" {request.id}."
+    )
+    status, body, headers = render_error(fault, envelope, request.id)
+    return Reply(status, body, [JSON_TYPE, *headers])
 
 
 def _refuse_path(request: Request, routes: Mapping[str, Route]) -> None:
@@ -397,10 +474,24 @@ def _with_type_named(error: MusterError, request: Request) -> MusterError:
     return BodyNotJson(f"Content-Type is {declared!r}; the body must be JSON, application/json.")
 
 
-async def _refuse_protocol(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["type"] == "websocket":
-        await receive()
-        await send({"type": "websocket.close", "code": 1003})
+async def _refuse_websocket(request: Request, _send: Send) -> Reply | None:
+    raise PathUnknown(f"There is no websocket at {request.raw_path}.")
+
+
+async def _refuse_handshake(reply: Reply, request: Request, send: Send) -> None:
+    """As a request is answered, where the server can; otherwise it says 403 by itself."""
+    if "websocket.http.response" not in request.scope.get("extensions", {}):
+        await send({"type": "websocket.close"})
+        return
+    assert isinstance(reply.body, bytes)
+    await send(
+        {
+            "type": "websocket.http.response.start",
+            "status": reply.status,
+            "headers": [*reply.headers, request_id_header(request)],
+        }
+    )
+    await send({"type": "websocket.http.response.body", "body": reply.body})
 
 
 async def _send_chunks(

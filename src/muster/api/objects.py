@@ -1,22 +1,19 @@
 """Our object API: what people and the command line reach buckets through."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import BinaryIO, Final
 
 from muster.api.authenticate import declared_hash
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.domain.errors import ObjectUnknown, SignatureWrong
-from muster.objects.folder import LIST_MAX, ObjectInfo, ObjectUrl, parse_url
+from muster.objects.store import LIST_MAX, ObjectInfo
+from muster.objects.url import ObjectUrl, parse_url
 from muster.store import pools
 from muster.store.transaction import Transaction
 from muster.wire.decode import decode_query
 from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery, StoredObject
-
-_CHUNK_BYTES: Final = 1 << 20
 
 
 async def _own_url(services: Services, request: Request) -> ObjectUrl:
@@ -42,7 +39,11 @@ async def put_object(services: Services, request: Request) -> Reply:
     if not url.key or url.key.endswith("/"):
         raise ObjectUnknown(f"'{url}' names a folder; an object needs a name after the last '/'.")
     project_id = request.caller.project_id
-    is_there = services.objects.has_bucket(url.bucket)
+    is_there = await services.objects.has_bucket(url.bucket)
+    if not is_there and not services.objects.makes_buckets:
+        raise ObjectUnknown(
+            f"There is no bucket {url.bucket!r} in the object store, and muster makes none there."
+        )
 
     def claim(tx: Transaction) -> bool:
         return pools.claim_bucket(tx, project_id, url.bucket, is_there=is_there)
@@ -52,28 +53,37 @@ async def put_object(services: Services, request: Request) -> Reply:
     expected = declared_hash(request)
     digest = sha256()
     size = 0
-    with services.objects.writing(url) as file:
+
+    async def checked_chunks() -> AsyncIterator[bytes]:
+        nonlocal size
         async for chunk in request.chunks():
             digest.update(chunk)
             size += len(chunk)
-            await asyncio.to_thread(file.write, chunk)
+            yield chunk
         if expected is not None and digest.hexdigest() != expected.lower():
             raise SignatureWrong("The body is not the one that was signed.")
+
+    await services.objects.put(url, checked_chunks(), size=_declared_size(request))
     return json_reply(
         StoredObject(bucket=url.bucket, key=url.key, size=size, sha256=digest.hexdigest())
     )
 
 
+def _declared_size(request: Request) -> int | None:
+    """None: it is sent in pieces until there are no more."""
+    declared = request.header("content-length") or ""
+    return int(declared) if declared.isascii() and declared.isdecimal() else None
+
+
 async def get_object(services: Services, request: Request) -> Reply:
     url = await _own_url(services, request)
-    file, info = await asyncio.to_thread(services.objects.open, url)
-    return Reply(200, _read_chunks(file), _object_headers(info))
+    chunks, info = await services.objects.open(url)
+    return Reply(200, chunks, _object_headers(info))
 
 
 async def head_object(services: Services, request: Request) -> Reply:
     url = await _own_url(services, request)
-    file, info = await asyncio.to_thread(services.objects.open, url)
-    file.close()
+    info = await services.objects.describe(url)
     return Reply(200, _nothing(), _object_headers(info))
 
 
@@ -91,15 +101,9 @@ async def _nothing() -> AsyncIterator[bytes]:
     yield  # makes this a generator
 
 
-async def _read_chunks(file: BinaryIO) -> AsyncIterator[bytes]:
-    with file:
-        while chunk := await asyncio.to_thread(file.read, _CHUNK_BYTES):
-            yield chunk
-
-
 async def delete_object(services: Services, request: Request) -> Reply:
     url = await _own_url(services, request)
-    await asyncio.to_thread(services.objects.delete, url)
+    await services.objects.delete(url)
     return Reply(204, b"", [])
 
 
@@ -111,11 +115,9 @@ async def list_objects(services: Services, request: Request) -> Reply:
     prefix = parse_url(f"/{bucket}/{query.prefix}", field="prefix").key
     project_id = request.caller.project_id
     is_own = await services.database.read(pools.may_use_bucket, project_id, bucket)
-    if not is_own or not services.objects.has_bucket(bucket):
+    if not is_own or not await _is_bucket(services, project_id, bucket):
         raise ObjectUnknown(f"This project has no bucket {bucket!r}.")
-    found = await asyncio.to_thread(
-        services.objects.list_objects, bucket, prefix, after=query.after
-    )
+    found = await services.objects.list_objects(bucket, prefix, after=query.after)
     return json_reply(
         ObjectList(
             bucket=bucket,
@@ -127,6 +129,13 @@ async def list_objects(services: Services, request: Request) -> Reply:
             is_truncated=len(found) > LIST_MAX,
         )
     )
+
+
+async def _is_bucket(services: Services, project_id: str, bucket: str) -> bool:
+    """Whether there is one of the project's by that name; a store may forget one that is empty."""
+    if await services.objects.has_bucket(bucket):
+        return True
+    return bucket in await services.database.read(pools.list_buckets, project_id)
 
 
 async def list_buckets(services: Services, request: Request) -> Reply:

@@ -3,15 +3,21 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from muster.api.training_v2.rendered import RenderedJobs
 from muster.domain.catalogue import Catalogue
-from muster.objects.folder import FolderStore
+from muster.objects.store import ObjectStore
 from muster.operations.identity import Identity
+from muster.operations.notebookstart import Notebooks
 from muster.operations.pools import Pools
 from muster.operations.training import Training
+from muster.operations.visualizations import Visualizations
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore
+
+if TYPE_CHECKING:
+    from muster.api.inference import ServiceSite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,9 +27,12 @@ class Services:
     training: Training
     identity: Identity
     pools: Pools
+    notebooks: Notebooks
+    visualizations: Visualizations
+    service_site: "ServiceSite"  # requests to inference services, and their counts
     catalogue: Catalogue
     rendered_jobs: RenderedJobs
-    objects: FolderStore
+    objects: ObjectStore
     jobs_folder: Path
     clock_ms: Callable[[], int]
     job_quota: int

@@ -55,7 +55,7 @@ async def create_job(services: Services, request: Request) -> Reply:
         name=submission.job_name,
         description=submission.job_desc or "",
         workspace_id=submission.workspace_id or DEFAULT_WORKSPACE_ID,
-        config=submission.config.over(TrainingConfig()),
+        config=submission.config.alone(),
         creates_version=submission.config.create_version,
         now_ms=services.clock_ms(),
     )
@@ -109,7 +109,7 @@ async def create_version(services: Services, request: Request) -> Reply:
         request.caller,
         job_id=job_id,
         description=submission.job_desc or "",
-        config=submission.config.over(TrainingConfig()),
+        config=submission.config.alone(),
         pre_version_id=submission.config.pre_version_id,
         now_ms=services.clock_ms(),
     )

@@ -232,15 +232,26 @@ def _overview_chunks(connection: Connection, query: ListQuery) -> Iterator[bytes
         VersionOverview(total_count=total, offset=query.offset, limit=0, versions=[])
     )
     yield head.removesuffix(b"]}")
+    chunks = listing.stream_versions_as_json(connection, query, _VERSION_FIELDS)
+    if chunks is None:
+        chunks = _rendered(connection, query)
+    separator = b""
+    for chunk in chunks:
+        yield separator + chunk
+        separator = b","
+    yield b"]}"
+
+
+_VERSION_FIELDS: Final = tuple(field.encode_name for field in msgspec.structs.fields(VersionRow))
+
+
+def _rendered(connection: Connection, query: ListQuery) -> Iterator[bytes]:
     pieces = (
         _ENCODER.encode([_streamed(row, query.now_ms) for row in rows])[1:-1]
         for rows in listing.stream_versions(connection, query)
     )
-    separator = b""
     while sent := b",".join(islice(pieces, STREAM_PIECES)):
-        yield separator + sent
-        separator = b","
-    yield b"]}"
+        yield sent
 
 
 def _streamed(row: Sequence[Any], now_ms: int) -> VersionRow:

@@ -18,6 +18,7 @@ Examples:
   muster serve --port 9000 --data /srv/muster
   muster serve --inventory cluster.toml
   muster serve --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem
+  muster serve --objects s3://my-bucket/muster --s3-endpoint https://minio.example.org
 
 Each option can also be set as MUSTER_... in the environment (MUSTER_PORT=9000), or as a line in
 DATA/muster.toml (port = 9000).
@@ -37,7 +38,13 @@ DATA/muster.toml (port = 9000).
     help="SQLite file, or postgresql://USER@HOST/NAME, which several servers may share."
     "  [default: DATA/muster.db]",
 )
-@click.option("--objects", help="Folder of the object store.  [default: DATA/objects]")
+@click.option(
+    "--objects",
+    help="Object store: a folder, s3://BUCKET/PREFIX, or s3:// for the buckets of an account."
+    "  [default: DATA/objects]",
+)
+@click.option("--s3-endpoint", help="Address of what speaks S3.  [default: AWS]")
+@click.option("--s3-region", help="Its region.")
 @click.option("--engine", help="What runs the jobs: local or slurm.  [default: local]")
 @click.option(
     "--inventory",

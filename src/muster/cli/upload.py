@@ -35,7 +35,7 @@ def read_code(path: Path, boot_file: str | None) -> Code:
         if boot_file is not None:
             raise click.UsageError("--boot belongs to a folder; a single file starts itself.")
         return Code(files=[(path.name, path)], boot_file=path.name, name=path.stem)
-    files = [(file.relative_to(path).as_posix(), file) for file in _files_below(path)]
+    files = files_of(path)
     keys = {key for key, _ in files}
     if boot_file is None:
         boot_file = next((name for name in BOOT_FILES if name in keys), None)
@@ -49,6 +49,11 @@ def read_code(path: Path, boot_file: str | None) -> Code:
     if boot_file not in keys:
         raise click.UsageError(f"There is no file {boot_file} in {path}.")
     return Code(files=files, boot_file=boot_file, name=path.resolve().name)
+
+
+def files_of(folder: Path) -> list[tuple[str, Path]]:
+    """Every file of a folder, by the key that it gets; hidden ones, caches and links aside."""
+    return [(file.relative_to(folder).as_posix(), file) for file in _files_below(folder)]
 
 
 def _files_below(folder: Path) -> list[Path]:

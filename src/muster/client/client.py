@@ -352,6 +352,104 @@ class Client:
             },
         )
 
+    # Models and services.
+
+    def create_model(
+        self, name: str, version: str, source_location: str, **more: object
+    ) -> JsonObject:
+        """Keep a version of a model: a copy of a folder in a bucket.
+
+        Args:
+            name: 1 to 64 letters, digits, `-` and `_`.
+            version: three numbers, such as `0.0.1`.
+            source_location: `/BUCKET/FOLDER/` with `customize_service.py`, unless `cmd` is given.
+            more: as the API takes it: `runtime`, `cmd`, `description`, `workspace_id`, ...
+        """
+        body = {
+            "model_name": name,
+            "model_version": version,
+            "source_location": source_location,
+            **more,
+        }
+        return self._json("POST", self._v1("models"), body=body)
+
+    def list_models(
+        self, *, name: str | None = None, is_exact: bool | None = None, limit: int | None = None
+    ) -> JsonObject:
+        """Models, the newest first."""
+        query = {"model_name": name, "exact_match": is_exact, "limit": limit}
+        return self._json("GET", self._v1("models"), query=query)
+
+    def delete_model(self, model_id: str, *, is_cascade: bool = False) -> JsonObject:
+        """Delete a version, or all versions of its name; those that services run stay."""
+        query = {"cascade": is_cascade or None}
+        return self._json("DELETE", self._v1("models", model_id), query=query)
+
+    def deploy_service(
+        self, name: str, config: Sequence[Mapping[str, Any]], **more: object
+    ) -> JsonObject:
+        """Deploy a service. It answers once its status is `running`."""
+        body = {"service_name": name, "infer_type": "real-time", "config": config, **more}
+        return self._json("POST", self._v1("services"), body=body)
+
+    def list_services(
+        self, *, name: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> JsonObject:
+        """Services, the newest first. `name` is a part of theirs."""
+        query = {"service_name": name, "status": status, "limit": limit}
+        return self._json("GET", self._v1("services"), query=query)
+
+    def get_service(self, service_id: str) -> JsonObject:
+        return self._json("GET", self._v1("services", service_id))
+
+    def change_service(self, service_id: str, **change: object) -> JsonObject:
+        """Start or stop it (`status`), or change what it is; what is not named stays."""
+        return self._json("PUT", self._v1("services", service_id), body=change)
+
+    def delete_service(self, service_id: str) -> JsonObject:
+        return self._json("DELETE", self._v1("services", service_id))
+
+    def list_service_events(self, service_id: str) -> JsonObject:
+        """What happened to a service, the newest first."""
+        return self._json("GET", self._v1("services", service_id, "events"))
+
+    def ask_service(
+        self, service_id: str, content: bytes, *, content_type: str, path: str = "/"
+    ) -> bytes:
+        """Send one request to a service; what an instance of it answers, whatever that is."""
+        target = f"/services/{_segment(service_id)}{path}"
+        return self._send("POST", target, body=_TypedBody(content, content_type)).content
+
+    # Notebooks, and the images that they are made from.
+
+    def create_notebook(self, body: Mapping[str, Any]) -> JsonObject:
+        """Make a notebook and start it; `body` as the API takes it: `name`, `image_id`, ..."""
+        return self._json("POST", self._v1("notebooks"), body=body)
+
+    def list_notebooks(
+        self, *, is_everybodys: bool = False, workspace_id: str | None = None
+    ) -> JsonObject:
+        """One's own, or everybody's: those of others without their tokens."""
+        path = self._v1("notebooks", "all") if is_everybodys else self._v1("notebooks")
+        return self._json("GET", path, query={"limit": 1000, "workspace_id": workspace_id})
+
+    def get_notebook(self, notebook_id: str) -> JsonObject:
+        return self._json("GET", self._v1("notebooks", notebook_id))
+
+    def start_notebook(self, notebook_id: str, *, duration_ms: int | None = None) -> JsonObject:
+        path = self._v1("notebooks", notebook_id, "start")
+        return self._json("POST", path, query={"duration": duration_ms})
+
+    def stop_notebook(self, notebook_id: str) -> JsonObject:
+        return self._json("POST", self._v1("notebooks", notebook_id, "stop"))
+
+    def delete_notebook(self, notebook_id: str) -> JsonObject:
+        """Its storage goes with it."""
+        return self._json("DELETE", self._v1("notebooks", notebook_id))
+
+    def list_images(self) -> JsonObject:
+        return self._json("GET", self._v1("images"), query={"limit": 1000})
+
     # Objects.
 
     def put_object(self, bucket: str, key: str, file: Path) -> None:
@@ -419,7 +517,7 @@ class Client:
         path: str,
         *,
         query: Mapping[str, QueryValue] | None = None,
-        body: "bytes | _FileBody" = b"",
+        body: "bytes | _FileBody | _TypedBody" = b"",
     ) -> httpx.Response:
         with self._stream(method, path, query=query, body=body) as response:
             response.read()
@@ -432,7 +530,7 @@ class Client:
         path: str,
         *,
         query: Mapping[str, QueryValue] | None = None,
-        body: "bytes | _FileBody" = b"",
+        body: "bytes | _FileBody | _TypedBody" = b"",
     ) -> Iterator[httpx.Response]:
         request = self._signed_request(method, path, query or {}, body)
         with self._told_in_our_words():
@@ -446,7 +544,11 @@ class Client:
                 response.close()
 
     def _signed_request(
-        self, method: str, path: str, query: Mapping[str, QueryValue], body: "bytes | _FileBody"
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, QueryValue],
+        body: "bytes | _FileBody | _TypedBody",
     ) -> httpx.Request:
         headers = {
             "user-agent": f"muster/{__version__}",
@@ -454,6 +556,9 @@ class Client:
         }
         content: bytes | IO[bytes]
         match body:
+            case _TypedBody(content, content_type):
+                headers["content-type"] = content_type
+                digest = payload_hash(content)
             case _FileBody(content, digest):
                 headers["content-type"] = "application/octet-stream"
                 headers["x-sdk-content-sha256"] = digest
@@ -499,6 +604,11 @@ class Client:
             raise ServerUnreachable(
                 f"The server at {url} broke off: {error}. Try again; its log may tell why."
             ) from error
+
+
+class _TypedBody(NamedTuple):
+    content: bytes
+    content_type: str
 
 
 class _FileBody(NamedTuple):

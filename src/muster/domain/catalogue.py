@@ -1,6 +1,6 @@
 """What a user may choose from: flavors and AI engines, by every name the APIs give them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -8,9 +8,9 @@ from muster.domain.errors import EngineUnknown, FlavorUnknown
 from muster.domain.flavor import AiEngine, Flavor
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Catalogue:
-    """Flavors and AI engines of this server; they change only with a restart."""
+    """Flavors and AI engines of this server; a cluster that grows may add flavors."""
 
     flavors: tuple[Flavor, ...]
     engines: tuple[AiEngine, ...]
@@ -28,6 +28,18 @@ class Catalogue:
             {flavor.code: flavor for flavor in flavors},
             {engine.engine_id: engine for engine in engines},
         )
+
+    def add(self, flavors: Iterable[Flavor]) -> None:
+        """Take in what is new, and what has another size now; nothing goes before a restart."""
+        for flavor in flavors:
+            self._flavor_by_id[flavor.spec_id] = flavor
+            self._flavor_by_code[flavor.code] = flavor
+        self.flavors = tuple(self._flavor_by_code.values())
+
+    @property
+    def flavor_by_code(self) -> Mapping[str, Flavor]:
+        """It stays the same mapping when flavors are added."""
+        return self._flavor_by_code
 
     def flavor(self, spec_id: int) -> Flavor:
         try:

@@ -1,10 +1,11 @@
 """What hosts have left to make nodes of. Pure.
 
 CPUs and memory are promised, so many times as the inventory says; cards are dealt one by one, and
-never twice.
+never twice. Where a scheduler beside this one has partitions of whole hosts, a host has nodes of
+one pool only: its owner.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -22,6 +23,8 @@ class Share:
     cpu_millis: int
     memory_mib: int
     cards: list[int]  # of no pool's node, and held by nobody
+    owner: str | None = None  # the partition that its nodes are of; one of them, where several are
+    is_busy: bool = False  # work of the public partition runs on it
 
     @classmethod
     def of_whole(cls, host: Host) -> Self:
@@ -52,7 +55,10 @@ class Share:
 
 
 def shares_of(
-    hosts: Iterable[Host], nodes: Iterable[Node], held: frozenset[tuple[str, int]]
+    hosts: Iterable[Host],
+    nodes: Iterable[Node],
+    held: frozenset[tuple[str, int]],
+    busy: Collection[str] = (),
 ) -> list[Share]:
     """What each host that works has left.
 
@@ -60,6 +66,7 @@ def shares_of(
         hosts: all that are known.
         nodes: those of the pools. Those of the public partition are what pools leave over.
         held: (host, card) that a workload uses now, on whatever node.
+        busy: names of nodes that a workload uses now; a public node is called as its host.
     """
     dealt: dict[str, list[Node]] = {}
     for node in nodes:
@@ -77,6 +84,8 @@ def shares_of(
                 host.cpu_millis - sum(node.cpu_millis for node in mine),
                 host.memory_mib - sum(node.memory_mib for node in mine),
                 [c for c in host.cards if c not in taken and (host.name, c) not in held],
+                owner=mine[0].partition if mine else None,
+                is_busy=host.name in busy,
             )
         )
     return shares
@@ -102,3 +111,15 @@ def deal_many(flavor: Flavor, count: int, shares: Sequence[Share], *, is_declare
 
 def _fullness(share: Share) -> tuple[int, int, str]:
     return (len(share.cards), share.cpu_millis, share.host.name)
+
+
+def own_idle_and_busy(
+    shares: Iterable[Share], partition: str
+) -> tuple[list[Share], list[Share], list[Share]]:
+    """Whole hosts that the partition may have nodes of: its own, idle ones, and busy ones.
+
+    Those that others' work runs on come last: that work goes on there.
+    """
+    own = [share for share in shares if share.owner == partition]
+    free = [share for share in shares if share.owner is None]
+    return own, [s for s in free if not s.is_busy], [s for s in free if s.is_busy]

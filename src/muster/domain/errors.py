@@ -13,7 +13,15 @@
     │   ├── PoolNotForTraining  PoolNotRunning  FlavorInvalid
     │   ├── TrainingJobUnknown  TrainingNameTaken  TrainingQuotaExceeded  ParameterInvalid
     │   ├── Unsupported  CommandInvalid  ActionUnknown
+    │   ├── ModelConfigInvalid  ModelSourceInvalid  TooManyServices
+    │   ├── DeploymentInvalid  ServiceStateForbids  NoRoomForInstance
     │   ├── SearchKeyUnknown  SearchOperatorUnknown  SearchValueInvalid  SortUnknown
+    │   ├── NotebookUnknown  TooManyNotebooks  NotebookSortUnknown  NotebookQuotaExceeded
+    │   ├── NotebookTextInvalid  NotebookTypeInvalid  NotebookFlavorInvalid  NotebookFixed
+    │   ├── NotebookPoolInvalid  LeaseInvalid  VolumeSizeInvalid  VolumeClassInvalid
+    │   ├── NotebookStateInvalid  NotebookRunning  NotebookStarting  NotebookStopped
+    │   │                         NotebookStopping  NotebookNotRunning
+    │   ├── ImageUnknown  ImageTaken  ImageInvalid  ImageInUse
     │   └── LogUnknown  LogNotReady
     ├── Unauthenticated         who is calling is not known
     │   ├── TokenExpired  TokenInvalid  TokenWithoutProject
@@ -22,15 +30,20 @@
     │   └── SignatureWrong  ProjectMismatch
     ├── NotFound
     │   ├── JobUnknown  TrainingPoolUnknown  ObjectUnknown  PathUnknown
+    │   ├── ModelUnknown  ServiceUnknown
     │   └── PoolUnknown         NodeUnknown  NodePoolUnknown
     ├── MethodNotAllowed
     ├── Conflict
     │   ├── IllegalTransition   the table of phases has no such move
     │   ├── NotStoppable  PoolChanged
+    │   ├── ModelVersionTaken  ModelInUse  ServiceNameTaken
     │   ├── PoolNameTaken       NodePoolNameTaken
     │   └── StaleWrite          somebody else moved the row first: read again, decide again
     └── Unavailable             passing: nothing was changed; the same call may work later
-        └── StoreUnavailable  EngineUnavailable
+        └── StoreUnavailable  EngineUnavailable  InstancesUnavailable  TooManyConnections
+    ProgramFailed               a notebook or service did not answer as it should
+    └── ProgramUnreachable  ProgramBroken  ProgramTimedOut
+    TooBusy                     later there is room again
     NotOffered                  the call is known, and this platform does no such thing
     EngineRefused               final: the engine can never run this workload
 
@@ -255,6 +268,16 @@ class TrainingQuotaExceeded(QuotaExceeded):
     code = "ModelArts.2815"
 
 
+class ExperimentNameTaken(NameTaken):
+    code = "ModelArts.2841"
+
+
+class ExperimentUnknown(InvalidRequest):
+    """No such experiment in this project. The published API answers 400, too."""
+
+    code = "ModelArts.2842"
+
+
 class Unsupported(InvalidRequest):
     """It makes sense, and this server cannot do it."""
 
@@ -285,6 +308,144 @@ class SearchValueInvalid(InvalidRequest):
 
 class SortUnknown(InvalidRequest):
     code = "ModelArts.2790"
+
+
+class NotebookUnknown(InvalidRequest):
+    """No such notebook in this project. The published API answers 400, too."""
+
+    code = "ModelArts.6309"
+
+
+class TooManyNotebooks(InvalidRequest):
+    code = "ModelArts.6302"
+
+
+class NotebookSortUnknown(InvalidRequest):
+    code = "ModelArts.6303"
+
+
+class NotebookQuotaExceeded(QuotaExceeded):
+    code = "ModelArts.0113"
+
+
+class NotebookTextInvalid(InvalidRequest):
+    """A name, a description or a tag."""
+
+    code = "ModelArts.6334"
+
+
+class NotebookTypeInvalid(InvalidRequest):
+    code = "ModelArts.6332"
+
+
+class NotebookFlavorInvalid(InvalidRequest):
+    """There is no such flavor, or none that the pool could ever hold."""
+
+    code = "ModelArts.6323"
+
+
+class NotebookPoolInvalid(InvalidRequest):
+    """The pool takes no notebooks, or is not Running."""
+
+    code = "ModelArts.6336"
+
+
+class NotebookFixed(InvalidRequest):
+    """A field that cannot be changed in this state, or not at all."""
+
+    code = "ModelArts.6347"
+
+
+class LeaseInvalid(InvalidRequest):
+    code = "ModelArts.6349"
+
+
+class VolumeSizeInvalid(InvalidRequest):
+    code = "ModelArts.6331"
+
+
+class VolumeClassInvalid(InvalidRequest):
+    code = "ModelArts.6371"
+
+
+class NotebookStateInvalid(InvalidRequest):
+    """What is asked for is not possible in the state that the notebook is in."""
+
+    code = "ModelArts.6357"
+
+
+class NotebookRunning(NotebookStateInvalid):
+    code = "ModelArts.6305"
+
+
+class NotebookStarting(NotebookStateInvalid):
+    code = "ModelArts.6306"
+
+
+class NotebookStopped(NotebookStateInvalid):
+    code = "ModelArts.6307"
+
+
+class NotebookStopping(NotebookStateInvalid):
+    code = "ModelArts.6308"
+
+
+class NotebookNotRunning(NotebookStateInvalid):
+    code = "ModelArts.6327"
+
+
+class ImageUnknown(InvalidRequest):
+    code = "ModelArts.6797"
+
+
+class ImageTaken(NameTaken):
+    code = "ModelArts.6737"
+
+
+class ImageInvalid(InvalidRequest):
+    """There is no such environment on this server."""
+
+    code = "ModelArts.6771"
+
+
+class ImageInUse(InvalidRequest):
+    """A notebook is made from it, or it comes with muster."""
+
+    code = "ModelArts.6336"
+
+
+class ModelConfigInvalid(InvalidRequest):
+    """What is said of a model, by its `config.json` or the request, makes no sense."""
+
+    code = "ModelArts.3015"
+
+
+class ModelSourceInvalid(InvalidRequest):
+    """The folder of a model lacks what would be run."""
+
+    code = "ModelArts.3017"
+
+
+class DeploymentInvalid(InvalidRequest):
+    """A service is asked to be what it cannot be here."""
+
+    code = "ModelArts.3518"
+
+
+class ServiceStateForbids(InvalidRequest):
+    """Not as the service stands now."""
+
+    code = "ModelArts.3519"
+
+
+class TooManyServices(InvalidRequest):
+    code = "ModelArts.3520"
+
+
+class NoRoomForInstance(InvalidRequest):
+    """No node could ever hold one instance."""
+
+    code = "ModelArts.3976"
 
 
 class Unauthenticated(MusterError):
@@ -351,6 +512,14 @@ class NodePoolUnknown(PoolUnknown):
     """Likewise."""
 
 
+class ModelUnknown(NotFound):
+    code = "ModelArts.3001"
+
+
+class ServiceUnknown(NotFound):
+    code = "ModelArts.3502"
+
+
 class TrainingPoolUnknown(NotFound):
     code = "ModelArts.2890"
 
@@ -375,6 +544,20 @@ class IllegalTransition(Conflict):
     def __init__(self, phase: str, event: str) -> None:
         super().__init__(f"A workload that is {phase} cannot take the event {event}.")
         self.phase, self.event = phase, event
+
+
+class ModelVersionTaken(Conflict):
+    code = "ModelArts.3002"
+
+
+class ModelInUse(Conflict):
+    """A service runs it."""
+
+    code = "ModelArts.3009"
+
+
+class ServiceNameTaken(Conflict):
+    code = "ModelArts.3503"
 
 
 class PoolNameTaken(Conflict):
@@ -407,6 +590,38 @@ class StoreUnavailable(Unavailable):
 
 class EngineUnavailable(Unavailable):
     """The engine gave no answer: nothing is known, nothing changed."""
+
+
+class InstancesUnavailable(Unavailable):
+    """No instance of a service can take a request now."""
+
+    code = "ModelArts.3501"
+
+
+class TooBusy(MusterError):
+    """More is asked for at once than is done or kept waiting; later there is room again."""
+
+    code = "ModelArts.2799"
+
+
+class TooManyConnections(Unavailable):
+    """A notebook or service has as many open as it may."""
+
+
+class ProgramFailed(MusterError):
+    """A notebook or service did not answer a request that was passed on to it."""
+
+
+class ProgramUnreachable(ProgramFailed):
+    """Nothing of the request has reached it."""
+
+
+class ProgramBroken(ProgramFailed):
+    """Its answer ended in the middle, or is no HTTP."""
+
+
+class ProgramTimedOut(ProgramFailed):
+    """It took too long."""
 
 
 class NotOffered(MusterError):

@@ -10,8 +10,14 @@ class Permission(StrEnum):
 
     JOB_READ = "job:read"  # jobs, their logs, and the choices for new ones
     JOB_WRITE = "job:write"  # submit, change, stop, delete
+    NOTEBOOK_READ = "notebook:read"  # notebooks, images and flavors; no token of others
+    NOTEBOOK_WRITE = "notebook:write"  # make notebooks and images; open, change, delete one's own
+    NOTEBOOK_MANAGE = "notebook:manage"  # open, change and delete those of others, too
     OBJECT_READ = "object:read"
     OBJECT_WRITE = "object:write"
+    SERVICE_READ = "service:read"  # models and services
+    SERVICE_WRITE = "service:write"  # keep models; deploy, change, stop, delete services
+    SERVICE_CALL = "service:call"  # ask a service for what it is there for
     POOL_READ = "pool:read"  # pools, nodes, the workloads in them, statistics, monitor
     POOL_MANAGE = "pool:manage"  # make, resize, delete pools; lock and remove nodes
     WORKSPACE_READ = "workspace:read"
@@ -32,12 +38,22 @@ class Role(StrEnum):
 
 P = Permission
 
-_READS: Final = frozenset({P.JOB_READ, P.OBJECT_READ, P.POOL_READ, P.WORKSPACE_READ})
+_READS: Final = frozenset(
+    {
+        P.JOB_READ,
+        P.NOTEBOOK_READ,
+        P.OBJECT_READ,
+        P.POOL_READ,
+        P.SERVICE_CALL,
+        P.SERVICE_READ,
+        P.WORKSPACE_READ,
+    }
+)
 
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.ADMINISTRATOR: frozenset(Permission),
     Role.RESOURCE_MANAGER: _READS | {P.POOL_MANAGE, P.QUOTA_MANAGE},
-    Role.DEVELOPER: _READS | {P.JOB_WRITE, P.OBJECT_WRITE},
+    Role.DEVELOPER: _READS | {P.JOB_WRITE, P.NOTEBOOK_WRITE, P.OBJECT_WRITE, P.SERVICE_WRITE},
     Role.READER: _READS,
 }
 

@@ -40,6 +40,7 @@ class Event(StrEnum):
     SUCCEEDED = "Succeeded"  # every task ended with exit code 0
     TASK_FAILED = "TaskFailed"  # a task ended badly, and every other one has ended too
     RETRIED = "Retried"  # its attempt has failed, and it may be tried again
+    PREEMPTED = "Preempted"  # it was taken off its nodes; it did nothing wrong, and waits again
     STOP_ASKED = "StopAsked"
     STOPPED = "Stopped"  # the stop has reached the last process
     STOP_GIVEN_UP = "StopGivenUp"  # processes are left that cannot be ended
@@ -66,9 +67,11 @@ TRANSITIONS: Final[Mapping[tuple[Phase, Event], Phase]] = {
     (P.STARTING, E.REFUSED): P.CREATE_FAILED,
     (P.STARTING, E.STOP_ASKED): P.TERMINATING,
     (P.STARTING, E.VANISHED): P.LOST,
+    (P.STARTING, E.PREEMPTED): P.QUEUED,
     (P.RUNNING, E.SUCCEEDED): P.COMPLETED,
     (P.RUNNING, E.TASK_FAILED): P.FAILED,
     (P.RUNNING, E.RETRIED): P.QUEUED,
+    (P.RUNNING, E.PREEMPTED): P.QUEUED,
     (P.RUNNING, E.STOP_ASKED): P.TERMINATING,
     (P.RUNNING, E.VANISHED): P.LOST,
     (P.TERMINATING, E.STOPPED): P.TERMINATED,
@@ -108,6 +111,7 @@ class Reason(StrEnum):
     AUTO_STOPPED = "AutoStopped"  # its time limit was over
     ENGINE_REFUSED = "EngineRefused"  # the engine can never run it as it is
     LOST = "Lost"  # no process and no result
+    PREEMPTED = "Preempted"  # the cluster took it off its nodes in favour of another job
     PROCESSES_LEFT = "ProcessesLeft"  # they outlived SIGKILL
     # The rest is never set by muster itself: it keeps the status of history made elsewhere.
     IMAGE_FAILED = "ImageFailed"

@@ -1,5 +1,6 @@
 """Hosts, the nodes that are dealt from them, and pools: what they are, and how they move."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -182,6 +183,11 @@ class Pool:
     @property
     def is_public(self) -> bool:
         return self.partition == PUBLIC_PARTITION
+
+    @property
+    def declared_partition(self) -> str:
+        """The partition of a scheduler beside muster that the inventory made it of; "": none."""
+        return str(json.loads(self.declared).get("partition", "")) if self.declared else ""
 
     @property
     def flavor_code(self) -> str:

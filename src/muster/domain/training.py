@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from functools import cache
+from operator import attrgetter
 from typing import Any, Final
 
 from muster.domain.errors import InvalidRequest, TooManyWorkers
@@ -99,6 +100,14 @@ class TimeLimit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UsedExperiment:
+    """The experiment that a job stands in, named as it was then: it may have gone since."""
+
+    id: str  # as it is shown: with hyphens
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class V1Config:
     """The `config` of a training job version, as the v1 API spells it. Absent is None."""
 
@@ -120,6 +129,10 @@ class V1Config:
     log_url: str | None = None
     volumes: tuple[dict[str, Any], ...] | None = None
 
+    def alone(self) -> "TrainingConfig":
+        """This config, over none."""
+        return TrainingConfig(**dict(zip(_V1_FIELDS, _V1_VALUES(self), strict=True)))
+
     def over(self, base: "TrainingConfig") -> "TrainingConfig":
         """This config where it says something, else `base`."""
         own = {name: getattr(self, name, None) for name in _config_fields()}
@@ -138,9 +151,13 @@ class V1Config:
         return self.data_url or None
 
 
+# Once: to ask for the fields of a dataclass is dear, and every submit does.
+_V1_FIELDS: Final = tuple(field.name for field in fields(V1Config))
+_V1_VALUES: Final = attrgetter(*_V1_FIELDS)
+
+
 @cache
 def _config_fields() -> tuple[str, ...]:
-    """Once: to ask for the fields of a dataclass is dear, and every submit does."""
     return tuple(field.name for field in fields(TrainingConfig))
 
 
@@ -161,6 +178,7 @@ class TrainingConfig(V1Config):
     auto_stop: TimeLimit | None = None
     elastic_flavor: str | None = None  # of domain.flavor.ELASTIC_CARDS; `spec_id` goes before it
     algorithm: UsedAlgorithm | None = None  # which one it was made from
+    experiment: UsedExperiment | None = None
 
     @property
     def retries(self) -> int:

@@ -1,8 +1,6 @@
 """What a user may ask of algorithms: make, look at, change, delete."""
 
-import asyncio
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from muster.domain.algorithm import Algorithm, AutoSearch, Recipe, check_algorithm
@@ -14,13 +12,12 @@ from muster.domain.errors import (
     StoragePathInvalid,
 )
 from muster.domain.requirement import Requirement
-from muster.objects.folder import FolderStore, ObjectUrl, parse_url
+from muster.objects.store import Files, Kind, ObjectStore
+from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.caller import Caller
 from muster.store import algorithms, jobs, pools
 from muster.store.database import Database
 from muster.store.transaction import Transaction
-
-Files = Sequence[tuple[str, int]]  # (path below the code folder, bytes)
 
 _CODE_DIR = "job_config.code_dir"
 _BOOT_FILE = "job_config.boot_file"
@@ -51,7 +48,7 @@ class AlgorithmChange:
 
 
 async def create_algorithm(
-    database: Database, objects: FolderStore, caller: Caller, given: NewAlgorithm, *, now_ms: int
+    database: Database, objects: ObjectStore, caller: Caller, given: NewAlgorithm, *, now_ms: int
 ) -> Algorithm:
     """Keep an algorithm whose code is there.
 
@@ -84,7 +81,7 @@ async def create_algorithm(
 
 async def update_algorithm(
     database: Database,
-    objects: FolderStore,
+    objects: ObjectStore,
     caller: Caller,
     uid: str,
     change: AlgorithmChange,
@@ -143,24 +140,24 @@ async def delete_algorithm(database: Database, caller: Caller, uid: str) -> None
 
 
 async def _check_code(
-    database: Database, objects: FolderStore, caller: Caller, recipe: Recipe
+    database: Database, objects: ObjectStore, caller: Caller, recipe: Recipe
 ) -> int:
     """Look whether a job could take the code; its size in bytes, 0 where there is none."""
     if not recipe.code_dir:
         return 0
     code_dir = parse_url(recipe.code_dir, field=_CODE_DIR)
     is_own = await database.read(pools.may_use_bucket, caller.project_id, code_dir.bucket)
-    if not is_own or not objects.has_bucket(code_dir.bucket):
+    if not is_own or not await objects.has_bucket(code_dir.bucket):
         # A bucket of another project is answered like one that is not there.
         raise StoragePathInvalid(
             f"{_CODE_DIR} is '{code_dir}'; this project has no bucket {code_dir.bucket!r}."
         )
-    files = await asyncio.to_thread(_look_at_code, objects, code_dir, recipe.boot_file)
+    files = await _look_at_code(objects, code_dir, recipe.boot_file)
     return sum(size for _, size in files)
 
 
-def _look_at_code(objects: FolderStore, code_dir: ObjectUrl, boot_file: str) -> Files:
-    files = objects.list_code(code_dir, field=_CODE_DIR)
+async def _look_at_code(objects: ObjectStore, code_dir: ObjectUrl, boot_file: str) -> Files:
+    files = await objects.list_code(code_dir, field=_CODE_DIR)
     if boot_file:
         boot = parse_url(boot_file, field=_BOOT_FILE)
         path = _path_below(code_dir, boot)
@@ -181,20 +178,21 @@ def _path_below(folder: ObjectUrl, file: ObjectUrl) -> str | None:
     return file.key[len(prefix) :] or None
 
 
-def find_code(objects: FolderStore, recipe: Recipe) -> Files | None:
-    """The files of its code as they are now; None: a job could not take them. Blocks."""
+async def find_code(objects: ObjectStore, recipe: Recipe) -> Files | None:
+    """The files of its code as they are now; None: a job could not take them."""
     try:
-        return _look_at_code(objects, parse_url(recipe.code_dir, field=_CODE_DIR), recipe.boot_file)
+        code_dir = parse_url(recipe.code_dir, field=_CODE_DIR)
+        return await _look_at_code(objects, code_dir, recipe.boot_file)
     except InvalidRequest:
         return None
 
 
-def has_code(objects: FolderStore, recipe: Recipe) -> bool:
-    """Whether its boot file is still there, or it needs none. Blocks, but not for long."""
+async def has_code(objects: ObjectStore, recipe: Recipe) -> bool:
+    """Whether its boot file is still there, or it needs none."""
     if not recipe.boot_file:
         return True
     try:
         boot = parse_url(recipe.boot_file, field=_BOOT_FILE)
-        return objects.local_path(boot, field=_BOOT_FILE).is_file()
+        return await objects.find(boot, field=_BOOT_FILE) is Kind.OBJECT
     except StoragePathInvalid:
         return False

@@ -1,7 +1,7 @@
 """Pools and their nodes: make, change, delete, lock. The reconciler makes true what is wished."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -13,6 +13,7 @@ from muster.domain.errors import (
     NodeUnknown,
     QuotaExceeded,
 )
+from muster.domain.partitioning import Partitioning
 from muster.domain.pool import Node, NodePhase, Pool, PoolEvent, PoolLine, PoolPhase
 from muster.domain.poolwish import (
     NewLine,
@@ -50,6 +51,7 @@ class Pools:
     database: Database
     catalogue: Catalogue
     pool_quota: int
+    partitioning: Partitioning = field(default_factory=Partitioning)
 
     @property
     def flavor_codes(self) -> tuple[str, ...]:
@@ -78,8 +80,9 @@ async def create_pool(given: Pools, caller: Caller, wish: NewPool, *, now_ms: in
     """Store a new pool. It has nodes once the reconciler has dealt them.
 
     Raises:
-        InvalidRequest, PoolNameTaken: nothing was made.
+        InvalidRequest, PoolNameTaken, Forbidden: nothing was made.
     """
+    given.partitioning.check_may_make()
     project_id = caller.project_id
     wished = new_pool(wish, given.flavor_codes, pool_id="", project_id=project_id, now_ms=now_ms)
 
@@ -144,6 +147,7 @@ async def _change(
         added = _node_count(after.lines) - (0 if has_moved else _node_count(before.lines))
         check_pool_quota(tx, caller.project_id, after.workspace_id, added)
         if is_resize(before.lines, after.lines):
+            given.partitioning.check_may_resize(now)
             check_resizable(now)
             nodes = pools.list_partition_nodes(tx.connection, before.partition)
             check_locked_stay(nodes, after.lines)
@@ -163,6 +167,7 @@ async def delete_pool(given: Pools, caller: Caller, pool_id: str, *, now_ms: int
         pool = pools.get_pool(tx.connection, caller.project_id, pool_id)
         if pool.is_public:
             check_changeable(pool)
+        given.partitioning.check_may_delete(pool)
         if pool.phase is PoolPhase.DELETING:
             return pool
         return pools.move_pool(
@@ -261,6 +266,7 @@ async def delete_nodes(
 
     def delete(tx: Transaction) -> None:
         pool, nodes = _named_nodes(tx, caller, pool_id, names, field="deleteNodeNames")
+        given.partitioning.check_may_resize(pool)
         locked = sorted(node.name for node in nodes if node.is_locked)
         if locked:
             raise InvalidRequest(
@@ -390,6 +396,8 @@ async def count_free_nodes(given: Pools) -> dict[str, int]:
             pools.list_nodes(connection),
             frozenset(workloads.list_held_cards(connection)),
         )
+        if given.partitioning.hosts_are_whole:
+            shares = [share for share in shares if share.owner is None]
         return {
             flavor.code: sum(share.most(flavor) for share in shares)
             for flavor in given.catalogue.flavors

@@ -1,8 +1,9 @@
 """Training jobs: submit, run again, describe, stop, delete."""
 
-import asyncio
+import dataclasses
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,9 +23,11 @@ from muster.domain.errors import (
     PoolNotForTraining,
     PoolNotRunning,
     StoragePathInvalid,
+    StoreUnavailable,
     TooManyWorkers,
     TrainingPoolUnknown,
 )
+from muster.domain.experiment import uid_of
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor, elastic_flavor
 from muster.domain.phase import STOPPABLE, Event, Phase, Reason
 from muster.domain.placement import NodeRoom, most_that_fit
@@ -38,9 +41,11 @@ from muster.domain.training import (
     check_name,
 )
 from muster.domain.workload import PRIORITY_MIN
-from muster.objects.folder import FolderStore, ObjectUrl, parse_url
+from muster.objects.store import Kind, ObjectStore
+from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.caller import Caller, check_priority
-from muster.store import jobs, pools, workloads
+from muster.operations.turn import SharedInTurn
+from muster.store import experiments, jobs, pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.submissions import (
@@ -58,9 +63,10 @@ class Training:
     """What the operations on training jobs work with."""
 
     database: Database
-    objects: FolderStore
+    objects: ObjectStore
     catalogue: Catalogue
     job_quota: int
+    looked_up: SharedInTurn = dataclasses.field(default_factory=SharedInTurn)  # of the objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +143,7 @@ async def create_version(
     job = await database.read(jobs.get_job, project_id, job_id)
     base = await database.read(_base_version, job, pre_version_id)
     if base is not None:
-        config = config.over(config_of(base))
+        config = await _without_lost_experiment(training, caller, config.over(config_of(base)))
     check_priority(caller, config.priority or PRIORITY_MIN, workspace_id=job.workspace_id)
     prepared = await _prepare(training, caller, job.name, config)
     submission = Submission(
@@ -149,6 +155,17 @@ async def create_version(
         now_ms=now_ms,
     )
     return await database.write_together(insert_submissions, submission)
+
+
+async def _without_lost_experiment(
+    training: Training, caller: Caller, config: TrainingConfig
+) -> TrainingConfig:
+    """A version comes to stand where the one before it stands, if that is still there."""
+    if config.experiment is None:
+        return config
+    uid = uid_of(config.experiment.id)
+    found = await training.database.read(experiments.find_experiment, caller.project_id, uid)
+    return config if found else dataclasses.replace(config, experiment=None)
 
 
 def config_of(version: jobs.Version) -> TrainingConfig:
@@ -195,16 +212,17 @@ async def _prepare(
     if not config.user_image_url:
         engine_id = DEFAULT_ENGINE_ID if config.engine_id is None else config.engine_id
         engine = training.catalogue.engine(engine_id)
-    _check_inputs(training.objects, urls)
-    code, boot_file = None, None
-    if engine is not None:
-        boot_file = _boot_file(training.objects, urls)
-        code = await _keep_code(training.objects, urls, before_copying)
+    found = await training.looked_up.ask(
+        (urls, engine is not None),
+        lambda: _look_at_objects(
+            training.objects, urls, has_code=engine is not None, before_copying=before_copying
+        ),
+    )
     run = Run(
         job_name=job_name,
         interpreter=str(engine.interpreter) if engine else None,
-        code=code,
-        boot_file=boot_file,
+        code=found.code,
+        boot_file=found.boot_file,
         parameters=tuple((p.label, p.text) for p in config.parameter or ()),
         data_url=str(urls.data) if urls.data else None,
         train_url=str(urls.train) if urls.train else None,
@@ -222,7 +240,7 @@ async def _prepare(
         engine=engine,
         pool=pool,
         run=run,
-        claims=tuple((url.bucket, training.objects.has_bucket(url.bucket)) for url in urls.results),
+        claims=found.claims,
     )
 
 
@@ -348,7 +366,7 @@ class _Urls:
     train: ObjectUrl | None
     log: ObjectUrl | None
     channels_in: tuple[tuple[str, ObjectUrl], ...] = ()
-    channels_out: tuple[ObjectUrl, ...] = ()
+    channels_out: tuple[tuple[str, ObjectUrl], ...] = ()
 
     @property
     def inputs(self) -> list[tuple[str, ObjectUrl]]:
@@ -357,9 +375,10 @@ class _Urls:
         return [*((field, url) for field, url in fields if url is not None), *self.channels_in]
 
     @property
-    def results(self) -> list[ObjectUrl]:
-        """Where results go."""
-        return [url for url in (self.train, self.log, *self.channels_out) if url]
+    def results(self) -> list[tuple[str, ObjectUrl]]:
+        """Where results go, by field."""
+        fields = (("train_url", self.train), ("log_url", self.log))
+        return [*((field, url) for field, url in fields if url is not None), *self.channels_out]
 
     @classmethod
     def of(cls, config: TrainingConfig) -> "_Urls":
@@ -377,7 +396,7 @@ class _Urls:
                 for index, channel in enumerate(config.inputs or ())
             ),
             channels_out=tuple(
-                parse_url(channel.url, field=f"config.outputs[{index}]")
+                (f"outputs[{index}]", parse_url(channel.url, field=f"config.outputs[{index}]"))
                 for index, channel in enumerate(config.outputs or ())
             ),
         )
@@ -390,19 +409,71 @@ def _bucket_unknown(field: str, url: ObjectUrl) -> StoragePathInvalid:
     )
 
 
-def _check_inputs(objects: FolderStore, urls: _Urls) -> None:
-    """Look whether the inputs are there. A few questions to the file system, no file is read."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """What the objects tell of a config."""
+
+    code: str | None  # digest of the snapshot
+    boot_file: str | None  # relative to the code folder
+    claims: tuple[tuple[str, bool], ...]
+
+
+async def _look_at_objects(
+    objects: ObjectStore,
+    urls: _Urls,
+    *,
+    has_code: bool,
+    before_copying: Callable[[], Awaitable[None]] | None,
+) -> _Found:
+    await _check_inputs(objects, urls)
+    claims = await _result_buckets(objects, urls)
+    code, boot_file = None, None
+    if has_code:
+        boot_file = await _boot_file(objects, urls)
+        assert urls.app is not None
+        code = await objects.keep_code(urls.app, before_copying=before_copying)
+    return _Found(code=code, boot_file=boot_file, claims=claims)
+
+
+async def _check_inputs(objects: ObjectStore, urls: _Urls) -> None:
+    """Look whether the inputs are there. A few questions to the store, no object is read."""
     asked = {url.bucket: (field, url) for field, url in reversed(urls.inputs)}  # each once
     for bucket, (field, url) in asked.items():
-        if not objects.has_bucket(bucket):
+        with _naming(field, url):
+            is_there = await objects.has_bucket(bucket)
+        if not is_there:
             raise _bucket_unknown(field, url)
     data = [("data_url", urls.data)] if urls.data is not None else []
     for field, url in (*data, *urls.channels_in):
-        if not objects.local_path(url, field=f"config.{field}").exists():
+        if await objects.find(url, field=f"config.{field}") is None:
             raise StoragePathInvalid(f"config.{field} is '{url}'; there is nothing there.")
 
 
-def _boot_file(objects: FolderStore, urls: _Urls) -> str:
+async def _result_buckets(objects: ObjectStore, urls: _Urls) -> tuple[tuple[str, bool], ...]:
+    """The buckets that results go to, and whether they are there."""
+    found = []
+    for field, url in urls.results:
+        with _naming(field, url):
+            is_there = await objects.has_bucket(url.bucket)
+        if not is_there and not objects.makes_buckets:
+            raise StoragePathInvalid(
+                f"config.{field} is '{url}'; the object store has no bucket {url.bucket!r}, and"
+                " muster makes none there."
+            )
+        found.append((url.bucket, is_there))
+    return tuple(found)
+
+
+@contextmanager
+def _naming(field: str, url: ObjectUrl) -> Iterator[None]:
+    """Let it say what it was asked about, if the object store gives no answer."""
+    try:
+        yield
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"config.{field} is '{url}': {error.message}") from error
+
+
+async def _boot_file(objects: ObjectStore, urls: _Urls) -> str:
     """The boot file, relative to the code folder."""
     assert urls.app is not None
     assert urls.boot is not None
@@ -414,26 +485,9 @@ def _boot_file(objects: FolderStore, urls: _Urls) -> str:
         raise BootFileOutside(
             f"config.boot_file_url is '{urls.boot}'; it must be a file below app_url, '{urls.app}'."
         )
-    if not objects.local_path(urls.boot, field="config.boot_file_url").is_file():
+    if await objects.find(urls.boot, field="config.boot_file_url") is not Kind.OBJECT:
         raise BootFileInvalid(f"config.boot_file_url is '{urls.boot}'; there is no such file.")
     return boot_file
-
-
-async def _keep_code(
-    objects: FolderStore, urls: _Urls, before_copying: Callable[[], Awaitable[None]] | None
-) -> str:
-    """The digest of the snapshot of the code.
-
-    The hop to a thread costs more than everything else that is asked of the objects: only where
-    there is something to copy.
-    """
-    assert urls.app is not None
-    digest = objects.find_snapshot(urls.app)
-    if digest is None:
-        if before_copying is not None:
-            await before_copying()
-        digest = await asyncio.to_thread(objects.snapshot, urls.app)
-    return digest
 
 
 def _new_version(prepared: _Prepared, pre_version_id: int | None = None) -> NewVersion:
@@ -453,6 +507,7 @@ def _new_version(prepared: _Prepared, pre_version_id: int | None = None) -> NewV
         pre_version_id=pre_version_id,
         time_limit_ms=config.auto_stop.milliseconds if config.auto_stop else None,
         retries=config.retries,
+        experiment_uid=uid_of(config.experiment.id) if config.experiment else "",
         claims=prepared.claims,
     )
 

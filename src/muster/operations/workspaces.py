@@ -118,8 +118,20 @@ def _in_words(contents: workspaces.Contents) -> Sequence[str]:
         (contents.job_count, "training job(s)"),
         (contents.pool_count, "pool(s)"),
         (contents.algorithm_count, "algorithm(s)"),
+        (contents.notebook_count, "notebook(s)"),
+        (contents.image_count, "image(s)"),
+        (contents.model_count, "model(s)"),
+        (contents.service_count, "service(s)"),
+        (contents.visualization_count, "visualization job(s)"),
+        (contents.experiment_count, "experiment(s)"),
     ]
-    if not contents.job_count:
+    running = (
+        contents.job_count,
+        contents.notebook_count,
+        contents.service_count,
+        contents.visualization_count,
+    )
+    if not any(running):
         counts.append((contents.workload_count, "deleted job(s) that are still being stopped"))
     return [f"{count} {what}" for count, what in counts if count]
 

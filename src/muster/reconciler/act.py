@@ -4,7 +4,6 @@ Every action may be done twice. A crash between telling and recording is a norma
 pass observes, and records what it finds.
 """
 
-import asyncio
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,14 +20,17 @@ from muster.domain.errors import (
     StaleWrite,
     StoreUnavailable,
 )
-from muster.domain.jobfolder import channel_folder, log_file, output_folder
+from muster.domain.jobfolder import channel_folder, output_folder
 from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase
+from muster.domain.program import Program
 from muster.domain.training import Access
 from muster.domain.workload import Workload
 from muster.engines.engine import Engine, EngineRef
 from muster.engines.engine import Launch as EngineLaunch
-from muster.objects.folder import FolderStore, ObjectUrl, parse_url
+from muster.objects.store import ObjectStore
+from muster.reconciler.channels import Inputs, bring_inputs, drop_inputs, store_results
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
+from muster.reconciler.transfers import NotYet, Transfers
 from muster.store import pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -45,13 +47,14 @@ class Platform:
 
     database: Database
     engine: Engine
-    objects: FolderStore
+    objects: ObjectStore
     jobs_folder: Path
     clock_ms: Callable[[], int]
     stop_grace_seconds: float
     new_attempt_id: Callable[[], str] = lambda: uuid.uuid4().hex
     # When the engine was told to stop an attempt. A new server knows of none, and tells it again.
     stopping: dict[str, int] = field(default_factory=dict)
+    transfers: Transfers = field(default_factory=Transfers)
 
     def folder(self, attempt_id: str) -> Path:
         return self.jobs_folder / attempt_id
@@ -80,32 +83,97 @@ async def _admit(action: Admit, platform: Platform) -> None:
     steps: list[Happened | Hold] = []
     if action.workload.phase is Phase.CREATING:
         steps.append(Happened(event=Event.ENQUEUED, now_ms=now_ms, actor=MUSTER))
-    attempt_id = platform.new_attempt_id()
     if action.placements is not None:
+        attempt_id = platform.new_attempt_id()
         steps.append(Hold(placements=tuple(action.placements), attempt_id=attempt_id))
         steps.append(Happened(event=Event.PLACED, now_ms=now_ms, actor=MUSTER))
     await _move(Move(workload=action.workload, steps=tuple(steps)), platform)
 
 
 async def _move(move: Move, platform: Platform) -> Workload:
-    """Together with all moves that are under way in this moment."""
-    return await platform.database.write_together(move_workloads, move)
+    """Together with all moves that are under way in this moment.
+
+    What only tells how things stand waits a little for others: nodes taken or given back do not.
+    """
+    is_patient = not any(isinstance(step, Hold | Release) for step in move.steps)
+    return await platform.database.write_together(move_workloads, move, is_patient=is_patient)
 
 
 async def _launch(workload: Workload, platform: Platform) -> None:
     run = await platform.database.read(workloads.get_run, workload.id)
     try:
         host_names = await platform.database.read(_read_host_names, workload)
-        launch = replace(await _prepare_launch(workload, run, platform), host_names=host_names)
+        if isinstance(run, Program):
+            prepared = _prepare_program(workload, run, platform)
+        else:
+            inputs = await _bring_inputs(workload, run, platform)
+            if inputs is None:
+                return
+            prepared = _prepare_launch(workload, run, inputs, platform)
+        launch = replace(prepared, host_names=host_names)
         ref = await platform.engine.start(launch)
     except (EngineRefused, InvalidRequest) as refused:
         outcome = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=str(refused.message))
+        await _drop_inputs(workload, platform)
         await _record_outcomes(workload, (outcome,), platform)
         return
     await platform.database.write(workloads.set_engine_ref, workload, ref)
 
 
-async def _prepare_launch(workload: Workload, run: Run, platform: Platform) -> EngineLaunch:
+def _prepare_program(workload: Workload, program: Program, platform: Platform) -> EngineLaunch:
+    assert workload.attempt_id is not None
+    return EngineLaunch(
+        attempt_id=workload.attempt_id,
+        argv=program.argv,
+        environment=program.environment,
+        code=None if program.code is None else platform.objects.snapshot_folder(program.code),
+        folder=platform.folder(workload.attempt_id),
+        work_folder=None if program.folder is None else Path(program.folder),
+        serves=True,
+        tasks=workload.placements,
+        partition=workload.partition,
+        task=workload.task,
+        time_limit_ms=workload.time_limit_ms,
+        priority=workload.priority,
+    )
+
+
+async def _bring_inputs(workload: Workload, run: Run, platform: Platform) -> Inputs | None:
+    """None: they are being fetched; a later pass finds them there."""
+    assert workload.attempt_id is not None
+    inputs = await bring_inputs(
+        run,
+        platform.folder(workload.attempt_id),
+        attempt_id=workload.attempt_id,
+        objects=platform.objects,
+        transfers=platform.transfers,
+    )
+    if not isinstance(inputs, NotYet):
+        return inputs
+    await _tell(workload, inputs, platform)
+    return None
+
+
+async def _tell(workload: Workload, not_yet: NotYet, platform: Platform) -> None:
+    """Let everybody who looks at it see why it goes no further."""
+    # One that is being stopped keeps the words of who asked for that.
+    if not_yet.news is not None and workload.phase in (Phase.STARTING, Phase.RUNNING):
+        await platform.database.write(workloads.set_message, workload, not_yet.news)
+
+
+async def _drop_inputs(workload: Workload, platform: Platform) -> None:
+    assert workload.attempt_id is not None
+    await drop_inputs(
+        platform.folder(workload.attempt_id),
+        attempt_id=workload.attempt_id,
+        objects=platform.objects,
+        transfers=platform.transfers,
+    )
+
+
+def _prepare_launch(
+    workload: Workload, run: Run, inputs: Inputs, platform: Platform
+) -> EngineLaunch:
     """Turn what was asked for into paths and a command line.
 
     Raises:
@@ -121,16 +189,14 @@ async def _prepare_launch(workload: Workload, run: Run, platform: Platform) -> E
     assert run.code is not None
     assert workload.attempt_id is not None
     folder = platform.folder(workload.attempt_id)
-    data = None
-    if run.data_url:
-        url = parse_url(run.data_url, field="data_url")
-        data = platform.objects.local_path(url, field="data_url")
-    paths = _channel_paths(run, folder, platform.objects)
+    paths = inputs.channels | {
+        channel.name: channel_folder(folder, channel.name) for channel in run.outputs
+    }
     return EngineLaunch(
         attempt_id=workload.attempt_id,
         argv=command_line(
             run,
-            data=data,
+            data=inputs.data,
             output=output_folder(folder),
             channels={
                 channel.name: paths[channel.name]
@@ -153,6 +219,7 @@ async def _prepare_launch(workload: Workload, run: Run, platform: Platform) -> E
         partition=workload.partition,
         task=workload.task,
         time_limit_ms=workload.time_limit_ms,
+        priority=workload.priority,
     )
 
 
@@ -166,20 +233,12 @@ def _read_host_names(connection: Connection, workload: Workload) -> tuple[str, .
     return tuple(hosts[placement.node_name] for placement in workload.placements)
 
 
-def _channel_paths(run: Run, folder: Path, objects: FolderStore) -> dict[str, Path]:
-    """Where each named input and output lies, by name."""
-    paths = {}
-    for channel in run.inputs:
-        field = f"inputs.{channel.name}"
-        paths[channel.name] = objects.local_path(parse_url(channel.url, field=field), field=field)
-    return paths | {channel.name: channel_folder(folder, channel.name) for channel in run.outputs}
-
-
 async def _stop(workload: Workload, platform: Platform) -> None:
     assert workload.attempt_id is not None
     ref = await _find_ref(workload, platform)
     if ref is None:
         # It was never handed to the engine, and nobody else hands it over.
+        await _drop_inputs(workload, platform)
         await _record_outcomes(workload, (stopped(workload),), platform)
         return
     await platform.engine.stop(ref, platform.stop_grace_seconds)
@@ -199,68 +258,46 @@ async def _find_ref(workload: Workload, platform: Platform) -> EngineRef | None:
 async def _record(action: Record, platform: Platform) -> None:
     is_end = any(outcome.event in _ENDING_EVENTS for outcome in action.outcomes)
     # One that was cleared holds nothing any more: its results were stored before that.
-    if is_end and action.workload.is_holding and action.workload.attempt_id is not None:
-        await _collect(action.workload, platform)
+    has_results = is_end and action.workload.is_holding and action.workload.attempt_id is not None
+    if has_results and not await _collect(action.workload, platform):
+        return  # not yet: the next pass looks again
+    is_refused = any(outcome.event is Event.REFUSED for outcome in action.outcomes)
+    if is_refused and action.workload.attempt_id is not None:
+        await _drop_inputs(action.workload, platform)
     await _record_outcomes(action.workload, action.outcomes, platform)
 
 
 _ENDING_EVENTS: Final = frozenset(
-    {Event.SUCCEEDED, Event.TASK_FAILED, Event.STOPPED, Event.RETRIED}
+    {Event.SUCCEEDED, Event.TASK_FAILED, Event.STOPPED, Event.RETRIED, Event.PREEMPTED}
 )
 
 
-async def _collect(workload: Workload, platform: Platform) -> None:
-    """Store what the tasks have written, before anybody is told that they have ended."""
+async def _collect(workload: Workload, platform: Platform) -> bool:
+    """Store what the tasks have written, before anybody is told that they have ended.
+
+    Returns:
+        Whether all is stored that can be.
+    """
     assert workload.attempt_id is not None
     run = await platform.database.read(workloads.get_run, workload.id)
-    if not run.train_url and not run.log_url and not run.outputs:
-        return
-    folder = platform.folder(workload.attempt_id)
-    try:
-        problems = await asyncio.to_thread(
-            _store_results, run, workload.task_count, folder, platform.objects
+    if isinstance(run, Program):
+        return True  # what it keeps it has written where it stays
+    if run.train_url or run.log_url or run.outputs:
+        problems = await store_results(
+            run,
+            platform.folder(workload.attempt_id),
+            attempt_id=workload.attempt_id,
+            task_count=workload.task_count,
+            objects=platform.objects,
+            transfers=platform.transfers,
         )
-    except OSError as error:
-        raise StoreUnavailable(
-            f"Results cannot be stored at the moment: {error.strerror}."
-        ) from error
-    for problem in problems:
-        log.warning("results_not_stored", workload_id=workload.id, why=problem)
-
-
-def _store_results(run: Run, task_count: int, folder: Path, objects: FolderStore) -> Sequence[str]:
-    """Store all that has a place to go; return why some of it has none any more.
-
-    A bucket may have changed since the submit: what cannot go there goes nowhere, now or later, and
-    must not keep the rest from being stored.
-    """
-    folders = [(run.train_url, "train_url", output_folder(folder))] if run.train_url else []
-    folders += [
-        (channel.url, f"outputs.{channel.name}", channel_folder(folder, channel.name))
-        for channel in run.outputs
-    ]
-    problems = []
-    for text, field_name, source in folders:
-        try:
-            objects.store_folder(source, parse_url(text, field=field_name))
-        except InvalidRequest as error:
-            problems.append(error.message)
-    if run.log_url:
-        try:
-            _store_logs(run, task_count, folder, objects, parse_url(run.log_url, field="log_url"))
-        except InvalidRequest as error:
-            problems.append(error.message)
-    return problems
-
-
-def _store_logs(
-    run: Run, task_count: int, folder: Path, objects: FolderStore, url: ObjectUrl
-) -> None:
-    for index in range(task_count):
-        source = log_file(folder, index)
-        if source.is_file() and not source.is_symlink():
-            key = f"{url.key.rstrip('/')}/{run.job_name}.{index}".lstrip("/")
-            objects.store_file(source, ObjectUrl(url.bucket, key))
+        if isinstance(problems, NotYet):
+            await _tell(workload, problems, platform)
+            return False
+        for problem in problems:
+            log.warning("results_not_stored", workload_id=workload.id, why=problem)
+    await _drop_inputs(workload, platform)
+    return True
 
 
 async def _record_outcomes(
@@ -282,8 +319,10 @@ async def _record_outcomes(
             )
         )
     last = outcomes[-1]
-    if last.event is Event.RETRIED:
-        steps += [Release(), EndAttempt(ended_at_ms=last.at_ms or now_ms)]
+    if last.event in (Event.RETRIED, Event.PREEMPTED):
+        is_preempted = last.event is Event.PREEMPTED
+        ended = EndAttempt(ended_at_ms=last.at_ms or now_ms, is_preempted=is_preempted)
+        steps += [Release(), ended]
     elif phase in FINISHED and phase is not Phase.STOP_FAILED:
         steps.append(Release())
     moved = await _move(Move(workload=workload, steps=tuple(steps)), platform)
@@ -309,7 +348,8 @@ async def _clear(workload: Workload, platform: Platform) -> None:
         seen = (await platform.engine.observe([ref]))[ref]
         if seen.tasks and not seen.is_over:
             return  # not yet: the next pass looks again
-    await _collect(workload, platform)
+    if not await _collect(workload, platform):
+        return
     await _move(Move(workload=workload, steps=(Release(),)), platform)
     platform.stopping.pop(workload.attempt_id, None)
 

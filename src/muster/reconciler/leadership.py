@@ -94,9 +94,15 @@ class FencedDatabase:
         )
 
     async def write_together(
-        self, work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]], item: Item
+        self,
+        work: Callable[[Transaction, Sequence[Item]], Sequence[T | MusterError]],
+        item: Item,
+        *,
+        is_patient: bool = False,
     ) -> T:
-        return await self.database.write_together(_Fenced(self.lease, work), item)
+        return await self.database.write_together(
+            _Fenced(self.lease, work), item, is_patient=is_patient
+        )
 
     def on_work(self, callback: Callable[[], None]) -> None:
         self.database.on_work(callback)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -13,11 +13,13 @@ from muster.domain.flavor import Flavor
 from muster.domain.phase import Phase
 from muster.domain.pool import Host, Node
 from muster.domain.workload import Workload
-from muster.engines.engine import EngineRef, HostCondition, Observation
+from muster.engines.engine import Cluster, EngineRef, HostCondition, Observation
 from muster.reconciler.act import PASSING, Platform, carry_out, purge
+from muster.reconciler.clusterwish import read_wish
 from muster.reconciler.plan import Action, Admit, World, plan
 from muster.reconciler.poolplan import is_at_rest, plan_pools
 from muster.reconciler.pools import read_pool_world, settle_pools
+from muster.reconciler.transfers import Transfers
 from muster.store import pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -33,6 +35,9 @@ ACTIONS_AT_ONCE: Final = 64
 POOL_LOOK_MS: Final = 60_000  # pools at rest are looked at so often: some end by the clock
 
 
+TakeIn = Callable[[Database, Cluster], Awaitable[None]]
+
+
 @dataclass(slots=True)
 class Reconciler:
     """Runs passes until it is told to end. Slow actions do not hold up the pass after them."""
@@ -40,21 +45,28 @@ class Reconciler:
     platform: Platform
     lost_timeout_ms: int
     flavors: Mapping[str, Flavor] = field(default_factory=dict)  # what nodes are made to, by code
+    hosts_are_whole: bool = False  # the engine's scheduler has partitions of whole hosts
+    take_in: TakeIn | None = None  # how the store learns of an engine's cluster; None: it has none
     retry_seconds: float = RETRY_SECONDS
     is_failing: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _pools_at_rest: tuple[object, ...] | None = None  # the outlook that left nothing to do
     _pools_looked_at_ms: int = 0
+    _taken_in: object = None  # what the store has of the engine's cluster
+    _seen_hosts: object = None  # as they were in the pass before
+    _arranged: object = None  # what the engine's cluster was arranged by
     _is_purging: bool = False
     _is_closing: bool = False
 
     def on(self, database: Database) -> "Reconciler":
         """One that has done nothing yet, on another view of the store."""
         return Reconciler(
-            platform=replace(self.platform, database=database, stopping={}),
+            platform=replace(self.platform, database=database, stopping={}, transfers=Transfers()),
             lost_timeout_ms=self.lost_timeout_ms,
             flavors=self.flavors,
+            hosts_are_whole=self.hosts_are_whole,
+            take_in=self.take_in,
             retry_seconds=self.retry_seconds,
         )
 
@@ -63,15 +75,22 @@ class Reconciler:
         self._wake.set()
 
     async def run(self) -> None:
-        """Pass after pass, until closed. What is under way then is finished first."""
-        async with asyncio.TaskGroup() as actions:
-            while not self._is_closing:
-                self._wake.clear()
-                await self._pass_and_survive(actions)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(PASS_INTERVAL_SECONDS):
-                        await self._wake.wait()
-                        await asyncio.sleep(GATHER_SECONDS)
+        """Pass after pass, until closed. What is under way then is finished first.
+
+        Transfers are not waited for: whoever comes next goes on with them.
+        """
+        self.platform.transfers.on_end = self.wake
+        try:
+            async with asyncio.TaskGroup() as actions:
+                while not self._is_closing:
+                    self._wake.clear()
+                    await self._pass_and_survive(actions)
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(PASS_INTERVAL_SECONDS):
+                            await self._wake.wait()
+                            await asyncio.sleep(GATHER_SECONDS)
+        finally:
+            await self.platform.transfers.close()
 
     def close(self) -> None:
         """Begin no further pass; `run` returns once what is under way is done."""
@@ -97,7 +116,12 @@ class Reconciler:
 
     async def pass_once(self, actions: asyncio.TaskGroup) -> Sequence[Action]:
         """Read one World, plan, and set every action going. Pools first: they give room."""
-        await self._settle_pools()
+        cluster = await self.platform.engine.observe_cluster()
+        if cluster is not None:
+            await self._take_in_cluster(cluster)
+        await self._settle_pools({} if cluster is None else cluster.unusable)
+        if cluster is not None:
+            await self._arrange_cluster(cluster)
         world = await self.read_world()
         planned = plan(world)
         admissions = [action for action in planned if isinstance(action, Admit)]
@@ -117,19 +141,52 @@ class Reconciler:
             actions.create_task(self._purge())
         return planned
 
-    async def _settle_pools(self) -> None:
+    async def _take_in_cluster(self, cluster: Cluster) -> None:
+        """Let the store know what there is to run on, where that has changed."""
+        if self.take_in is None or not cluster.hosts or cluster.hosts is self._seen_hosts:
+            return
+        found = (
+            [replace(host, is_up=True, message="") for host in cluster.hosts],
+            cluster.partitions,
+        )
+        if found != self._taken_in:
+            await self.take_in(self.platform.database, cluster)
+        self._taken_in, self._seen_hosts = found, cluster.hosts
+
+    async def _arrange_cluster(self, cluster: Cluster) -> None:
+        """Tell the engine what pools and locks ask of its cluster, where that has changed."""
+        outlook = await self.platform.database.read(pools.outlook)
+        if self._arranged == (outlook, cluster.marked):
+            return
+        wish, is_held_up = await self.platform.database.read(read_wish, cluster.marked)
+        await self.platform.engine.arrange(wish)
+        self._arranged = None if is_held_up else (outlook, cluster.marked)
+
+    async def _settle_pools(self, unusable: Mapping[str, str]) -> None:
         """Within the pass: what admits work is the only one that takes nodes away."""
         database, now_ms = self.platform.database, self.platform.clock_ms()
         conditions = await self.platform.engine.observe_hosts()
         changed = _changed_hosts(await database.read(pools.list_hosts), conditions)
         if changed:
             await database.write(_note_hosts, changed)
-        outlook = await database.read(pools.outlook)
+        outlook = (await database.read(pools.outlook), unusable)
         if outlook == self._pools_at_rest and now_ms < self._pools_looked_at_ms + POOL_LOOK_MS:
             return
-        world = await database.read(read_pool_world, self.flavors, now_ms=now_ms)
+        world = await database.read(
+            read_pool_world,
+            self.flavors,
+            now_ms=now_ms,
+            hosts_are_whole=self.hosts_are_whole,
+            unusable=unusable,
+        )
         if plan_pools(world):
-            done = await database.write(settle_pools, self.flavors, now_ms=now_ms)
+            done = await database.write(
+                settle_pools,
+                self.flavors,
+                now_ms=now_ms,
+                hosts_are_whole=self.hosts_are_whole,
+                unusable=unusable,
+            )
             log.info("pools_changed", **Counter(type(action).__name__ for action in done))
         elif is_at_rest(world):
             self._pools_at_rest, self._pools_looked_at_ms = outlook, now_ms

@@ -138,6 +138,8 @@ def _admissions(partition: str, world: World) -> list[Action]:
 def _give_up_retry(workload: Workload, world: World) -> Action | None:
     """The end of one that has waited too long to be tried again, and still finds no room."""
     waits_ms = world.now_ms - workload.phase_since_ms
+    if workload.reason is Reason.PREEMPTED:
+        return None  # it has not failed: it waits as long as one that has never run
     if not workload.attempt_count or waits_ms <= world.retry_timeout_ms:
         return None
     message = (
@@ -189,7 +191,8 @@ def _for_starting(workload: Workload, seen: Observation | None, world: World) ->
     if started:
         return _for_running(workload, seen, world, (Outcome(Event.STARTED, at_ms=min(started)),))
     if seen.is_gone:
-        return [Record(workload, (_vanished(seen),))]
+        lost = _preempted(seen) if seen.was_preempted else _vanished(seen)
+        return [Record(workload, (lost,))]
     if seen.is_over:
         message = next((task.message for task in seen.tasks if task.message), "It never came up.")
         refused = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=message)
@@ -287,6 +290,8 @@ def _ending(seen: Observation) -> Outcome:
     if by_themselves:
         return _task_failed(by_themselves, ended_at_ms)
     if not seen.tasks or any(task.state is TaskState.GONE for task in seen.tasks):
+        if seen.was_preempted:
+            return replace(_preempted(seen), at_ms=ended_at_ms)
         return replace(_vanished(seen), at_ms=ended_at_ms)
     if failed:
         return _task_failed(failed, ended_at_ms)
@@ -318,12 +323,19 @@ def stopped(workload: Workload) -> Outcome:
     return Outcome(Event.STOPPED, reason=workload.reason, message=workload.message)
 
 
+def _preempted(seen: Observation) -> Outcome:
+    """It costs no retry: the job did nothing wrong."""
+    message = next((task.message for task in seen.tasks if task.message), "")
+    return Outcome(Event.PREEMPTED, reason=Reason.PREEMPTED, message=message)
+
+
 def _vanished(seen: Observation) -> Outcome:
     lost = [str(task.index) for task in seen.tasks if task.state is TaskState.GONE]
     which = f"Task {', '.join(lost)}" if lost else "It"
+    why = next((task.message for task in seen.tasks if task.message), "")
+    why = why or "The machine was restarted, or somebody killed its supervisor."
     return Outcome(
         Event.VANISHED,
         reason=Reason.LOST,
-        message=f"{which} left neither a process nor a result: the machine was restarted,"
-        " or somebody killed its supervisor.",
+        message=f"{which} left neither a process nor a result. {why}",
     )

@@ -3,6 +3,8 @@
 Wishes are served oldest pool first. A pool takes nodes as they become free, so that cards which are
 given back one by one do not slip to others while it waits. Of surplus nodes the idle ones leave
 first; a busy one is drained: it takes nothing new, and goes when its work has ended.
+
+Where hosts are whole, one that a pool has a node on is no node of the public partition.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +13,13 @@ from hashlib import sha256
 from itertools import count
 from typing import Final
 
-from muster.domain.dealing import Share, deal_many, fullest_that_gives, shares_of
+from muster.domain.dealing import (
+    Share,
+    deal_many,
+    fullest_that_gives,
+    own_idle_and_busy,
+    shares_of,
+)
 from muster.domain.flavor import Flavor
 from muster.domain.pool import (
     HOSTS,
@@ -44,6 +52,8 @@ class PoolWorld:
     held: frozenset[tuple[str, int]] = frozenset()  # (host, card) that a workload holds
     at_work: frozenset[str] = frozenset()  # pools that are Deleting, and still have workloads
     stoppable: frozenset[str] = frozenset()  # those of them that have any left to stop
+    hosts_are_whole: bool = False  # a host has nodes of one pool only
+    unusable: Mapping[str, str] = field(default_factory=dict)  # by partition: why
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +137,11 @@ PoolAction = (
 def plan_pools(world: PoolWorld) -> list[PoolAction]:
     """Decide what to do for every pool and node; nothing, where all is as it should be."""
     hosts = {host.name: host for host in world.hosts}
-    conditions = [mark for node in world.nodes if (mark := _condition(node, hosts)) is not None]
+    conditions = [
+        mark
+        for node in world.nodes
+        if (mark := _condition(node, hosts, world.unusable)) is not None
+    ]
     marked = {mark.node.name: mark for mark in conditions}
     nodes = [_as_marked(node, marked.get(node.name)) for node in world.nodes]
     dedicated: dict[str, list[Node]] = {pool.id: [] for pool in world.pools}
@@ -151,7 +165,7 @@ def plan_pools(world: PoolWorld) -> list[PoolAction]:
         for pool_id, members in dedicated.items()
     }
     remaining = [node for members in staying.values() for node in members]
-    shares = shares_of(world.hosts, remaining, world.held)
+    shares = shares_of(world.hosts, remaining, world.held, world.busy)
     # A host is a node of the public partition under its own name, if not yet.
     names = {node.name for node in nodes} - leaving | {host.name for host in world.hosts}
     for pool in world.pools:
@@ -173,8 +187,10 @@ def is_at_rest(world: PoolWorld) -> bool:
     return not plan_pools(idle)
 
 
-def _condition(node: Node, hosts: Mapping[str, Host]) -> MarkNode | None:
-    """A node is as its host is; one that is to go stays so."""
+def _condition(
+    node: Node, hosts: Mapping[str, Host], unusable: Mapping[str, str]
+) -> MarkNode | None:
+    """A node is as its host and its partition are; one that is to go stays so."""
     if node.phase is NodePhase.DELETING:
         return None
     host = hosts.get(node.host_name)
@@ -186,9 +202,12 @@ def _condition(node: Node, hosts: Mapping[str, Host]) -> MarkNode | None:
         lost = sorted(set(node.cards) - set(host.cards))
         why = f"The host {node.host_name!r} has lost {_cards(lost)}."
     else:
-        why = ""
+        why = unusable.get(node.partition, "")
     phase = NodePhase.ABNORMAL if why else NodePhase.AVAILABLE
-    return MarkNode(node, phase, why) if (phase, why) != (node.phase, node.message) else None
+    message = why or (host.message if host is not None else "")
+    if (phase, message) == (node.phase, node.message):
+        return None
+    return MarkNode(node, phase, message)
 
 
 def _as_marked(node: Node, mark: MarkNode | None) -> Node:
@@ -200,13 +219,16 @@ def _cards(cards: Sequence[int]) -> str:
 
 
 def _departures(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
-    """Surplus nodes, and those that were asked to go."""
+    """Surplus nodes, those that were asked to go, and those on hosts that are not its own now."""
     wanted = _wanted(pool)
+    named = _hosts_named(pool) if pool.declared else set()
     for line_name in sorted({node.line_name for node in nodes}):
         members = [node for node in nodes if node.line_name == line_name]
         staying = [node for node in members if node.phase is not NodePhase.DELETING]
-        surplus = len(staying) - wanted.get(line_name, 0)
-        doomed = sorted(staying, key=lambda node: _departs_first(node, world))[: max(0, surplus)]
+        placed = [node for node in staying if not named or node.host_name in named]
+        surplus = max(0, len(placed) - wanted.get(line_name, 0))
+        doomed = [node for node in staying if node not in placed]
+        doomed += sorted(placed, key=lambda node: _departs_first(node, world))[:surplus]
         for node in doomed:
             if node.name in world.busy:
                 why = "It goes once what runs on it has ended."
@@ -254,12 +276,14 @@ def _arrivals(
     if _why_impossible(pool, world):
         return  # it would keep from others what is no use to it
     suggested = _node_names(pool, world.now_ms)
-    mine = [share for share in shares if _may_use(pool, share.host)]
+    usable = _usable_hosts(pool, world)
+    mine = [share for share in shares if share.host.name in usable]
     for line, flavor in _largest_first(pool, world):
         for _ in range(_lacks(line, nodes)):
-            share = fullest_that_gives(flavor, mine, is_declared=_is_word(pool))
+            share = _share_for(flavor, mine, pool, world)
             if share is None:
                 break
+            share.owner = pool.partition
             name = next(name for name in suggested if name not in names)
             names.add(name)
             yield Node(
@@ -274,6 +298,18 @@ def _arrivals(
                 host_name=share.host.name,
                 created_at_ms=world.now_ms,
             )
+
+
+def _share_for(
+    flavor: Flavor, shares: Sequence[Share], pool: Pool, world: PoolWorld
+) -> Share | None:
+    groups = [shares]
+    if world.hosts_are_whole:
+        own, idle, busy = own_idle_and_busy(shares, pool.partition)
+        # Hosts that are named for it are its own anyway: as few nodes as can be share one.
+        groups = [idle, busy, own] if _hosts_named(pool) else [own, idle, busy]
+    found = (fullest_that_gives(flavor, group, is_declared=_is_word(pool)) for group in groups)
+    return next((share for share in found if share is not None), None)
 
 
 def _lacks(line: PoolLine, nodes: Iterable[Node]) -> int:
@@ -383,23 +419,37 @@ def _why_impossible(pool: Pool, world: PoolWorld) -> str:
     for line in pool.lines:
         if line.flavor_code not in world.flavors:
             return f"There is no flavor {line.flavor_code!r} any more."
-    hosts = [host for host in world.hosts if host.is_present and _may_use(pool, host)]
+    usable = _usable_hosts(pool, world)
+    hosts = [host for host in world.hosts if host.is_present and host.name in usable]
     shares = [Share.of_whole(host) for host in hosts]
     beside = ""
     for line, flavor in _largest_first(pool, world):
         most = deal_many(flavor, line.node_count, shares, is_declared=_is_word(pool))
         if most < line.node_count:
+            lacks_cards = flavor.card_kind and all(h.card_kind != flavor.card_kind for h in hosts)
+            why = f" None of them has a card of the kind {flavor.card_kind}." if lacks_cards else ""
             return (
                 f"It asks for {line.node_count} nodes of flavor {line.flavor_code};"
-                f" the hosts can give {most} in all{beside}."
+                f" the hosts can give {most} in all{beside}.{why}"
             )
         beside = " beside its other nodes"
     return ""
 
 
-def _may_use(pool: Pool, host: Host) -> bool:
+def _usable_hosts(pool: Pool, world: PoolWorld) -> set[str]:
+    """Those whose shares it may get. What the operator has put into a pool whole is not free."""
+    names = {host.name for host in world.hosts}
+    if pool.declared is not None:
+        named = _hosts_named(pool)
+        return names & named if named else names
+    if not world.hosts_are_whole:
+        return names
+    return names.difference(*(_hosts_named(other) for other in world.pools if other.declared))
+
+
+def _hosts_named(pool: Pool) -> set[str]:
     hosts = pool.settings.get(HOSTS)
-    return pool.declared is None or not isinstance(hosts, list) or host.name in hosts
+    return set(hosts) if isinstance(hosts, list) else set()
 
 
 def _is_word(pool: Pool) -> bool:
@@ -426,11 +476,15 @@ STANDS_IN: Final = "muster/stands-in"  # the tag of a spare node that was put to
 def _public_nodes(world: PoolWorld, dealt: Sequence[Node]) -> Iterable[PoolAction]:
     """Every host is a node of the public partition, with the cards that no pool has."""
     present = {node.name: node for node in world.nodes if node.partition == PUBLIC_PARTITION}
+    owned = {node.host_name for node in dealt} if world.hosts_are_whole else set()
     for host in world.hosts:
         taken = {card for node in dealt if node.host_name == host.name for card in node.cards}
         cards = tuple(card for card in host.cards if card not in taken)
         node = present.pop(host.name, None)
-        if node is None and host.is_present:
+        if host.name in owned:
+            if node is not None:
+                yield from _leave_to_pool(node, cards, world)
+        elif node is None and host.is_present:
             yield AddNode(
                 Node(
                     name=host.name,
@@ -443,9 +497,23 @@ def _public_nodes(world: PoolWorld, dealt: Sequence[Node]) -> Iterable[PoolActio
                     created_at_ms=world.now_ms,
                 )
             )
+        elif node is not None and host.is_present and node.phase is NodePhase.DELETING:
+            yield MarkNode(node, NodePhase.AVAILABLE, "")  # no pool has its host any more
         elif node is not None and host.is_present and node.cards != cards:
             yield DealCards(node, cards)
         elif node is not None and not host.is_present and node.name not in world.busy:
             yield RemoveNode(node)
     # A host that is not even known any more.
     yield from (RemoveNode(node) for node in present.values() if node.name not in world.busy)
+
+
+def _leave_to_pool(node: Node, cards: tuple[int, ...], world: PoolWorld) -> Iterable[PoolAction]:
+    """What runs there goes on, on the cards that are left; nothing new comes."""
+    if node.name not in world.busy:
+        yield RemoveNode(node)
+        return
+    if node.cards != cards:
+        yield DealCards(node, cards)
+    if node.phase is not NodePhase.DELETING:
+        why = "A pool has its host; it goes once what runs on it has ended."
+        yield MarkNode(node, NodePhase.DELETING, why)

@@ -31,11 +31,26 @@ from muster.store.transaction import Transaction
 ROUNDS_MAX: Final = 4  # what one round gives back, the next may give away
 STOPS_AT_ONCE: Final = 200
 MUSTER: Final = "muster"  # the actor of what the platform does by itself
+NOTHING_UNUSABLE: Final[Mapping[str, str]] = {}
 
 
 def read_pool_world(
-    connection: Connection, flavors: Mapping[str, Flavor], *, now_ms: int
+    connection: Connection,
+    flavors: Mapping[str, Flavor],
+    *,
+    now_ms: int,
+    hosts_are_whole: bool = False,
+    unusable: Mapping[str, str] = NOTHING_UNUSABLE,
 ) -> PoolWorld:
+    """Everything that a plan for pools looks at.
+
+    Args:
+        connection: a snapshot of the store.
+        flavors: what nodes are made to, by code.
+        now_ms: the time of the plan.
+        hosts_are_whole: whether a host has nodes of one pool only.
+        unusable: why nothing can be run in a partition now, by its name.
+    """
     present = pools.list_present_pools(connection)
     deleting = [pool for pool in present if pool.phase is PoolPhase.DELETING]
     holding = [w for w in workloads.list_active(connection) if w.is_holding]
@@ -49,16 +64,30 @@ def read_pool_world(
         held=frozenset(workloads.list_held_cards(connection)),
         at_work=frozenset(pool.id for pool in deleting if pools.is_at_work(connection, pool)),
         stoppable=frozenset(pool.id for pool in deleting if pools.is_stoppable(connection, pool)),
+        hosts_are_whole=hosts_are_whole,
+        unusable=unusable,
     )
 
 
 def settle_pools(
-    tx: Transaction, flavors: Mapping[str, Flavor], *, now_ms: int
+    tx: Transaction,
+    flavors: Mapping[str, Flavor],
+    *,
+    now_ms: int,
+    hosts_are_whole: bool = False,
+    unusable: Mapping[str, str] = NOTHING_UNUSABLE,
 ) -> Sequence[PoolAction]:
     """Do all that can be done for pools now; return what was done."""
     done: list[PoolAction] = []
     for _ in range(ROUNDS_MAX):
-        planned = plan_pools(read_pool_world(tx.connection, flavors, now_ms=now_ms))
+        world = read_pool_world(
+            tx.connection,
+            flavors,
+            now_ms=now_ms,
+            hosts_are_whole=hosts_are_whole,
+            unusable=unusable,
+        )
+        planned = plan_pools(world)
         for step in _steps(planned):
             _carry_out(tx, step, now_ms)
         done += planned

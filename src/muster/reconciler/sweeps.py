@@ -15,7 +15,7 @@ import structlog
 
 from muster.domain.errors import StaleWrite, StoreUnavailable
 from muster.engines.attemptfiles import remove_work
-from muster.objects.folder import FolderStore
+from muster.objects.store import ObjectStore
 from muster.store import archive
 from muster.store.archive import Due
 from muster.store.database import Database
@@ -36,7 +36,7 @@ class Sweeper:
     """Archives what ended long ago, and drops snapshots of code without a workload."""
 
     database: Database
-    objects: FolderStore
+    objects: ObjectStore
     jobs_folder: Path
     clock_ms: Callable[[], int]
     archive_after_ms: int | None  # None: never
@@ -110,9 +110,9 @@ class Sweeper:
         one whose workload is not stored yet.
         """
         began_at = time.time()
-        await asyncio.to_thread(self.objects.drop_remnants, idle_seconds=idle_seconds)
+        await asyncio.to_thread(self.objects.snapshots.drop_remnants, idle_seconds=idle_seconds)
         idle = await asyncio.to_thread(
-            self.objects.list_unused_snapshots, idle_seconds=idle_seconds
+            self.objects.snapshots.list_unused, idle_seconds=idle_seconds
         )
         dropped = []
         for start in range(0, len(idle), CHUNK_WORKLOADS):
@@ -122,7 +122,7 @@ class Sweeper:
                 # Idle since before the look at the store, not only since now.
                 since_seconds = idle_seconds + (time.time() - began_at)
                 if digest not in used and await asyncio.to_thread(
-                    self.objects.drop_snapshot, digest, idle_seconds=since_seconds
+                    self.objects.snapshots.drop, digest, idle_seconds=since_seconds
                 ):
                     dropped.append(digest)
             await self.database.write(archive.forget_snapshots, digests)

@@ -31,12 +31,18 @@ def decode_body(body: bytes, type_: type[T]) -> T:
         InvalidRequest: names the field, what was given, and what it must be.
     """
     try:
-        return msgspec.json.decode(body, type=type_, strict=False)
+        decoded: T = _decoder(type_).decode(body)  # type: ignore[arg-type]  # it is hashable
     except msgspec.ValidationError as error:
         # The first wrong field ends the decoding: what comes after it may still be no JSON.
         raise InvalidRequest(_explain(error, _plain_json(body), type_)) from error
     except _NO_JSON as error:
         raise _malformed(body, error) from error
+    return decoded
+
+
+@cache
+def _decoder(type_: Any) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(type_, strict=False)
 
 
 def _plain_json(body: bytes) -> object:

@@ -13,12 +13,20 @@ from muster.wire.training import Integer, Order, WaitingView, WorkspaceId
 # ------------------------------------------------------------------ requests
 
 
+class GivenExperiment(Struct, kw_only=True):
+    """One that is there, by its id, or by its name in the job's workspace."""
+
+    id: str | None = None
+    name: str | None = None
+    description: str | None = None
+
+
 class GivenMetadata(Struct, kw_only=True):
     name: str
     workspace_id: str | None = None
     description: str | None = None
     annotations: dict[str, str] | None = None
-    training_experiment_reference: Any = None
+    training_experiment_reference: GivenExperiment | None = None
 
 
 class NamedValue(Struct, kw_only=True):
@@ -224,6 +232,11 @@ class TrainingNameQuery(Struct, kw_only=True):
 # ------------------------------------------------------------------ replies
 
 
+class ExperimentReference(Struct, kw_only=True):
+    id: str
+    name: str  # as it was when the job was made
+
+
 class TrainingMetadata(Struct, kw_only=True):
     id: str
     name: str
@@ -234,6 +247,7 @@ class TrainingMetadata(Struct, kw_only=True):
     annotations: dict[str, str]
     job_id: int  # ours: the same job in the v1 API
     version_id: int
+    training_experiment_reference: ExperimentReference | UnsetType = UNSET  # absent: in none
 
 
 class TaskStatus(Struct, kw_only=True):

@@ -5,16 +5,20 @@ from muster.api.errors import Envelope
 from muster.api.http import Login, Route
 from muster.api.routes import (
     algorithms,
+    experiments,
     history,
     identity,
     metrics,
+    notebooks,
     objects,
     pools,
     server,
     training_v1,
     training_v2,
+    visualizations,
     workspaces,
 )
+from muster.api.routes import services as inference
 from muster.api.routes.table import table
 from muster.api.services import Services
 
@@ -25,8 +29,12 @@ def build_routes(services: Services) -> tuple[Route, ...]:
         *training_v1.routes(services),
         *training_v2.routes(services),
         *algorithms.routes(services),
+        *experiments.routes(services),
         *pools.routes(services),
         *metrics.routes(services),
+        *notebooks.routes(services),
+        *visualizations.routes(services),
+        *inference.routes(services),
         *history.routes(services),
         *workspaces.routes(services),
         *identity.routes(services),

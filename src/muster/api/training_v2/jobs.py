@@ -3,6 +3,7 @@
 import msgspec
 
 from muster.api.algorithms import find_algorithm
+from muster.api.experiments import used_experiment
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.api.training_v2.lookup import find_row
@@ -38,6 +39,7 @@ async def create_job(services: Services, request: Request) -> Reply:
             services.catalogue,
             request.caller.project_id,
             await _used_algorithm(services, request, body),
+            await used_experiment(services, request, body.metadata),
         ),
         creates_version=True,
         now_ms=services.clock_ms(),

@@ -9,7 +9,14 @@ from muster.domain.algorithm import Algorithm, use_of
 from muster.domain.catalogue import Catalogue
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine
 from muster.domain.pool import public_pool_id
-from muster.domain.training import Access, Channel, Parameter, TimeLimit, TrainingConfig
+from muster.domain.training import (
+    Access,
+    Channel,
+    Parameter,
+    TimeLimit,
+    TrainingConfig,
+    UsedExperiment,
+)
 from muster.domain.workload import PRIORITY_MIN
 from muster.wire import training_v2 as shapes
 
@@ -19,6 +26,7 @@ def config_of(
     catalogue: Catalogue,
     project_id: str,
     used: Algorithm | None = None,
+    experiment: UsedExperiment | None = None,
 ) -> TrainingConfig:
     """What is asked for, as the operations know it; `used` is the algorithm that it names."""
     algorithm = _algorithm(body)
@@ -69,6 +77,7 @@ def config_of(
         if spec.auto_stop
         else None,
         algorithm=use_of(used) if used else None,
+        experiment=experiment,
     )
 
 

@@ -102,6 +102,7 @@ _LEVELS: Final[Mapping[Event, str]] = {
     Event.GIVEN_UP: "Error",
     Event.VANISHED: "Warning",
     Event.RETRIED: "Warning",
+    Event.PREEMPTED: "Warning",
 }
 _WORDS: Final[Mapping[Event, str]] = {
     Event.ENQUEUED: "The job is in the queue of its pool.",
@@ -116,6 +117,7 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.VANISHED: "The processes of the job are not to be found.",
     Event.FOUND: "The processes of the job have been found again.",
     Event.RETRIED: "The job has failed; it is tried again.",
+    Event.PREEMPTED: "The job was preempted; it waits in the queue to run again.",
     Event.GIVEN_UP: "The job is given up.",
     Event.IMPORTED: "The job had ended elsewhere; its history was moved in.",
 }

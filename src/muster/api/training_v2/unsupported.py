@@ -26,7 +26,6 @@ def unsupported_fields(body: shapes.TrainingJobRequest) -> Iterator[tuple[str, o
         ("endpoints", body.endpoints),
         ("train_type", body.train_type),
         ("ftjob_config", body.ftjob_config),
-        ("metadata.training_experiment_reference", body.metadata.training_experiment_reference),
     ]
     asked += (
         (f"metadata.annotations.{name}", value)

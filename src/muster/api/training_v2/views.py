@@ -36,6 +36,11 @@ def job_view(
             annotations=config.annotations or {},
             job_id=row.job_id,
             version_id=row.version_id,
+            training_experiment_reference=shapes.ExperimentReference(
+                id=config.experiment.id, name=config.experiment.name
+            )
+            if config.experiment
+            else msgspec.UNSET,
         ),
         status=_status(row, past, waiting),
         algorithm=_algorithm_view(config, catalogue),

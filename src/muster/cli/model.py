@@ -1,0 +1,151 @@
+"""`muster model`: keep, list and delete models."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from muster.cli.connection import connect
+from muster.cli.output import examples, note, print_json, print_table, when
+from muster.cli.upload import Code, files_of, upload
+
+if TYPE_CHECKING:
+    from muster.client.client import Client
+
+SCRIPT: Final = "customize_service.py"
+PAGE: Final = 1000
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the server's answer.")
+
+
+@click.group()
+def model() -> None:
+    """Keep models, for services to run.
+
+    A MODEL is named by its id, by NAME for its newest version, or by NAME:VERSION.
+    """
+
+
+@model.command(
+    epilog=examples(
+        "muster model create digits/ --version 0.0.1",
+        "muster model create app/ --name shop --version 1.0.0 --cmd 'python app.py'",
+        "muster model create /bucket/digits/ --name digits --version 0.0.2",
+    )
+)
+@click.argument("source", metavar="FOLDER_OR_URL")
+@click.option("--version", "version_text", required=True, metavar="N.N.N", help="Its version.")
+@click.option("--name", help="Its name.  [default: that of the folder]")
+@click.option("--cmd", help=f"What to run in place of {SCRIPT}; it listens on $PORT.")
+@click.option("--runtime", metavar="VERSION", help="AI engine.  [default: the first]")
+@click.option("--type", "type_", default="Custom", show_default=True, help="What to call it.")
+@click.option("--desc", default="", help="Description.")
+@json_option
+@click.pass_context
+def create(
+    context: click.Context,
+    *,
+    source: str,
+    version_text: str,
+    name: str | None,
+    cmd: str | None,
+    runtime: str | None,
+    type_: str,
+    desc: str,
+    as_json: bool,
+) -> None:
+    """Keep a version of a model: a folder of this machine, or one in a bucket (/BUCKET/FOLDER/).
+
+    The folder holds customize_service.py (and config.json, weights, ...), unless --cmd says what to
+    run. It is copied: what becomes of it later changes no model.
+    """
+    folder = Path(source)
+    is_local = folder.is_dir()
+    if not is_local and not source.startswith(("/", "obs://", "s3://")):
+        raise click.UsageError(f"There is no folder {source!r}.")
+    name = name or (folder.resolve().name if is_local else source.rstrip("/").rpartition("/")[2])
+    with connect(context) as client:
+        if is_local:
+            code = Code(files=files_of(folder), boot_file="", name=name)
+            uploaded = upload(client, code, job_name=f"model-{name}", now=datetime.now(UTC))
+            source = uploaded.app_url
+        try:
+            made = client.create_model(
+                name,
+                version_text,
+                source,
+                model_type=type_,
+                description=desc,
+                **({"cmd": cmd} if cmd else {}),
+                **({"runtime": runtime} if runtime else {}),
+            )
+        finally:
+            if is_local:
+                uploaded.remove(client)  # the server has its own copy by now, or wants none
+    if as_json:
+        print_json(made)
+    else:
+        note(
+            f"Kept {name} {version_text} (model {made['model_id']})."
+            f" Deploy it: muster service deploy {name} --model {name}:{version_text}"
+        )
+
+
+@model.command("list", epilog=examples("muster model list", "muster model list --search digits"))
+@click.option("--search", metavar="TEXT", help="Only models with this in their name.")
+@json_option
+@click.pass_context
+def list_(context: click.Context, *, search: str | None, as_json: bool) -> None:
+    """List models, the newest first."""
+    with connect(context) as client:
+        answer = client.list_models(name=search, limit=PAGE)
+    if as_json:
+        print_json(answer)
+        return
+    print_table(
+        ("NAME", "VERSION", "TYPE", "SIZE", "CREATED", "ID", "DESCRIPTION"),
+        (
+            (
+                one["model_name"],
+                one["model_version"],
+                one["model_type"],
+                one["model_size"],
+                when(one["create_at"]),
+                one["model_id"],
+                one["description"],
+            )
+            for one in answer["models"]
+        ),
+        right=("SIZE",),
+    )
+
+
+@model.command(
+    epilog=examples("muster model delete digits:0.0.1", "muster model delete digits --all-versions")
+)
+@click.argument("model_text", metavar="MODEL")
+@click.option("--all-versions", is_flag=True, help="With every other version of its name.")
+@click.pass_context
+def delete(context: click.Context, *, model_text: str, all_versions: bool) -> None:
+    """Delete a version of a model. One that a service runs stays."""
+    with connect(context) as client:
+        found = find_model(client, model_text)
+        answer = client.delete_model(found["model_id"], is_cascade=all_versions)
+    note(f"Deleted {len(answer['delete_success_list'])} of {found['model_name']}.")
+    failures = answer["delete_failed_list"]
+    if failures:
+        raise click.ClickException(" ".join(one["error_msg"] for one in failures))
+
+
+def find_model(client: "Client", text: str) -> dict[str, Any]:
+    """The model of this id, NAME or NAME:VERSION."""
+    name, _, version = text.partition(":")
+    models: list[dict[str, Any]] = client.list_models(limit=PAGE)["models"]
+    for one in models:
+        is_named = one["model_name"] == name and version in ("", one["model_version"])
+        if is_named or one["model_id"] == text:
+            return one
+    raise click.ClickException(
+        f"There is no model {text!r}. `muster model list` shows what there is."
+    )

@@ -1,0 +1,17 @@
+"""What a workload that serves runs: a notebook, or one instance of a service."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command that answers requests on a port until it is stopped.
+
+    The port is picked where it runs, and told to it in its environment; see `Launch.serves`.
+    """
+
+    name: str  # for people: of the notebook or service
+    argv: tuple[str, ...]  # never passed through a shell
+    environment: dict[str, str] = field(default_factory=dict)
+    code: str | None = None  # digest of a snapshot that is copied into its working directory
+    folder: str | None = None  # an existing local folder to work in instead; kept when it ends

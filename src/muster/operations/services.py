@@ -1,0 +1,266 @@
+"""What a user may ask of inference services: deploy, change, start, stop, delete."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from muster.domain.catalogue import Catalogue
+from muster.domain.errors import (
+    ServiceStateForbids,
+)
+from muster.domain.service import (
+    Balancing,
+    Service,
+    ServiceConfig,
+    ServiceStatus,
+    Wish,
+    check_description,
+    check_name,
+)
+from muster.operations.caller import Caller, check_priority
+from muster.operations.service_parts import Part, Resolving, check_pool_is_there
+from muster.store import jobs, models, service_records, services
+from muster.store.database import Database
+from muster.store.transaction import Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Deployments:
+    """What the operations on services work with."""
+
+    database: Database
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewService:
+    """A service as it is asked for."""
+
+    workspace_id: str
+    name: str
+    description: str
+    parts: Sequence[Part]
+    balancing: Balancing
+    priority: int
+    run_for_ms: int | None
+    allows_websockets: bool
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceChange:
+    """What is to be different; None stays as it is."""
+
+    description: str | None = None
+    wish: Wish | None = None
+    parts: Sequence[Part] | None = None
+    balancing: Balancing | None = None
+    run_for_ms: int | None = None
+    allows_websockets: bool | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+async def deploy_service(
+    deployments: Deployments, caller: Caller, given: NewService, *, now_ms: int
+) -> tuple[Service, list[str]]:
+    """Make a service and start its instances; return it with the ids of their workloads.
+
+    Raises:
+        InvalidRequest, NotFound, Conflict: nothing was made.
+    """
+    check_name(given.name)
+    check_description(given.description)
+    check_priority(caller, given.priority, workspace_id=given.workspace_id)
+    resolving = Resolving(deployments.catalogue, caller)
+    configs = await deployments.database.read(resolving.resolve, given.parts, ())
+    service = Service(
+        uid=uuid.uuid4().hex,
+        project_id=caller.project_id,
+        workspace_id=given.workspace_id,
+        name=given.name,
+        description=given.description,
+        owner_name=caller.user_name,
+        balancing=given.balancing,
+        priority=given.priority,
+        configs=configs,
+        settings=given.settings,
+        allows_websockets=given.allows_websockets,
+        due_at_ms=None if given.run_for_ms is None else now_ms + given.run_for_ms,
+        published_at_ms=now_ms,
+        updated_at_ms=now_ms,
+        transition_at_ms=now_ms,
+        started_at_ms=now_ms,
+    )
+    uids = [uuid.uuid4().hex for config in configs for _ in range(config.floor)]
+
+    def insert(tx: Transaction) -> Service:
+        jobs.check_workspace(tx.connection, caller.project_id, given.workspace_id)
+        for config in configs:
+            models.get_model(tx.connection, caller.project_id, config.model_id)
+        made = services.insert_service(tx, service)
+        _start_all(tx, made, uids, now_ms=now_ms)
+        service_records.note_update(tx, made, at_ms=now_ms, result="RUNNING")
+        told = f"The service was deployed by {caller.user_name}."
+        service_records.note_events(tx, made, [(True, told)], at_ms=now_ms)
+        return made
+
+    return await deployments.database.write(insert), uids
+
+
+def _start_all(tx: Transaction, service: Service, uids: Sequence[str], *, now_ms: int) -> None:
+    left = list(uids)
+    for config in service.configs:
+        for _ in range(config.floor):
+            services.start_instance(tx, service, config, uid=left.pop(0), now_ms=now_ms)
+
+
+async def change_service(
+    deployments: Deployments, caller: Caller, uid: str, change: ServiceChange, *, now_ms: int
+) -> Service:
+    """Start, stop or change a service. A change of what runs is carried out step by step.
+
+    Raises:
+        ServiceUnknown: the project has none of that id.
+        InvalidRequest: names the field; nothing was changed.
+    """
+    database = deployments.database
+    if change.description is not None:
+        check_description(change.description)
+    present = await database.read(services.get_service, caller.project_id, uid)
+    if change.wish is not None:
+        act = _start if change.wish is Wish.RUNNING else _stop
+        return await database.write(act, caller, uid, now_ms=now_ms)
+    configs = None
+    if change.parts and any(part != Part() for part in change.parts):
+        resolving = Resolving(deployments.catalogue, caller)
+        configs = await database.read(resolving.resolve, change.parts, present.configs)
+    return await database.write(_change, caller, uid, change, configs, now_ms=now_ms)
+
+
+def _start(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service:
+    service = services.get_service(tx.connection, caller.project_id, uid)
+    if service.wish is Wish.RUNNING:
+        return service
+    if service.status is ServiceStatus.STOPPING:
+        raise ServiceStateForbids(
+            f"Service {service.name!r} is stopping; start it once it is stopped."
+        )
+    for config in service.configs:
+        check_pool_is_there(tx.connection, caller, config)
+    for one in services.list_instances(tx.connection, [service.id]).get(service.id, ()):
+        services.drop_instance(tx, one, now_ms=now_ms, actor=caller.user_name)
+    started = services.update_service(
+        tx,
+        replace(
+            service,
+            wish=Wish.RUNNING,
+            status=ServiceStatus.DEPLOYING,
+            error="",
+            configs_before=(),
+            is_deployed=False,
+            due_at_ms=_due_again(service, now_ms),
+            published_at_ms=now_ms,
+            transition_at_ms=now_ms,
+            started_at_ms=now_ms,
+        ),
+    )
+    count = sum(config.floor for config in started.configs)
+    _start_all(tx, started, [uuid.uuid4().hex for _ in range(count)], now_ms=now_ms)
+    service_records.note_update(tx, started, at_ms=now_ms, result="RUNNING")
+    told = f"The service was started by {caller.user_name}."
+    service_records.note_events(tx, started, [(True, told)], at_ms=now_ms)
+    return started
+
+
+def _due_again(service: Service, now_ms: int) -> int | None:
+    """As long from now on as it was to run before."""
+    if service.due_at_ms is None or service.started_at_ms is None:
+        return None
+    return now_ms + max(0, service.due_at_ms - service.started_at_ms)
+
+
+def _stop(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service:
+    service = services.get_service(tx.connection, caller.project_id, uid)
+    if service.wish is Wish.STOPPED and not service.error:
+        return service
+    stopped = services.update_service(
+        tx,
+        replace(
+            service,
+            wish=Wish.STOPPED,
+            status=ServiceStatus.STOPPING,
+            error="",
+            configs_before=(),
+            transition_at_ms=now_ms,
+        ),
+    )
+    service_records.end_updates(tx, service, result="FAIL", detail="The service was stopped.")
+    told = f"The service was stopped by {caller.user_name}."
+    service_records.note_events(tx, stopped, [(True, told)], at_ms=now_ms)
+    return stopped
+
+
+def _change(
+    tx: Transaction,
+    caller: Caller,
+    uid: str,
+    change: ServiceChange,
+    configs: tuple[ServiceConfig, ...] | None,
+    *,
+    now_ms: int,
+) -> Service:
+    service = services.get_service(tx.connection, caller.project_id, uid)
+    changed = replace(
+        service,
+        description=service.description if change.description is None else change.description,
+        balancing=change.balancing or service.balancing,
+        allows_websockets=(
+            service.allows_websockets
+            if change.allows_websockets is None
+            else change.allows_websockets
+        ),
+        settings=service.settings if change.settings is None else dict(change.settings),
+        updated_at_ms=now_ms,
+    )
+    if change.run_for_ms is not None:
+        changed = replace(changed, due_at_ms=now_ms + change.run_for_ms)
+    if configs is not None and configs != service.configs:
+        for config in configs:
+            models.get_model(tx.connection, caller.project_id, config.model_id)
+        # What has been up is kept, to go back to; what has not is not worth it.
+        before = service.configs if service.is_deployed else service.configs_before
+        is_running = service.wish is Wish.RUNNING
+        changed = replace(
+            changed,
+            configs=configs,
+            configs_before=before if is_running else (),
+            is_deployed=False,
+            status=ServiceStatus.DEPLOYING if is_running else service.status,
+            published_at_ms=now_ms,
+            transition_at_ms=now_ms if is_running else service.transition_at_ms,
+        )
+        service_records.end_updates(
+            tx, service, result="FAIL", detail="Another update came after it."
+        )
+        result = "RUNNING" if is_running else "SUCCESS"
+        service_records.note_update(tx, changed, at_ms=now_ms, result=result)
+        told = f"The service was updated by {caller.user_name}."
+        service_records.note_events(tx, changed, [(True, told)], at_ms=now_ms)
+    return services.update_service(tx, changed)
+
+
+async def delete_service(
+    deployments: Deployments, caller: Caller, uid: str, *, now_ms: int
+) -> None:
+    """Take a service away at once; what still runs of it is stopped.
+
+    Raises:
+        ServiceUnknown: the project has none of that id.
+    """
+
+    def delete(tx: Transaction) -> None:
+        service = services.get_service(tx.connection, caller.project_id, uid)
+        services.delete_service(tx, service, now_ms=now_ms, actor=caller.user_name)
+
+    await deployments.database.write(delete)

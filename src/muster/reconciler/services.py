@@ -1,0 +1,498 @@
+"""The keeper of services: asks instances whether they are well, and does what a plan says.
+
+`domain/rollout.py` decides. One look at a service is read, plan, one guarded transaction; whoever
+has changed the service meanwhile wins, and the next look sees that.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from muster.domain.errors import MusterError, QuotaExceeded, StaleWrite, StoreUnavailable
+from muster.domain.jobfolder import log_file
+from muster.domain.model import Health
+from muster.domain.phase import Phase
+from muster.domain.pool import PoolPhase
+from muster.domain.rollout import (
+    Action,
+    Deployed,
+    Drop,
+    End,
+    GiveUp,
+    GoBack,
+    Instance,
+    Launch,
+    Load,
+    Mark,
+    Rest,
+    Settle,
+    Situation,
+    StopAsDue,
+    plan,
+    wanted_count,
+)
+from muster.domain.service import (
+    WEIGHTS_SUM,
+    InstancePhase,
+    Service,
+    ServiceConfig,
+    ServiceStatus,
+    Wish,
+)
+from muster.proxy.endpoint import read_endpoint
+from muster.reconciler.act import MUSTER
+from muster.reconciler.health import is_well
+from muster.store import pools, service_records, services, workloads
+from muster.store.connection import Connection
+from muster.store.database import Database
+from muster.store.transaction import Transaction
+
+log = structlog.get_logger()
+
+LOOK_SECONDS: Final = 1.0
+QUICK_LOOK_SECONDS: Final = 0.2  # while an instance comes up, or goes
+GATHER_SECONDS: Final = 0.03  # what happens together is looked at together
+REST_FACTOR: Final = 4  # times as long as the last look took: other work wakes it, too
+AT_ONCE: Final = 16  # services that are looked at before others have their turn
+PLANS_MAX: Final = 8  # of one service, one following from the other, in one look
+LAST_WORDS_BYTES: Final = 2_000
+LAST_WORDS_LINES: Final = 5
+LOAD_SMOOTHING: Final = 0.3  # the share of the latest look in the mean
+
+_RETRIED: Final = (StaleWrite, StoreUnavailable)
+
+
+class Gauge(Protocol):
+    """What is known of requests under way, by whoever passes them on."""
+
+    def in_flight(self, service_id: int) -> Mapping[int, int]:
+        """By instance."""
+        ...
+
+    def waiting(self, service_id: int) -> Mapping[str, int]:
+        """Requests that wait for room, by the key of the part that they are meant for."""
+        ...
+
+
+@dataclass(slots=True)
+class _Look:
+    """What asking one instance has come to so far."""
+
+    is_well: bool | None = None
+    failures: int = 0  # in a row
+    asked_at: float = float("-inf")
+    asking: "asyncio.Task[None] | None" = None
+
+
+@dataclass(slots=True)
+class ServiceKeeper:
+    """Keeps every service as it is asked to be, until it is cancelled."""
+
+    database: Database
+    jobs_folder: Path
+    clock_ms: Callable[[], int]
+    gauge: Gauge
+    is_failing: bool = False
+    _known: dict[int, Service] = field(default_factory=dict)  # as last read, by id
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _looks: dict[int, _Look] = field(default_factory=dict)  # by instance
+    _loads: dict[tuple[int, str], Load] = field(default_factory=dict)  # by service and part
+    _told: dict[int, str] = field(default_factory=dict)  # what was last told of a service's trouble
+
+    def on(self, database: Database) -> "ServiceKeeper":
+        """One that has asked nobody yet, on another view of the store."""
+        return ServiceKeeper(
+            database=database,
+            jobs_folder=self.jobs_folder,
+            clock_ms=self.clock_ms,
+            gauge=self.gauge,
+        )
+
+    def wake(self) -> None:
+        """Look at once. Called in the event loop."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Look after look, until cancelled."""
+        try:
+            while True:
+                self._wake.clear()
+                began_at = time.monotonic()
+                is_quick = await self._look_and_survive()
+                took_seconds = time.monotonic() - began_at
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(QUICK_LOOK_SECONDS if is_quick else LOOK_SECONDS):
+                        await self._wake.wait()
+                await asyncio.sleep(max(GATHER_SECONDS, took_seconds * REST_FACTOR))
+        finally:
+            for look in self._looks.values():
+                if look.asking is not None:
+                    look.asking.cancel()
+
+    async def _look_and_survive(self) -> bool:
+        try:
+            is_quick = await self.look_once()
+        except _RETRIED as error:
+            if not self.is_failing:
+                log.warning("services_paused", why=error.message)
+            self.is_failing = True
+            return False
+        except Exception:  # the next look may be fine, and every service needs it
+            log.exception("service_look_failed")
+            return False
+        self.is_failing = False
+        return is_quick
+
+    async def look_once(self) -> bool:
+        """Bring every service one step on; whether one of them is on its way somewhere."""
+        found = await self.database.read(_read_all, self._known)
+        self._known = {service.id: service for service, _ in found}
+        self._forget(found)
+        is_quick = False
+        for index, (service, instances) in enumerate(found, start=1):
+            if index % AT_ONCE == 0:
+                await asyncio.sleep(0)  # requests do not wait for all of them
+            try:
+                is_quick |= await self._keep(service, instances)
+            except _RETRIED as error:
+                log.debug("service_overtaken", service=service.uid, why=error.message)
+                is_quick = True
+        return is_quick
+
+    def _forget(self, found: Sequence[tuple[Service, tuple[Instance, ...]]]) -> None:
+        """Drop what is known of instances and services that are gone."""
+        there = {one.id for _, instances in found for one in instances}
+        for instance_id in self._looks.keys() - there:
+            asking = self._looks.pop(instance_id).asking
+            if asking is not None:
+                asking.cancel()
+        parts = {(service.id, config.key) for service, _ in found for config in service.configs}
+        self._loads = {key: load for key, load in self._loads.items() if key in parts}
+        ids = {service.id for service, _ in found}
+        self._told = {id_: told for id_, told in self._told.items() if id_ in ids}
+
+    async def _keep(self, service: Service, instances: tuple[Instance, ...]) -> bool:
+        for _ in range(PLANS_MAX):
+            situation = await self._situation(service, instances)
+            actions = plan(situation)
+            if not actions:
+                break
+            if not await self._carry_out(situation, actions) or Rest() in actions:
+                return False
+            read = await self.database.read(_read_one, service.id)
+            if read is None:
+                return False
+            service, instances = read
+        else:
+            return True
+        return any(
+            one.phase is InstancePhase.DRAINING
+            or (one.phase is not InstancePhase.READY and one.workload_phase is Phase.RUNNING)
+            for one in instances
+        )
+
+    async def _situation(self, service: Service, instances: tuple[Instance, ...]) -> Situation:
+        now_ms = self.clock_ms()
+        for one in instances:
+            self._ask(service, one)
+        in_flight = self.gauge.in_flight(service.id)
+        wanted = {
+            config.key: self._wanted(service, config, instances, in_flight, now_ms)
+            for config in service.configs
+        }
+        return Situation(
+            now_ms=now_ms,
+            service=service,
+            instances=instances,
+            wanted=wanted,
+            is_well={
+                one.id: well
+                for one in instances
+                if (look := self._looks.get(one.id)) and (well := look.is_well) is not None
+            },
+            in_flight=in_flight,
+            last_words=await self._last_words(service, instances),
+        )
+
+    def _wanted(
+        self,
+        service: Service,
+        config: ServiceConfig,
+        instances: Sequence[Instance],
+        in_flight: Mapping[int, int],
+        now_ms: int,
+    ) -> int:
+        """How many instances a part is to have, by the load of a while where it follows that."""
+        if config.scaling is None:
+            return config.instance_count
+        live = [one for one in instances if not one.is_draining and not one.has_ended]
+        mine = [one for one in live if one.key == config.key]
+        asked = float(sum(in_flight.get(one.id, 0) for one in mine))
+        asked += self.gauge.waiting(service.id).get(config.key, 0)
+        count = len(mine)
+        if not service.is_deployed and service.configs_before:
+            # It takes over from what ran before, with as many as that had.
+            asked = sum(in_flight.values()) * config.weight / WEIGHTS_SUM
+            count = -(-len(live) * config.weight // WEIGHTS_SUM)
+        before = self._loads.get((service.id, config.key))
+        mean = asked
+        if before is not None:
+            mean = before.concurrency + LOAD_SMOOTHING * (asked - before.concurrency)
+        load = Load(
+            concurrency=mean,
+            instance_count=count,
+            quiet_since_ms=before.quiet_since_ms if before else None,
+        )
+        needed = -(-mean // config.scaling.target_concurrency)
+        is_quiet = needed < count
+        since_ms = (load.quiet_since_ms or now_ms) if is_quiet else None
+        load = replace(load, quiet_since_ms=since_ms)
+        self._loads[service.id, config.key] = load
+        return wanted_count(config, load, now_ms=now_ms)
+
+    # ------------------------------------------------------------ asking
+
+    def _ask(self, service: Service, one: Instance) -> None:
+        """Ask whether it is well, if it is time for that; the answer is there at a later look."""
+        config = _config_of(service, one)
+        if config is None or one.attempt_id is None or one.workload_phase is not Phase.RUNNING:
+            return
+        health = config.health
+        look = self._looks.setdefault(one.id, _Look())
+        # One that comes up is asked often: whoever waits for it waits no longer than it takes.
+        period = health.period_seconds if one.is_ready else QUICK_LOOK_SECONDS
+        if look.asking is not None or time.monotonic() < look.asked_at + period:
+            return
+        delay_ms = 1000 * health.initial_delay_seconds
+        if one.ready_at_ms is None and self.clock_ms() < (one.started_at_ms or 0) + delay_ms:
+            return
+        look.asked_at = time.monotonic()
+        look.asking = asyncio.create_task(self._note_answer(look, one, health))
+
+    async def _note_answer(self, look: _Look, one: Instance, health: Health) -> None:
+        assert one.attempt_id is not None
+        try:
+            endpoint = read_endpoint(self.jobs_folder / one.attempt_id)
+            answered = endpoint is not None and await is_well(*endpoint, health)
+        finally:
+            look.asking = None
+        was_well = look.is_well
+        look.failures = 0 if answered else look.failures + 1
+        if answered:
+            look.is_well = True
+        elif look.failures >= health.failure_threshold or one.ready_at_ms is None:
+            look.is_well = False
+        if look.is_well is not was_well:
+            self.wake()
+
+    async def _last_words(self, service: Service, instances: Sequence[Instance]) -> dict[int, str]:
+        """Of those that have ended, or have not answered yet: why they ended, their last lines."""
+        if service.wish is Wish.STOPPED:
+            return {}
+        asked = [one for one in instances if one.has_ended]
+        if not service.is_deployed:
+            asked += [one for one in instances if one.ready_at_ms is None and one.started_at_ms]
+        return {one.id: await self._words_of(one) for one in asked}
+
+    async def _words_of(self, one: Instance) -> str:
+        workload = await self.database.read(workloads.get_workload, one.workload_id)
+        said = workload.message
+        if one.attempt_id is not None:
+            path = log_file(self.jobs_folder / one.attempt_id, 0)
+            tail = await asyncio.to_thread(_read_tail, path)
+            if tail:
+                said = f"{said} The end of its log: {tail}" if said else f"Its log: {tail}"
+        return said.strip()
+
+    # ------------------------------------------------------------ doing
+
+    async def _carry_out(self, situation: Situation, actions: Sequence[Action]) -> bool:
+        """Whether all of it was done; what there is no room for is for a later look."""
+        is_done = True
+        try:
+            await self.database.write(_write, situation, actions)
+        except QuotaExceeded as error:
+            await self._tell(situation.service, error)
+            # The rest does not need to wait until there is room.
+            others = [action for action in actions if not isinstance(action, Launch)]
+            if others:
+                await self.database.write(_write, situation, others)
+            is_done = False
+        for action in actions:
+            if isinstance(action, Settle):
+                log.info("service_moved", service=situation.service.uid, status=action.status)
+        return is_done
+
+    async def _tell(self, service: Service, error: MusterError) -> None:
+        """Write trouble into the service's events, once."""
+        if self._told.get(service.id) != error.message:
+            self._told[service.id] = error.message
+
+            def tell(tx: Transaction) -> None:
+                if services.find_service(tx.connection, service.uid) is not None:
+                    told = [(False, error.message)]
+                    service_records.note_events(tx, service, told, at_ms=self.clock_ms())
+
+            await self.database.write(tell)
+
+
+def _config_of(service: Service, one: Instance) -> ServiceConfig | None:
+    configs = (*service.configs, *service.configs_before)
+    return next((config for config in configs if config.key == one.key), None)
+
+
+def _read_all(
+    connection: Connection, known: Mapping[int, Service]
+) -> list[tuple[Service, tuple[Instance, ...]]]:
+    """Every service to look at; those that are known as they are now are not read again."""
+    kept = services.list_kept(connection)
+    instances = services.list_instances(connection, list(kept))
+    found = []
+    for service_id, revision in kept.items():
+        service = known.get(service_id)
+        if service is None or service.revision != revision:
+            service = services.get_service_by_id(connection, service_id)
+        found.append((service, instances.get(service_id, ())))
+    return found
+
+
+def _read_one(
+    connection: Connection, service_id: int
+) -> tuple[Service, tuple[Instance, ...]] | None:
+    try:
+        service = services.get_service_by_id(connection, service_id)
+    except StaleWrite:  # it was deleted
+        return None
+    return service, services.list_instances(connection, [service_id]).get(service_id, ())
+
+
+def _read_tail(path: Path) -> str:
+    """The last lines of a log, for people."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LAST_WORDS_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join(lines[-LAST_WORDS_LINES:])
+
+
+def _write(tx: Transaction, situation: Situation, actions: Sequence[Action]) -> None:
+    """All of it or nothing. Raises StaleWrite where somebody else has changed the service."""
+    service = services.get_service_by_id(tx.connection, situation.service.id)
+    if service.revision != situation.service.revision:
+        raise StaleWrite(f"Service {service.name!r} was changed meanwhile.")
+    writing = _Writing(tx, situation, service)
+    for action in actions:
+        writing.do(action)
+    writing.end()
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One transaction on one service."""
+
+    tx: Transaction
+    situation: Situation
+    service: Service  # as it is to be at the end
+    events: list[tuple[bool, str]] = field(default_factory=list)
+    ends_update: tuple[str, str] | None = None  # (result, detail)
+    is_at_rest: bool = False
+
+    def do(self, action: Action) -> None:
+        now_ms = self.situation.now_ms
+        match action:
+            case Launch():
+                self._launch(action)
+            case Mark():
+                services.mark_instance(self.tx, action.instance, action.phase, now_ms=now_ms)
+                if action.phase is InstancePhase.UNREADY:
+                    self.events.append((False, "An instance does not answer any more."))
+            case End():
+                services.end_instance(self.tx, action.instance, now_ms=now_ms, actor=MUSTER)
+                if action.why:
+                    self.events.append((False, action.why))
+            case Drop():
+                services.drop_instance(self.tx, action.instance, now_ms=now_ms, actor=MUSTER)
+            case Settle():
+                self._settle(action.status)
+            case Deployed():
+                self.service = replace(self.service, is_deployed=True, configs_before=())
+                self.ends_update = ("SUCCESS", "")
+            case GiveUp():
+                self._fail(action.why)
+            case GoBack():
+                self.service = replace(
+                    self.service,
+                    configs=self.service.configs_before,
+                    configs_before=(),
+                    is_deployed=True,
+                )
+                self.ends_update = ("FAIL", action.why)
+                self.events.append(
+                    (False, f"The update failed, what ran before goes on. {action.why}")
+                )
+            case StopAsDue():
+                self.service = replace(self.service, wish=Wish.STOPPED)
+                self._settle(ServiceStatus.STOPPING)
+                self.events.append((True, "The time that the service was to run for is over."))
+            case Rest():
+                self.is_at_rest = True
+
+    def _launch(self, action: Launch) -> None:
+        if self.service.error:
+            return  # it was given up a moment ago
+        config = self.service.config(action.key)
+        assert config is not None
+        now_ms = self.situation.now_ms
+        pool = pools.find_pool(self.tx.connection, self.service.project_id, config.pool_id)
+        if pool is None or pool.phase is PoolPhase.DELETING:
+            self._fail(f"The pool {config.pool_id} was deleted.")
+            return
+        if action.replaces is not None:
+            services.drop_instance(self.tx, action.replaces, now_ms=now_ms, actor=MUSTER)
+            why = self.situation.last_words.get(action.replaces.id) or "it said nothing."
+            self.events.append((False, f"An instance has ended and is replaced: {why}"))
+        services.start_instance(
+            self.tx,
+            self.service,
+            config,
+            uid=uuid.uuid4().hex,
+            now_ms=now_ms,
+            tries=action.tries,
+        )
+
+    def _settle(self, status: ServiceStatus) -> None:
+        if status is self.service.status:
+            return
+        is_normal = status not in (ServiceStatus.CONCERNING, ServiceStatus.FAILED)
+        self.events.append((is_normal, f"The service is {status}."))
+        self.service = replace(self.service, status=status, transition_at_ms=self.situation.now_ms)
+
+    def _fail(self, why: str) -> None:
+        if self.service.error:
+            return
+        self.service = replace(
+            self.service, wish=Wish.STOPPED, error=why, configs_before=(), is_deployed=False
+        )
+        self.ends_update = ("FAIL", why)
+        self.events.append((False, why))
+        self._settle(ServiceStatus.FAILED)
+
+    def end(self) -> None:
+        now_ms = self.situation.now_ms
+        if self.ends_update is not None:
+            result, detail = self.ends_update
+            service_records.end_updates(self.tx, self.service, result=result, detail=detail)
+        if self.events:
+            service_records.note_events(self.tx, self.service, self.events, at_ms=now_ms)
+        services.update_service(self.tx, self.service, is_kept=not self.is_at_rest)

@@ -1,0 +1,1 @@
+"""What runs in an instance of a service. It imports nothing else of muster."""

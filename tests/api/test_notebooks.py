@@ -1,0 +1,479 @@
+"""Notebooks over the API: an engine in memory, and in place of JupyterLab what answers as it does.
+
+The keeper, the proxy and the store are real; the clock stands until a test moves it.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from muster.domain.jobfolder import code_folder, endpoint_file, log_file
+from muster.domain.permission import Role
+from muster.reconciler import notebooks as keeper
+from muster.store.connection import Connection
+from muster.store.recount import differences
+from tests.api.jupyter import (
+    FLAVOR,
+    VOLUME,
+    StandIn,
+    attempt_folder,
+    body_of,
+    bring_up,
+    counted,
+    create,
+    delete_all,
+    refusal,
+    show,
+    standing_in,
+    wait_for,
+)
+from tests.api.people import AddPerson, Person, add_workspace, people_of
+from tests.api.platform import Platform, Project, running_platform, wait_until
+from tests.api.test_quotas import set_quotas
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running_platform(tmp_path_factory.mktemp("platform") / "data") as platform,
+    ):
+        patch.setattr(keeper, "IDLE_LOOK_SECONDS", 0.02)
+        patch.setattr(keeper, "LOOK_SECONDS", 0.05)
+        yield platform
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with standing_in() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture(scope="module")
+def add_person(platform: Platform) -> Iterator[AddPerson]:
+    with people_of(platform) as add:
+        yield add
+
+
+@pytest.fixture(scope="module")
+def developer(add_person: AddPerson) -> Person:
+    return add_person("notebook-developer", Role.DEVELOPER)
+
+
+@pytest.fixture(autouse=True)
+def _counts_are_exact(platform: Platform) -> Iterator[None]:
+    yield
+    delete_all(platform.project)
+    assert platform.run(platform.server.database.scan(_differences)) == []
+
+
+def _differences(connection: Connection) -> list[str]:
+    return list(differences(connection))
+
+
+class TestComingUp:
+    def test_it_runs_only_once_it_answers(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        attempt_id, folder = attempt_folder(platform, made)
+        wait_until(lambda: attempt_id in platform.engine.running())
+        stand_in.is_silent = True
+        endpoint = {"host": "127.0.0.1", "port": stand_in.port}
+        endpoint_file(folder, 0).write_text(json.dumps(endpoint))
+        told = {"note": "Making the environment: numpy", "failure": ""}
+        (code_folder(folder, 0) / "start.json").write_text(json.dumps(told))
+
+        wait_until(
+            lambda: (
+                show(project, made)["action_progress"][3]["description"]
+                == "Making the environment: numpy"
+            )
+        )
+        shown = show(project, made)
+        assert shown["status"] == "CREATING"
+        assert [step["status"] for step in shown["action_progress"]] == [
+            "COMPLETED", "COMPLETED", "COMPLETED", "PROCESSING",
+        ]  # fmt: skip
+        stand_in.is_silent = False
+        up = wait_for(project, made, "RUNNING")
+        assert up["jupyter_version"] == "2.0-stand-in"
+        assert counted(project) == {"Running": 1}
+
+    def test_one_that_crashes_says_its_last_words_and_can_be_started_again(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        attempt_id, folder = attempt_folder(platform, made)
+        log_file(folder, 0).parent.mkdir(parents=True, exist_ok=True)
+        log_file(folder, 0).write_text("starting\nImportError: no module named tornado\n")
+        wait_until(lambda: attempt_id in platform.engine.running())
+        platform.call(platform.engine.finish, attempt_id, 0, 1)
+
+        failed = wait_for(project, made, "CREATE_FAILED")
+        assert "ImportError: no module named tornado" in failed["fail_reason"]
+        assert failed["action_progress"][3]["status"] == "FAILED"
+        assert counted(project) == {"Failed": 1}
+        project.post(f"/notebooks/{made['id']}/start")
+        again = bring_up(platform, made, stand_in)
+        assert again["fail_reason"] is None
+        assert counted(project) == {"Running": 1}
+
+    def test_what_the_environment_lacks_is_its_fail_reason(
+        self, platform: Platform, project: Project
+    ) -> None:
+        made = create(project)
+        attempt_id, folder = attempt_folder(platform, made)
+        wait_until(lambda: attempt_id in platform.engine.running())
+        told = {"note": "", "failure": "The environment could not be made: ERROR: no index"}
+        (code_folder(folder, 0) / "start.json").write_text(json.dumps(told))
+        platform.call(platform.engine.finish, attempt_id, 0, 1)
+
+        failed = wait_for(project, made, "CREATE_FAILED")
+        assert failed["fail_reason"] == "The environment could not be made: ERROR: no index"
+
+    def test_one_that_never_answers_gives_its_node_back(
+        self, platform: Platform, project: Project
+    ) -> None:
+        made = create(project)
+        attempt_id, _ = attempt_folder(platform, made)
+        wait_until(lambda: counted(project) == {"Running": 1})
+
+        platform.clock.now_ms += 1_800_000
+        failed = wait_for(project, made, "CREATE_FAILED")
+        assert failed["fail_reason"] == "It did not answer within 30 minutes."
+        wait_until(lambda: counted(project) == {"Terminated": 1})
+        assert attempt_id not in platform.engine.running()
+
+    def test_one_without_room_waits_in_the_queue(
+        self, platform: Platform, project: Project
+    ) -> None:
+        pool_id = project.pool("small")
+        waiting = [create(project, name=f"n-{n}", pool_id=pool_id) for n in range(3)]
+
+        wait_until(lambda: counted(project, "small") == {"Running": 2, "Queue": 1})
+        assert show(project, waiting[2])["status"] == "CREATING"
+        listed = project.http.get(f"{project.v2}/pools/{pool_id}/workloads?type=notebook").json()
+        assert {one["jobName"] for one in listed["items"]} == {"n-0", "n-1", "n-2"}
+        project.http.delete(f"{project.v1}/notebooks/{waiting[0]['id']}")
+        wait_until(lambda: counted(project, "small") == {"Running": 2})
+
+    def test_one_that_is_stopped_before_it_is_up_is_stopped(
+        self, platform: Platform, project: Project
+    ) -> None:
+        made = create(project)
+
+        project.post(f"/notebooks/{made['id']}/stop")
+        wait_for(project, made, "STOPPED")
+        assert counted(project) == {"Terminated": 1}
+
+
+class TestEnding:
+    def test_a_lease_ends_it_on_time_with_the_reason(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project, duration=HOUR_MS)
+        platform.clock.now_ms += 10_000  # coming up costs nothing of it
+        up = bring_up(platform, made, stand_in)
+        assert up["lease"]["create_at"] == platform.clock.now_ms
+        platform.clock.now_ms += HOUR_MS - 1
+        platform.server.database  # the clock alone changes nothing  # noqa: B018
+        assert show(project, made)["status"] == "RUNNING"
+
+        platform.clock.now_ms += 1
+        ended = wait_for(project, made, "STOPPED")
+        assert ended["fail_reason"] == "Its lease of 60 minutes was over."
+        assert counted(project) == {"Terminated": 1}
+
+    def test_renewing_counts_from_now(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project, duration=HOUR_MS)
+        bring_up(platform, made, stand_in)
+        platform.clock.now_ms += HOUR_MS - 1
+        path = f"{project.v1}/notebooks/{made['id']}/lease"
+        renewed = project.http.patch(path, params={"duration": 2 * HOUR_MS}).json()
+        assert renewed == {
+            "create_at": platform.clock.now_ms, "duration": 2 * HOUR_MS, "enable": True,
+            "type": "TIMING", "update_at": platform.clock.now_ms,
+        }  # fmt: skip
+
+        platform.clock.now_ms += 2 * HOUR_MS
+        ended = wait_for(project, made, "STOPPED")
+        assert ended["fail_reason"] == "Its lease of 120 minutes was over."
+
+    def test_an_idle_one_goes_on_while_it_is_used_and_then_ends(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project, lease={"duration": HOUR_MS, "type": "idle"})
+        bring_up(platform, made, stand_in)
+        stand_in.state = "busy"
+        platform.clock.now_ms += HOUR_MS
+        used_at_ms = platform.clock.now_ms
+        wait_until(lambda: _last_active(platform, made) == used_at_ms)
+        stand_in.state, stand_in.last_active_ms = "idle", used_at_ms + 60_000
+        platform.clock.now_ms += HOUR_MS
+        wait_until(lambda: _last_active(platform, made) == used_at_ms + 60_000)
+        assert show(project, made)["status"] == "RUNNING"
+
+        platform.clock.now_ms += 60_000
+        ended = wait_for(project, made, "STOPPED")
+        assert ended["fail_reason"] == "Nothing was done in it for 60 minutes."
+
+    def test_one_that_dies_is_in_error_and_says_why(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        bring_up(platform, made, stand_in)
+        attempt_id, folder = attempt_folder(platform, made)
+        log_file(folder, 0).parent.mkdir(parents=True, exist_ok=True)
+        log_file(folder, 0).write_text("Killed by the memory\n")
+        platform.call(platform.engine.finish, attempt_id, 0, 137)
+
+        died = wait_for(project, made, "ERROR")
+        assert "Killed by the memory" in died["fail_reason"]
+        stop = project.http.post(f"{project.v1}/notebooks/{made['id']}/stop")
+        assert refusal(stop) == (400, "ModelArts.6327")
+        assert project.post(f"/notebooks/{made['id']}/start")["status"] == "STARTING"
+        bring_up(platform, made, stand_in)
+
+    def test_its_storage_goes_with_it_and_not_before(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        bring_up(platform, made, stand_in)
+        work = platform.data / "notebooks" / made["id"].replace("-", "") / "work"
+        work.mkdir(parents=True)
+        (work / "kept.txt").write_text("kept")
+        project.post(f"/notebooks/{made['id']}/stop")
+        wait_for(project, made, "STOPPED")
+        assert (work / "kept.txt").exists()
+
+        project.http.delete(f"{project.v1}/notebooks/{made['id']}")
+        path = f"{project.v1}/notebooks/{made['id']}"
+        wait_until(lambda: project.http.get(path).status_code == 400)
+        assert refusal(project.http.get(path)) == (400, "ModelArts.6309")
+        assert not work.parent.exists()
+        assert counted(project) == {}
+
+
+def _last_active(platform: Platform, made: dict[str, Any]) -> int:
+    def read(connection: Connection) -> int:
+        key = (made["id"].replace("-", ""),)
+        statement = "SELECT last_active_ms FROM notebook WHERE uid = ?"
+        return int(connection.execute(statement, key).fetchone()[0])
+
+    return platform.run(platform.server.database.read(read))
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("given", "code", "told"),
+        [
+            ({"name": "a b"}, "ModelArts.6334", "name is 'a b'"),
+            ({"description": "<b>"}, "ModelArts.6334", "description"),
+            ({"flavor": "none"}, "ModelArts.6323", "flavor is 'none'"),
+            ({"flavor": None}, "ModelArts.6323", "flavor is missing"),
+            ({"image_id": "7f0f9f26-6d1c-4f4c-a0d2-5a3e6c1f1d11"}, "ModelArts.6797", "image_id"),
+            ({"volume": {"category": "OBS"}}, "ModelArts.6371", "volume.category is 'OBS'"),
+            (
+                {"volume": {"category": "EFS", "ownership": "DEDICATED"}},
+                "ModelArts.6371",
+                "ownership",
+            ),
+            ({"volume": VOLUME | {"capacity": 4097}}, "ModelArts.6331", "volume.capacity is 4097"),
+            ({"duration": HOUR_MS - 1}, "ModelArts.6349", "duration is 3599999"),
+            ({"lease": {"type": "never"}}, "ModelArts.6332", "lease.type is 'never'"),
+            ({"workspace_id": "none"}, "ModelArts.0102", "workspace_id is 'none'"),
+            ({"pool_id": "none"}, "ModelArts.50015001", "pool_id is 'none'"),
+            ({"endpoints": [{"service": "SSH"}]}, "ModelArts.6332", "SSH"),
+            ({"user_vpc": {"vpc_id": "x"}}, "ModelArts.2858", "user_vpc"),
+            ({"data_volumes": [VOLUME]}, "ModelArts.2858", "data_volumes"),
+            ({"custom_spec": {"cpu": 1, "memory": 1024}}, "ModelArts.6323", "dedicated pools"),
+            ({"volume": None}, "ModelArts.0104", "volume"),
+        ],
+    )
+    def test_what_makes_no_sense_is_told_and_makes_nothing(
+        self, project: Project, given: dict[str, Any], code: str, told: str
+    ) -> None:
+        reply = project.http.post(f"{project.v1}/notebooks", json=body_of(project, **given))
+
+        assert reply.json()["error_code"] == code, reply.text
+        assert told in reply.json()["error_msg"]
+        assert reply.status_code == (404 if code == "ModelArts.50015001" else 400)
+        assert project.get("/notebooks")["total"] == 0
+
+    @pytest.mark.parametrize("pool", ["cards", "serving"])
+    def test_a_pool_without_the_scope_takes_none(self, project: Project, pool: str) -> None:
+        given = body_of(project, pool_id=project.pool(pool))
+        reply = project.http.post(f"{project.v1}/notebooks", json=given)
+
+        assert refusal(reply) == (400, "ModelArts.6336")
+        assert "without Notebook" in reply.text
+
+    def test_a_custom_spec_is_for_dedicated_pools(
+        self, platform: Platform, project: Project
+    ) -> None:
+        spec = {"cpu": 0.5, "memory": 1024}
+        made = create(project, flavor=None, custom_spec=spec, pool_id=project.pool("small"))
+
+        assert made["flavor"] == "custom.flavor.spec.code"
+        assert made["custom_spec"]["memory"] == 1024
+        attempt_id, _ = attempt_folder(platform, made)
+        wait_until(lambda: attempt_id in platform.engine.started)
+        task = platform.engine.started[attempt_id].task
+        assert task is not None
+        assert (task.cpu_millis, task.memory_mib) == (500, 1024)
+
+    @pytest.mark.parametrize(
+        ("query", "code"),
+        [
+            ("sort_key=size", "ModelArts.6303"),
+            ("status=GONE", "ModelArts.6332"),
+            ("tags=key", "ModelArts.6332"),
+            ("limit=0", "ModelArts.0104"),
+            ("workspace_id=none", "ModelArts.0102"),
+        ],
+    )
+    def test_a_list_says_what_it_cannot_be_asked(
+        self, project: Project, query: str, code: str
+    ) -> None:
+        assert refusal(project.http.get(f"{project.v1}/notebooks?{query}")) == (400, code)
+
+    def test_flavor_and_image_are_changed_at_rest_only(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        bring_up(platform, made, stand_in)
+
+        path = f"{project.v1}/notebooks/{made['id']}"
+        reply = project.http.put(path, json={"flavor": "modelarts.vm.cpu.2u"})
+        assert refusal(reply) == (400, "ModelArts.6347")
+        assert project.http.put(path, json={"name": "other"}).json()["name"] == "other"
+
+
+class TestPeople:
+    def test_others_see_it_without_its_token_and_leave_it_alone(
+        self, platform: Platform, project: Project, developer: Person, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        bring_up(platform, made, stand_in)
+        path = f"/notebooks/{made['id']}"
+
+        [listed] = developer.v1("GET", "/notebooks/all").json()["data"]
+        assert (listed["id"], listed["token"], listed["url"]) == (made["id"], None, None)
+        assert developer.v1("GET", "/notebooks").json()["total"] == 0
+        for method, more in (("PUT", ""), ("POST", "/stop"), ("POST", "/start"), ("DELETE", "")):
+            reply = developer.v1(method, path + more, json={"name": "mine"})
+            assert refusal(reply) == (403, "ModelArts.0108"), (method, more)
+            assert "notebook:manage" in reply.text
+        assert show(project, made)["name"] == "one"
+
+    def test_an_administrator_may_open_and_delete_what_others_have_made(
+        self, platform: Platform, project: Project, developer: Person
+    ) -> None:
+        made = developer.v1("POST", "/notebooks", json=body_of(project)).json()
+
+        shown = show(project, made)
+        assert shown["token"] == made["token"]
+        assert shown["user"]["name"] == developer.name
+        assert project.get("/notebooks")["total"] == 0
+        assert project.http.delete(f"{project.v1}/notebooks/{made['id']}").status_code == 200
+
+    def test_another_project_knows_nothing_of_it(
+        self, platform: Platform, project: Project, other: Project
+    ) -> None:
+        made = create(project)
+
+        assert other.get("/notebooks/all")["total"] == 0
+        for method, more in (("GET", ""), ("DELETE", ""), ("POST", "/stop"), ("GET", "/lease")):
+            reply = other.http.request(method, f"{other.v1}/notebooks/{made['id']}{more}")
+            assert refusal(reply) == (400, "ModelArts.6309")
+        instance = other.http.get(f"{other.v1}/demanager/instances/{made['id']}")
+        assert refusal(instance) == (400, "ModelArts.6309")
+
+    def test_a_workspace_has_its_own_and_its_quota(
+        self, platform: Platform, project: Project
+    ) -> None:
+        workspace_id = add_workspace(project, "notebook-room")
+        set_quotas(project, workspace_id, devenv_instances=1)
+        made = create(project, workspace_id=workspace_id)
+
+        given = body_of(project, workspace_id=workspace_id)
+        reply = project.http.post(f"{project.v1}/notebooks", json=given)
+        assert refusal(reply) == (400, "ModelArts.0113")
+        assert project.get("/notebooks")["total"] == 0
+        assert project.get("/notebooks", workspace_id=workspace_id)["total"] == 1
+        kept = project.http.delete(f"{project.v1}/workspaces/{workspace_id}")
+        assert kept.json()["error_code"] == "ModelArts.7004"
+        project.post(f"/notebooks/{made['id']}/stop")
+        wait_for(project, made, "STOPPED")
+        kept = project.http.delete(f"{project.v1}/workspaces/{workspace_id}")
+        assert kept.json()["error_code"] == "ModelArts.7004"
+        again = project.http.post(f"{project.v1}/notebooks", json=given)
+        assert again.status_code == 200
+        reply = project.http.post(f"{project.v1}/notebooks/{made['id']}/start")
+        assert refusal(reply) == (400, "ModelArts.0113")
+        assert show(project, made)["status"] == "STOPPED"
+        for one in (made, again.json()):
+            project.http.delete(f"{project.v1}/notebooks/{one['id']}")
+        path = "/notebooks"
+        wait_until(lambda: project.get(path, workspace_id=workspace_id)["total"] == 0)
+        deleted = project.http.delete(f"{project.v1}/workspaces/{workspace_id}")
+        assert deleted.status_code == 200
+
+
+class TestOlderView:
+    def test_the_same_notebook_is_made_shown_changed_stopped_and_started(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        body = {
+            "name": "older",
+            "flavor": FLAVOR,
+            "profile_id": "Multi-Engine 1.0 (python3)-cpu",
+            "description": "first",
+            "spec": {
+                "storage": {"type": "efs", "location": {"path": "/x/"}},
+                "auto_stop": {"enable": True, "duration": 7200},
+            },
+            "workspace": {"id": "0"},
+        }
+        made = project.post("/demanager/instances", **body)
+        assert made["status"] == "CREATING"
+        bring_up(platform, made, stand_in)
+        assert show(project, made)["lease"]["duration"] == 2 * HOUR_MS
+
+        path = f"/demanager/instances/{made['id']}"
+        shown = project.get(path, de_type="Notebook")
+        assert shown["status"] == "RUNNING"
+        assert shown["spec"]["auto_stop"]["remain_time"] == 7200
+        assert shown["spec"]["annotations"]["url"].endswith(
+            f"?token={show(project, made)['token']}"
+        )
+        change = {"description": "second", "auto_stop": {"enable": False}}
+        changed = project.http.put(f"{project.v1}{path}", json=change).json()
+        assert changed["description"] == "second"
+        assert changed["spec"]["auto_stop"]["enable"] is False
+        platform.clock.now_ms += 3 * HOUR_MS
+        assert project.post(f"{path}/action", action="stop")["status"] == "STOPPING"
+        wait_for(project, made, "STOPPED")
+        assert project.post(f"{path}/action", action="start")["status"] == "STARTING"
+        bring_up(platform, made, stand_in)
+        listed = project.get("/demanager/instances", de_type="Notebook", show_self="True")
+        assert [one["id"] for one in listed["instances"]] == [made["id"]]
+        assert project.get("/demanager/instances", status="STOPPED")["instances"] == []
+
+    def test_a_bucket_is_not_taken_for_a_folder(self, project: Project) -> None:
+        storage = {"type": "obs", "location": {"path": "/bucket/dir/"}}
+        body = {
+            "name": "older", "flavor": FLAVOR, "profile_id": "jupyterlab",
+            "spec": {"storage": storage},
+        }  # fmt: skip
+        reply = project.http.post(f"{project.v1}/demanager/instances", json=body)
+
+        assert refusal(reply) == (400, "ModelArts.6371")
+        assert "spec.storage.type is 'obs'" in reply.text

@@ -1,0 +1,111 @@
+"""`muster notebook` against a server in this process; what stands in for JupyterLab answers."""
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from click.testing import CliRunner, Result
+
+from muster.cli.main import main
+from muster.client.client import Client
+from muster.wire.credentials import Credentials
+from tests.api.jupyter import StandIn, bring_up, standing_in
+from tests.api.platform import Platform, running_platform, wait_until
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with running_platform(tmp_path_factory.mktemp("platform") / "data") as platform:
+        yield platform
+
+
+@pytest.fixture
+def stand_in() -> Iterator[StandIn]:
+    with standing_in() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def run(platform: Platform) -> Run:
+    project = platform.project
+    credentials = Credentials(
+        url=platform.url,
+        project_id=project.id,
+        access_key=project.access_key,
+        secret_key=project.secret_key,
+    )
+    # The platform's clock stands still, and signatures are held against it.
+    now = datetime.fromtimestamp(platform.clock() / 1000, UTC)
+    return lambda *args: CliRunner().invoke(
+        main, args, obj=lambda: Client(credentials, now=lambda: now)
+    )
+
+
+_OF_THE_SERVER = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d \[")
+
+
+def printed(result: Result) -> str:
+    """Without the log of the server, which is in the same process."""
+    lines = result.stdout.splitlines(keepends=True)
+    return "".join(line for line in lines if not _OF_THE_SERVER.match(line))
+
+
+def test_a_notebook_is_made_listed_opened_stopped_started_and_deleted(
+    platform: Platform, run: Run, stand_in: StandIn
+) -> None:
+    made = run("notebook", "create", "sketches", "--hours", "2", "--json")
+    assert made.exit_code == 0, made.output
+    notebook = json.loads(printed(made))
+    assert notebook["lease"]["duration"] == 7_200_000
+    helper = threading.Thread(target=bring_up, args=(platform, notebook, stand_in))
+    helper.start()
+
+    opened = run("notebook", "open", "sketches")
+    helper.join()
+    assert opened.exit_code == 0, opened.output
+    address = printed(opened).strip()
+    assert address.startswith(f"{platform.url}/notebooks/{notebook['id']}/lab?token=")
+    assert httpx.get(address, trust_env=False).status_code == 200
+    header, row = printed(run("notebook", "list")).splitlines()
+    assert header.split()[:3] == ["NAME", "STATUS", "FLAVOR"]
+    assert row.split()[:2] == ["sketches", "RUNNING"]
+    shown = printed(run("notebook", "show", notebook["id"]))
+    assert "local/jupyterlab:" in shown
+    assert "2 h 0 min TIMING" in shown
+
+    assert run("notebook", "stop", "sketches").exit_code == 0
+    wait_until(lambda: "STOPPED" in printed(run("notebook", "list")))
+    refused = run("notebook", "open", "sketches")
+    assert refused.exit_code == 1
+    assert "is STOPPED" in refused.stderr
+    assert run("notebook", "start", "sketches").exit_code == 0
+    bring_up(platform, notebook, stand_in)
+    assert run("notebook", "delete", "sketches", "--yes").exit_code == 0
+    wait_until(lambda: len(printed(run("notebook", "list")).splitlines()) == 1)
+
+
+def test_what_is_not_there_is_told(run: Run) -> None:
+    result = run("notebook", "stop", "nothing")
+    assert result.exit_code == 1
+    assert "no notebook 'nothing'. `muster notebook list` shows what there is." in result.stderr
+
+    result = run("notebook", "create", "one", "--image", "cuda")
+    assert result.exit_code == 1
+    assert "no image 'cuda'; there are local/jupyterlab:" in result.stderr
+
+
+def test_two_of_one_name_are_told_apart_by_their_ids(run: Run) -> None:
+    for _ in range(2):
+        assert run("notebook", "create", "twin").exit_code == 0
+
+    result = run("notebook", "show", "twin")
+    assert result.exit_code == 1
+    assert "More than one notebook is called 'twin'" in result.stderr
+    for notebook in json.loads(printed(run("notebook", "list", "--json")))["data"]:
+        assert run("notebook", "delete", notebook["id"], "--yes").exit_code == 0

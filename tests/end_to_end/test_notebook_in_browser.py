@@ -1,0 +1,85 @@
+"""A notebook in a real browser: its page opens, a cell runs, and the answer is seen."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.end_to_end.server import Remote, running_server, wait_for
+from tests.end_to_end.test_sdk_notebooks import FLAVOR, delete_all
+
+PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
+SHOWN_MS: Final = 90_000.0  # JupyterLab loads much, and the machine may have other work
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Its path. Where it is missing the tests are left out, unless it is asked for."""
+    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    if found is None:
+        if "chromium" in os.environ.get("MUSTER_TESTS_REQUIRE", "").split():
+            pytest.fail("MUSTER_TESTS_REQUIRE names chromium, and there is none.")
+        pytest.skip("there is no chromium")
+    return found
+
+
+@pytest.fixture(scope="module")
+def page(chromium: str) -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(SHOWN_MS)
+        yield page
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    with running_server(tmp_path_factory.mktemp("browser")) as remote:
+        yield remote
+        delete_all(remote)
+
+
+def running_notebook(remote: Remote) -> dict[str, Any]:
+    project = remote.project
+    [image] = project.get("/images", type="BUILD_IN")["data"]
+    made = project.post(
+        "/notebooks",
+        name="seen",
+        image_id=image["id"],
+        flavor=FLAVOR,
+        volume={"category": "EFS", "ownership": "MANAGED"},
+    )
+
+    def up() -> dict[str, Any] | None:
+        shown: dict[str, Any] = project.get(f"/notebooks/{made['id']}")
+        assert shown["status"] in ("CREATING", "RUNNING"), shown["fail_reason"]
+        return shown if shown["status"] == "RUNNING" else None
+
+    return wait_for(up, seconds=60)
+
+
+def test_a_cell_is_typed_run_and_answered(remote: Remote, page: Any) -> None:
+    pytest.importorskip("jupyterlab", reason="the extra `notebook` is not installed")
+    shown = running_notebook(remote)
+
+    page.goto(f"{shown['url']}?token={shown['token']}")
+    assert shown["token"] not in page.url
+    page.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
+    # Before its kernel is there, JupyterLab drops what it is asked to run.
+    page.locator(".jp-StatusBar-TextItem", has_text="| Idle").first.wait_for()
+    page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+    page.keyboard.type("print('the answer is', 6 * 7)")
+    page.keyboard.press("Shift+Enter")
+
+    answer = page.locator(".jp-OutputArea-output", has_text="the answer is 42")
+    answer.first.wait_for()
+    assert answer.first.inner_text().strip() == "the answer is 42"
+    files = Path(remote.data / "notebooks" / shown["id"].replace("-", "") / "work")
+    assert list(files.glob("Untitled*.ipynb"))

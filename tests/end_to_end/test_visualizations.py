@@ -1,0 +1,157 @@
+"""Visualization jobs on a real server, with a real TensorBoard over what a real job has written."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any, Final
+
+import httpx
+import pytest
+
+from tests.end_to_end.server import Remote, running_server, wait_for
+
+pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+
+PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
+SHOWN_MS: Final = 60_000.0
+STEPS: Final = 7
+WRITES_SCALARS: Final = f"""
+    import sys
+    from tensorboard.summary import Writer
+
+    [folder] = [a.partition("=")[2] for a in sys.argv if a.startswith("--train_url=")]
+    writer = Writer(folder)
+    for step in range({STEPS}):
+        writer.add_scalar("falling-loss", 1 / (step + 1), step)
+    writer.close()
+"""
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
+    with running_server(tmp_path_factory.mktemp("visual")) as remote:
+        yield remote
+        for job in remote.project.get("/visualization-jobs", per_page=1000)["jobs"]:
+            remote.project.http.delete(f"{remote.project.v1}/visualization-jobs/{job['job_id']}")
+
+
+@pytest.fixture(scope="module")
+def results(remote: Remote) -> str:
+    """The train_url of a job that has written scalars."""
+    train_url = "/bucket-default/visual/results/"
+    job = remote.submit("writes-scalars", WRITES_SCALARS, train_url=train_url)
+    remote.wait(job, 10)
+    return train_url
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Any]:
+    """Of a Chromium. Where it is missing the tests are left out, unless it is asked for."""
+    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    if found is None:
+        if "chromium" in os.environ.get("MUSTER_TESTS_REQUIRE", "").split():
+            pytest.fail("MUSTER_TESTS_REQUIRE names chromium, and there is none.")
+        pytest.skip("there is no chromium")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.set_default_timeout(SHOWN_MS)
+        yield page
+        browser.close()
+
+
+def running(remote: Remote, job_id: int) -> dict[str, Any]:
+    def up() -> dict[str, Any] | None:
+        shown: dict[str, Any] = remote.project.get(f"/visualization-jobs/{job_id}")
+        assert shown["status"] in (1, 7, 8), shown["status_message"]
+        return shown if shown["status"] == 8 else None
+
+    return wait_for(up, seconds=90)
+
+
+def create(remote: Remote, name: str, train_url: str, **more: Any) -> dict[str, Any]:
+    given = {"job_name": name, "train_url": train_url} | more
+    return dict(remote.project.post("/visualization-jobs", **given))
+
+
+def stopped(remote: Remote, job_id: int) -> dict[str, Any]:
+    path = f"/visualization-jobs/{job_id}"
+    wait_for(lambda: remote.project.get(path)["status"] == 12)
+    return dict(remote.project.get(path))
+
+
+class TestTensorBoard:
+    def test_what_a_job_has_written_is_shown_to_who_has_the_address(
+        self, remote: Remote, results: str
+    ) -> None:
+        made = create(remote, "shown", results)
+        shown = running(remote, made["job_id"])
+
+        with httpx.Client(follow_redirects=True, timeout=30) as browser:
+            page = browser.get(made["service_url"])
+            tags = browser.get(f"{page.url}data/plugin/scalars/tags")
+            points = browser.get(
+                f"{page.url}data/plugin/scalars/scalars",
+                params={"tag": "falling-loss", "run": "."},
+            )
+
+        assert page.status_code == 200
+        assert "token" not in str(page.url)
+        assert "<title>TensorBoard</title>" in page.text
+        assert tags.json() == {".": {"falling-loss": {"displayName": "", "description": ""}}}
+        assert [point[1] for point in points.json()] == list(range(STEPS))
+        assert shown["duration"] > 0
+
+    def test_nobody_else_sees_it(self, remote: Remote, results: str) -> None:
+        made = create(remote, "closed", results)
+        running(remote, made["job_id"])
+        address = made["service_url"].partition("?")[0]
+
+        def status(**more: Any) -> int:
+            return httpx.get(address, **more).status_code
+
+        assert status() == 401
+        assert status(params={"token": "x" * 48}) == 403
+        assert status(headers={"Cookie": "muster-visualization=wrong"}) == 403
+        assert status(headers={"X-Auth-Token": "wrong"}) == 401
+        token = remote.project.http.headers["X-Auth-Token"]
+        assert status(headers={"X-Auth-Token": token}) == 200
+        unknown = httpx.get(f"{remote.project.url}/visualizations/{'0' * 32}/?token=x")
+        assert unknown.status_code == 404
+
+    def test_it_is_stopped_restarted_and_deleted(self, remote: Remote, results: str) -> None:
+        made = create(remote, "again", results)
+        path = f"{remote.project.v1}/visualization-jobs/{made['job_id']}"
+        running(remote, made["job_id"])
+        live = remote.project.http.post(f"{path}/restart")
+        assert (live.status_code, live.json()["error_code"]) == (409, "ModelArts.2878")
+
+        assert remote.project.http.post(f"{path}/stop").json() == {"is_success": True}
+        stopped(remote, made["job_id"])
+
+        closed = httpx.get(made["service_url"], follow_redirects=True)
+        assert closed.status_code in (401, 503)  # the cookie is not kept here
+        assert remote.project.http.post(f"{path}/stop").status_code == 409
+        again = remote.project.http.post(f"{path}/restart").json()
+        assert again["job_id"] == made["job_id"]
+        running(remote, made["job_id"])
+        assert httpx.get(again["service_url"]).status_code == 302
+        assert remote.project.http.delete(path).json() == {"is_success": True}
+        assert remote.project.http.get(path).status_code == 404
+
+
+def test_a_scalar_that_a_job_wrote_is_seen_in_a_browser(
+    remote: Remote, results: str, page: Any
+) -> None:
+    made = create(remote, "seen", results)
+    running(remote, made["job_id"])
+
+    page.goto(made["service_url"])
+
+    assert made["service_url"].partition("token=")[2] not in page.url
+    card = page.locator("scalar-card", has_text="falling-loss")
+    card.first.wait_for()
+    assert "falling-loss" in card.first.inner_text()

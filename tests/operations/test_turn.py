@@ -1,0 +1,80 @@
+"""What is looked up once for all who ask in one turn of the event loop, and for nobody later."""
+
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+
+from muster.operations.turn import SharedInTurn
+
+
+@dataclass
+class Outside:
+    """Something that changes, and counts how often it is asked."""
+
+    value: str = "old"
+    asked: int = 0
+    turns: int = 0  # of the loop that an answer takes
+
+    async def answer(self) -> str:
+        self.asked += 1
+        found = self.value
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
+        return found
+
+
+@pytest.mark.asyncio
+async def test_those_who_ask_in_one_turn_share_the_answer() -> None:
+    shared, outside = SharedInTurn(), Outside()
+
+    answers = await asyncio.gather(*(shared.ask("key", outside.answer) for _ in range(9)))
+
+    assert answers == ["old"] * 9
+    assert outside.asked == 1
+
+
+@pytest.mark.asyncio
+async def test_each_key_has_an_answer_of_its_own() -> None:
+    shared, one, other = SharedInTurn(), Outside("one"), Outside("other")
+
+    answers = await asyncio.gather(shared.ask(1, one.answer), shared.ask(2, other.answer))
+
+    assert list(answers) == ["one", "other"]
+
+
+@pytest.mark.asyncio
+async def test_who_asks_in_the_next_turn_sees_what_has_changed() -> None:
+    shared, outside = SharedInTurn(), Outside()
+    await shared.ask("key", outside.answer)
+
+    outside.value = "new"
+    await asyncio.sleep(0)
+
+    assert await shared.ask("key", outside.answer) == "new"
+
+
+@pytest.mark.asyncio
+async def test_an_answer_that_takes_longer_than_the_turn_is_not_kept_for_others() -> None:
+    shared, outside = SharedInTurn(), Outside(turns=3)
+    slow = asyncio.create_task(shared.ask("key", outside.answer))
+    await asyncio.sleep(0)
+
+    outside.value = "new"
+    outside.turns = 0
+    assert await slow == "old"
+
+    assert await shared.ask("key", outside.answer) == "new"
+
+
+@pytest.mark.asyncio
+async def test_an_error_is_not_remembered() -> None:
+    shared, outside = SharedInTurn(), Outside()
+
+    async def fail() -> str:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await shared.ask("key", fail)
+
+    assert await shared.ask("key", outside.answer) == "old"
