@@ -12,6 +12,7 @@ import pytest
 from muster.domain.jobfolder import code_folder, endpoint_file, log_file
 from muster.domain.permission import Role
 from muster.reconciler import notebooks as keeper
+from muster.reconciler import rounds
 from muster.store.connection import Connection
 from muster.store.recount import differences
 from tests.api.jupyter import (
@@ -43,7 +44,7 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         running_platform(tmp_path_factory.mktemp("platform") / "data") as platform,
     ):
         patch.setattr(keeper, "IDLE_LOOK_SECONDS", 0.02)
-        patch.setattr(keeper, "LOOK_SECONDS", 0.05)
+        patch.setattr(rounds, "REST_SECONDS", 0.05)
         yield platform
 
 

@@ -33,15 +33,13 @@ from muster.domain.phase import FINISHED, STOPPABLE, Event, Phase, Reason
 from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
 from muster.reconciler.notebookplan import Note, Remove, Seen, Step, plan_notebook
+from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
 from muster.store import notebooks, workloads
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
-LOOK_SECONDS: Final = 1.0
-QUICK_LOOK_SECONDS: Final = 0.1  # while one comes up: its user waits
-GATHER_SECONDS: Final = 0.02
 IDLE_LOOK_SECONDS: Final = 20.0  # between two questions whether one is used
 ANSWER_SECONDS: Final = 5.0
 MISSES_MAX: Final = 3  # questions without an answer: then nothing is done in it either
@@ -74,8 +72,7 @@ class NotebookKeeper:
     jobs_folder: Path
     folder: Path  # a folder below it is each notebook's storage
     clock_ms: Callable[[], int]
-    is_failing: bool = False
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _rounds: Rounds = field(default_factory=lambda: Rounds("notebooks"))
     _asked: dict[int, _Asked] = field(default_factory=dict)  # by notebook
     _http: httpx.AsyncClient | None = None
 
@@ -90,40 +87,19 @@ class NotebookKeeper:
 
     def wake(self) -> None:
         """Look at once. Called in the event loop."""
-        self._wake.set()
+        self._rounds.wake()
 
     async def run(self) -> None:
         """Look after look, until cancelled."""
         # Never through a proxy that somebody has set for the rest of the world.
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as self._http:
             try:
-                while True:
-                    self._wake.clear()
-                    is_quick = await self._look_and_survive()
-                    seconds = QUICK_LOOK_SECONDS if is_quick else LOOK_SECONDS
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(seconds):
-                            await self._wake.wait()
-                    await asyncio.sleep(GATHER_SECONDS)
+                await self._rounds.run(self.look_once)
             finally:
                 asking = [asked.asking for asked in self._asked.values() if asked.asking]
                 for task in asking:
                     task.cancel()
                 await asyncio.gather(*asking, return_exceptions=True)
-
-    async def _look_and_survive(self) -> bool:
-        try:
-            is_quick = await self.look_once()
-        except StoreUnavailable as error:
-            if not self.is_failing:
-                log.warning("notebooks_paused", why=error.message)
-            self.is_failing = True
-            return False
-        except Exception:  # the next look may be fine, and every notebook needs it
-            log.exception("notebook_look_failed")
-            return False
-        self.is_failing = False
-        return is_quick
 
     async def look_once(self) -> bool:
         """Bring every notebook one step on; whether one of them is about to come up."""
@@ -203,7 +179,7 @@ class NotebookKeeper:
         if asked is None or asked.attempt_id != attempt_id:
             self._forget(self._asked.keys() - {notebook.id})  # what an earlier start has told
             asked = self._asked[notebook.id] = _Asked(attempt_id)
-        period = QUICK_LOOK_SECONDS if is_coming_up else IDLE_LOOK_SECONDS
+        period = QUICK_REST_SECONDS if is_coming_up else IDLE_LOOK_SECONDS
         if asked.asking is None and time.monotonic() >= asked.at + period:
             asked.at = time.monotonic()
             asked.asking = asyncio.create_task(self._note_answer(asked, notebook))

@@ -8,7 +8,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -49,6 +48,7 @@ from muster.domain.service import (
 from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
 from muster.reconciler.health import is_well
+from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
 from muster.store import pools, service_records, services, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -56,10 +56,6 @@ from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
-LOOK_SECONDS: Final = 1.0
-QUICK_LOOK_SECONDS: Final = 0.2  # while an instance comes up, or goes
-GATHER_SECONDS: Final = 0.03  # what happens together is looked at together
-REST_FACTOR: Final = 4  # times as long as the last look took: other work wakes it, too
 AT_ONCE: Final = 16  # services that are looked at before others have their turn
 PLANS_MAX: Final = 8  # of one service, one following from the other, in one look
 LAST_WORDS_BYTES: Final = 2_000
@@ -99,9 +95,8 @@ class ServiceKeeper:
     jobs_folder: Path
     clock_ms: Callable[[], int]
     gauge: Gauge
-    is_failing: bool = False
+    _rounds: Rounds = field(default_factory=lambda: Rounds("services"))
     _known: dict[int, Service] = field(default_factory=dict)  # as last read, by id
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _looks: dict[int, _Look] = field(default_factory=dict)  # by instance
     _loads: dict[tuple[int, str], Load] = field(default_factory=dict)  # by service and part
     _told: dict[int, str] = field(default_factory=dict)  # what was last told of a service's trouble
@@ -117,38 +112,16 @@ class ServiceKeeper:
 
     def wake(self) -> None:
         """Look at once. Called in the event loop."""
-        self._wake.set()
+        self._rounds.wake()
 
     async def run(self) -> None:
         """Look after look, until cancelled."""
         try:
-            while True:
-                self._wake.clear()
-                began_at = time.monotonic()
-                is_quick = await self._look_and_survive()
-                took_seconds = time.monotonic() - began_at
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(QUICK_LOOK_SECONDS if is_quick else LOOK_SECONDS):
-                        await self._wake.wait()
-                await asyncio.sleep(max(GATHER_SECONDS, took_seconds * REST_FACTOR))
+            await self._rounds.run(self.look_once)
         finally:
             for look in self._looks.values():
                 if look.asking is not None:
                     look.asking.cancel()
-
-    async def _look_and_survive(self) -> bool:
-        try:
-            is_quick = await self.look_once()
-        except _RETRIED as error:
-            if not self.is_failing:
-                log.warning("services_paused", why=error.message)
-            self.is_failing = True
-            return False
-        except Exception:  # the next look may be fine, and every service needs it
-            log.exception("service_look_failed")
-            return False
-        self.is_failing = False
-        return is_quick
 
     async def look_once(self) -> bool:
         """Bring every service one step on; whether one of them is on its way somewhere."""
@@ -267,7 +240,7 @@ class ServiceKeeper:
         health = config.health
         look = self._looks.setdefault(one.id, _Look())
         # One that comes up is asked often: whoever waits for it waits no longer than it takes.
-        period = health.period_seconds if one.is_ready else QUICK_LOOK_SECONDS
+        period = health.period_seconds if one.is_ready else QUICK_REST_SECONDS
         if look.asking is not None or time.monotonic() < look.asked_at + period:
             return
         delay_ms = 1000 * health.initial_delay_seconds

@@ -8,7 +8,6 @@ one that is slow holds up nobody. Whoever changes a job meanwhile wins; the next
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Final
 import httpx
 import structlog
 
-from muster.domain.errors import MusterError, StaleWrite, StoreUnavailable
+from muster.domain.errors import MusterError, StaleWrite
 from muster.domain.jobfolder import data_folder
 from muster.domain.phase import FINISHED, Phase
 from muster.domain.visualization import Visualization
@@ -25,14 +24,13 @@ from muster.objects.store import ObjectStore, Progress
 from muster.objects.url import parse_url
 from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.lastwords import read_last_words, read_start
+from muster.reconciler.rounds import Rounds
 from muster.store import visualizations
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
-LOOK_SECONDS: Final = 1.0
-QUICK_LOOK_SECONDS: Final = 0.2  # while one comes up: its user waits
 COPY_SECONDS: Final = 10.0  # between two looks for more results, where they are copied
 ANSWER_SECONDS: Final = 5.0
 
@@ -56,8 +54,7 @@ class VisualizationKeeper:
     database: Database
     objects: ObjectStore
     jobs_folder: Path
-    is_failing: bool = False
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _rounds: Rounds = field(default_factory=lambda: Rounds("visualization jobs"))
     _known: dict[int, _Known] = field(default_factory=dict)  # by visualization job
     _http: httpx.AsyncClient | None = None
 
@@ -69,37 +66,16 @@ class VisualizationKeeper:
 
     def wake(self) -> None:
         """Look at once. Called in the event loop."""
-        self._wake.set()
+        self._rounds.wake()
 
     async def run(self) -> None:
         """Look after look, until cancelled."""
         # Never through a proxy that somebody has set for the rest of the world.
         async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as self._http:
             try:
-                while True:
-                    self._wake.clear()
-                    is_quick = await self._look_and_survive()
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(
-                            QUICK_LOOK_SECONDS if is_quick else LOOK_SECONDS
-                        ):
-                            await self._wake.wait()
+                await self._rounds.run(self.look_once)
             finally:
                 self._forget(set(self._known))
-
-    async def _look_and_survive(self) -> bool:
-        try:
-            is_quick = await self.look_once()
-        except StoreUnavailable as error:
-            if not self.is_failing:
-                log.warning("visualization_look_failed", why=error.message)
-            self.is_failing = True
-            return False
-        except Exception:  # the next look may be fine, and every other job needs it
-            log.exception("visualization_look_failed")
-            return False
-        self.is_failing = False
-        return is_quick
 
     async def look_once(self) -> bool:
         """Note what is new of every job; whether one of them is about to come up."""
