@@ -35,6 +35,7 @@ from muster.domain.permission import Permission
 from muster.domain.phase import STOPPABLE, Event, Reason
 from muster.domain.pool import public_pool_id
 from muster.operations.caller import Caller, forbidden
+from muster.operations.deletion import delete_workload
 from muster.operations.images import get_image
 from muster.operations.notebookstart import Notebooks, prepare_start
 from muster.store import jobs, notebooks, workloads
@@ -391,19 +392,8 @@ async def delete_notebook(desk: Notebooks, caller: Caller, shown: str, *, now_ms
 
 def _forget_workload(tx: Transaction, notebook: Notebook, caller: Caller, *, now_ms: int) -> None:
     """Take the workload of its last start out of every count; its rows go when they can."""
-    if notebook.phase is None:
-        return
-    workload = workloads.get_workload(tx.connection, notebook.workload_id)
-    workload = workloads.mark_deleted(tx, workload)
-    if workload.phase in STOPPABLE:
-        workloads.move_workload(
-            tx,
-            workload,
-            Event.STOP_ASKED,
-            now_ms=now_ms,
-            actor=caller.user_name,
-            reason=Reason.DELETED_BY_USER,
-        )
+    if notebook.phase is not None:
+        delete_workload(tx, caller, notebook.workload_id, now_ms=now_ms)
 
 
 async def set_tags(

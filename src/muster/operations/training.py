@@ -44,6 +44,7 @@ from muster.domain.workload import PRIORITY_MIN
 from muster.objects.store import Kind, ObjectStore
 from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.caller import Caller, check_priority
+from muster.operations.deletion import delete_workload
 from muster.operations.turn import SharedInTurn
 from muster.store import experiments, jobs, pools, workloads
 from muster.store.connection import Connection
@@ -592,7 +593,7 @@ async def delete_version(
             jobs.hide_job(tx, job)
         else:
             jobs.hide_version(tx, job, version_id)
-        _doom(tx, caller, version.workload_id, now_ms)
+        delete_workload(tx, caller, version.workload_id, now_ms=now_ms)
 
     await training.database.write(delete)
 
@@ -605,20 +606,6 @@ async def delete_job(training: Training, caller: Caller, *, job_id: int, now_ms:
         doomed = jobs.list_version_workloads(tx.connection, job_id)
         jobs.hide_job(tx, job)
         for workload_id in doomed:
-            _doom(tx, caller, workload_id, now_ms)
+            delete_workload(tx, caller, workload_id, now_ms=now_ms)
 
     await training.database.write(delete)
-
-
-def _doom(tx: Transaction, caller: Caller, workload_id: int, now_ms: int) -> None:
-    workload = workloads.get_workload(tx.connection, workload_id)
-    workload = workloads.mark_deleted(tx, workload)
-    if workload.phase in STOPPABLE:
-        workloads.move_workload(
-            tx,
-            workload,
-            Event.STOP_ASKED,
-            now_ms=now_ms,
-            actor=caller.user_name,
-            reason=Reason.DELETED_BY_USER,
-        )
