@@ -84,6 +84,7 @@ examples:
   make bench BENCH_ARGS="search stream --rows 10000000"
   make bench BENCH_ARGS="jobs --jobs 10000"
   make bench BENCH_ARGS="creates --database postgresql://127.0.0.1/bench"
+  make bench BENCH_ARGS="statistics lists --rows 1000,100000 --database postgresql://127.0.0.1/bench"
 
 Stores with so many rows are made once, and kept in bench/results/cache; so is MLflow.
 """
@@ -135,7 +136,9 @@ def _parsed() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
     parser.add_argument(
         "--jobs", type=int, help=f"short jobs to run through ({JOBS:,}; 10000 for the record)"
     )
-    parser.add_argument("--database", metavar="URL", help="measure creates on a shared store")
+    parser.add_argument(
+        "--database", metavar="URL", help="measure on PostgreSQL: creates, statistics, lists"
+    )
     parser.add_argument("--markdown", action="store_true", help="print the table for a page, too")
     return parser, parser.parse_args()
 

@@ -5,6 +5,7 @@ as people give them; a year of endings in the shares that clusters see. Put ther
 store's own bulk insert; beside them some that run and some that wait.
 """
 
+import asyncio
 import random
 import shutil
 import sqlite3
@@ -14,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import shared
 from bench.figure import shown_rows
 from bench.run import CACHE, NotMeasured, Run
 from bench.servers import RunningServer, muster_server
@@ -22,6 +24,7 @@ from muster.domain.history import HistoryRow
 from muster.domain.phase import Event
 from muster.domain.resources import Resources
 from muster.store import jobs, workloads
+from muster.store.addressed import open_database
 from muster.store.history import insert_history
 from muster.store.submissions import NewJob, NewVersion, Submission, insert_submission
 from muster.store.transaction import Transaction
@@ -33,6 +36,7 @@ VERSIONS_A_JOB = 4
 RUNNING = 64
 QUEUED = 200
 BATCH_ROWS = 10_000
+SHARED_BATCH_ROWS = 2_000  # PostgreSQL ends what lets it wait for a second
 JOBS_AT_A_TIME = 250  # whose versions come in turn
 YEAR_MS = 365 * 86_400_000
 
@@ -63,6 +67,7 @@ class Dataset:
     size: int
     data: Path
     inventory: Path
+    database: str | None = None  # of PostgreSQL; None: a file in `data`
 
     @contextmanager
     def server(self) -> Iterator[RunningServer]:
@@ -70,28 +75,40 @@ class Dataset:
             yield server
 
     @property
-    def flags(self) -> tuple[str, str]:
-        return ("--inventory", str(self.inventory))
+    def flags(self) -> tuple[str, ...]:
+        flags = ("--inventory", str(self.inventory))
+        return flags if self.database is None else (*flags, "--database", self.database)
 
 
 def pool_ids(project_id: str) -> list[str]:
     return [f"pool-{number:02}-{project_id}" for number in range(POOLS)]
 
 
-def open_dataset(run: Run, size: int) -> Dataset:
-    """The store of that size; made where there is none for this schema yet. For reading only."""
+def open_dataset(run: Run, size: int, *, may_be_shared: bool = False) -> Dataset:
+    """The store of that size; made where there is none for this schema yet. For reading only.
+
+    Raises:
+        NotMeasured: PostgreSQL was asked for, and the caller measures SQLite alone.
+    """
     if run.database:
-        raise NotMeasured("stores with a history are made in SQLite files only, so far")
+        if not may_be_shared:
+            raise NotMeasured("on PostgreSQL, statistics, lists and creates are measured so far")
+        return _open_shared(run, run.database, size)
     folder = CACHE / f"{_key()}-{size}"
     if not folder.is_dir():
-        _drop_stale()
-        partial = CACHE / f"{folder.name}.partial"
-        try:
-            _make(run, partial, size)
-            partial.rename(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        _make_in(run, folder, size, None)
     return _dataset(folder, size)
+
+
+def _open_shared(run: Run, url: str, size: int) -> Dataset:
+    name = f"bench-{_key()}-{size}"
+    folder = CACHE / f"{_key()}-{size}-{shared.mark_of(url)}"
+    database = shared.address_beside(url, name)
+    if not (folder.is_dir() and shared.exists(url, name)):
+        shutil.rmtree(folder, ignore_errors=True)
+        shared.make_empty(url, name)
+        _make_in(run, folder, size, database)
+    return _dataset(folder, size, database)
 
 
 @contextmanager
@@ -107,8 +124,13 @@ def copied_dataset(run: Run, size: int) -> Iterator[Dataset]:
         shutil.rmtree(copy, ignore_errors=True)
 
 
-def _dataset(folder: Path, size: int) -> Dataset:
-    return Dataset(size=size, data=folder / "data", inventory=folder / "inventory.toml")
+def _dataset(folder: Path, size: int, database: str | None = None) -> Dataset:
+    return Dataset(
+        size=size,
+        data=folder / "data",
+        inventory=folder / "inventory.toml",
+        database=database,
+    )
 
 
 def _key() -> str:
@@ -123,18 +145,32 @@ def _drop_stale() -> None:
             shutil.rmtree(folder)
 
 
-def _make(run: Run, folder: Path, size: int) -> None:
+def _make_in(run: Run, folder: Path, size: int, database: str | None) -> None:
+    _drop_stale()
+    partial = CACHE / f"{folder.name}.partial"
+    try:
+        _make(run, partial, size, database)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make(run: Run, folder: Path, size: int, database: str | None) -> None:
     data = folder / "data"
     folder.mkdir(parents=True)
     (folder / "inventory.toml").write_text(_INVENTORY)
-    dataset = _dataset(folder, size)
+    dataset = _dataset(folder, size, database)
     with dataset.server() as server, server.client() as client:
         project_id = server.project_id
         workspace_ids = ["0"]
         for number in range(1, WORKSPACES):
             made = client.post(f"/v1/{project_id}/workspaces", json={"name": f"team-{number}"})
             workspace_ids.append(made.raise_for_status().json()["id"])
-    _fill(run, data / "muster.db", project_id, workspace_ids, size)
+    if database is None:
+        _fill(run, data / "muster.db", project_id, workspace_ids, size)
+    else:
+        asyncio.run(_fill_shared(run, database, project_id, workspace_ids, size))
+        shared.settle(database)
     with dataset.server():
         pass  # it settles, and leaves no log behind to be played back
 
@@ -158,6 +194,24 @@ def _fill(run: Run, file: Path, project_id: str, workspace_ids: list[str], size:
             connection.execute(sql)
         with _transaction(connection) as tx:
             _add_live(tx, project_id, now_ms)
+
+
+async def _fill_shared(
+    run: Run, database: str, project_id: str, workspace_ids: list[str], size: int
+) -> None:
+    """Through the store's writer, as an import."""
+    now_ms = time.time_ns() // 1_000_000
+    rows = _history(project_id, workspace_ids, size, now_ms)
+
+    def put(tx: Transaction, batch: list[HistoryRow]) -> None:
+        insert_history(tx, project_id, batch, actor="bench", now_ms=now_ms, pool_as_public=False)
+
+    with closing(open_database(database)) as store:
+        batches = range(0, size, SHARED_BATCH_ROWS)
+        for first in run.track(batches, f"filling PostgreSQL with {shown_rows(size)} versions"):
+            batch = [next(rows) for _ in range(min(SHARED_BATCH_ROWS, size - first))]
+            await store.write(put, batch)
+        await store.write(_add_live, project_id, now_ms)
 
 
 def _drop_indexes(connection: sqlite3.Connection) -> list[str]:

@@ -27,6 +27,16 @@ class Run:
     progress: Progress
 
     @property
+    def on_which(self) -> str:
+        """Store, for the name of a figure."""
+        return ", PostgreSQL" if self.database else ""
+
+    @property
+    def of_whom(self) -> str:
+        """The CPU is counted: PostgreSQL's own is not in it."""
+        return " of the server alone" if self.database else ""
+
+    @property
     def largest(self) -> int:
         return self.sizes[-1]
 

@@ -16,7 +16,7 @@ FLAT_PERCENT = 10
 
 
 def measure(run: Run) -> list[Figure]:
-    datasets = [open_dataset(run, size) for size in run.sizes]
+    datasets = [open_dataset(run, size, may_be_shared=True) for size in run.sizes]
     with ExitStack() as opened:
         empty = opened.enter_context(empty_server())
         servers = {d.size: opened.enter_context(d.server()) for d in datasets}
@@ -34,18 +34,19 @@ def measure(run: Run) -> list[Figure]:
     )
     figures = [
         Figure(
-            what="statistics call, of the empty handler",
+            what=f"statistics call{run.on_which}, of the empty handler",
             rows=size,
             value=rate.percent_of_empty,
             unit="%",
-            how=f"{how}; {rate.per_cpu_second:,.0f} per CPU-second",
-            at_least=PERCENT,
+            how=f"{how}; {rate.per_cpu_second:,.0f} per CPU-second{run.of_whom}",
+            at_least=None if run.database else PERCENT,
         )
         for size, rate in found.items()
     ]
     if len(found) > 1:
         values = [rate.percent_of_empty for rate in found.values()]
-        figures.append(flatness("statistics call", values, sizes=run.sizes, at_most=FLAT_PERCENT))
+        what = f"statistics call{run.on_which}"
+        figures.append(flatness(what, values, sizes=run.sizes, at_most=FLAT_PERCENT))
     return figures
 
 

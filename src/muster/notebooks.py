@@ -9,6 +9,7 @@ from typing import Final
 
 from muster.domain.catalogue import Catalogue
 from muster.domain.image import BUILT_IN_NAME, Arch, Image, built_in_image
+from muster.objects.store import ObjectStore
 from muster.operations.images import Images
 from muster.operations.notebookstart import Notebooks
 from muster.store.database import Database
@@ -17,11 +18,14 @@ _ENGINES: Final = files("muster.engines")
 _ARM: Final = ("aarch64", "arm64")
 
 
-def build_notebooks(database: Database, catalogue: Catalogue, data: Path) -> Notebooks:
+def build_notebooks(
+    database: Database, objects: ObjectStore, catalogue: Catalogue, data: Path
+) -> Notebooks:
     """What the operations on notebooks work with, in the data folder of a server."""
     environments = data / "environments"
     return Notebooks(
         database=database,
+        objects=objects,
         catalogue=catalogue,
         images=Images(
             database=database,

@@ -391,7 +391,7 @@ def _build(
     authenticator = Authenticator(ident, clock_ms)
     authorise = Authoriser(database)
     service_site = ServiceSite(database, authenticator, authorise, jobs_folder, clock_ms)
-    notebooks = build_notebooks(database, catalogue, settings.data)
+    notebooks = build_notebooks(database, objects, catalogue, settings.data)
     services = Services(
         database=database,
         metrics=sampler.metrics,

@@ -135,12 +135,12 @@ class Serving:
         self.bring_up(service_id, count)
         return service_id
 
-    def crash(self, attempt_id: str, log: bytes = b"") -> None:
+    def crash(self, attempt_id: str, log: bytes = b"", *, exit_code: int = 1) -> None:
         """Let an instance end by itself, with these last lines."""
         path = log_file(self.platform.data / "jobs" / attempt_id, 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(log)
-        self.platform.call(self.platform.engine.finish, attempt_id, 0, 1)
+        self.platform.call(self.platform.engine.finish, attempt_id, 0, exit_code)
 
     def later(self, after_ms: int) -> None:
         self.platform.clock.now_ms += after_ms

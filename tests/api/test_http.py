@@ -125,7 +125,8 @@ class TestEveryRoute:
         self, platform: Platform, project: Project
     ) -> None:
         for route in platform.server.app.routes:
-            if route.method not in ("GET", "DELETE") or "auth" in route.path:
+            # A DELETE of tags says in its body which.
+            if route.method not in ("GET", "DELETE") or "auth" in route.path or route.body:
                 continue
             path = example(route, project)
             plain = project.http.request(route.method, path)

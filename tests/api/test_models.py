@@ -58,6 +58,7 @@ def test_a_model_is_what_its_folder_and_config_say(serving: Serving) -> None:
     assert shown["model_size"] == len(SCRIPT) + len(json.dumps(config))
     assert json.loads(shown["apis"]) == config["apis"]
     assert (shown["health"]["url"], shown["health"]["timeout_seconds"]) == ("/alive", "7")
+    assert json.loads(shown["config"])["health"] == shown["health"]
     assert json.loads(shown["model_metrics"]) == {"accuracy": 0.97}
     assert shown["dependencies"][0]["packages"][0]["package_name"] == "numpy"
 
@@ -98,7 +99,14 @@ def test_a_folder_without_the_script_needs_a_command(serving: Serving) -> None:
         ({"description": "a<b"}, "0104", "description is 'a<b'"),
         ({"runtime": "python2.7"}, "3015", "runtime is 'python2.7'; there are Python"),
         ({"cmd": "'"}, "3015", "cmd is"),
+        ({"cmd": "a\0b"}, "3015", "cmd is 'a\\x00b'"),
+        ({"model_type": "x" * 65}, "0104", "model_type is"),
+        ({"model_type": "a b"}, "0104", "model_type is 'a b'"),
+        ({"install_type": "5"}, "0104", "install_type is 5; it must be a list"),
+        ({"input_params": '"x"'}, "0104", "input_params is"),
+        ({"model_metrics": "[1]"}, "0104", "model_metrics is [1]; it must be an object"),
         ({"apis": "{"}, "0104", "apis is text that is not valid JSON"),
+        ({"apis": [{"url": "/" + "a" * 1000}] * 101}, "3015", "bytes together; at most 100000"),
         ({"apis": [{"url": "no"}]}, "3015", "apis[0].url is 'no'"),
         ({"health": {"url": "/h", "timeout_seconds": "x"}}, "3015", "timeout_seconds is 'x'"),
         ({"source_location": "/elsewhere/x/"}, "2791", "no bucket 'elsewhere'"),

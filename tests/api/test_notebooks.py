@@ -4,7 +4,9 @@ The keeper, the proxy and the store are real; the clock stands until a test move
 """
 
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,6 +37,7 @@ from tests.api.platform import Platform, Project, running_platform, wait_until
 from tests.api.test_quotas import set_quotas
 
 HOUR_MS = 3_600_000
+OBS = {"category": "OBS", "ownership": "MANAGED"}
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +265,139 @@ class TestEnding:
         assert counted(project) == {}
 
 
+def put(project: Project, key: str, content: bytes) -> None:
+    reply = project.http.put(f"/objects/bucket-{project.name}/{key}", content=content)
+    assert reply.status_code == 200, reply.text
+
+
+def read(project: Project, key: str) -> bytes | None:
+    reply = project.http.get(f"/objects/bucket-{project.name}/{key}")
+    return reply.content if reply.status_code == 200 else None
+
+
+def files_folder(platform: Platform, made: dict[str, Any]) -> Path:
+    return platform.data / "notebooks" / made["id"].replace("-", "") / "work"
+
+
+class TestInBuckets:
+    def create(self, project: Project, folder: str) -> dict[str, Any]:
+        put(project, f"{folder}/a.txt", b"a")
+        uri = f"obs://bucket-{project.name}/{folder}/"
+        return create(project, volume=OBS | {"uri": uri})
+
+    def test_what_lies_there_is_in_it_and_what_it_leaves_is_stored_when_it_stops(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = self.create(project, "stopped")
+        up = bring_up(platform, made, stand_in)
+        work = files_folder(platform, made)
+
+        assert up["volume"]["uri"] == f"/bucket-{project.name}/stopped/"
+        assert (work / "a.txt").read_bytes() == b"a"
+        (work / "b.txt").write_bytes(b"b")
+        assert read(project, "stopped/b.txt") is None
+        project.post(f"/notebooks/{made['id']}/stop")
+        wait_for(project, made, "STOPPED")
+        assert read(project, "stopped/b.txt") == b"b"
+        put(project, "stopped/c.txt", b"c")
+        project.post(f"/notebooks/{made['id']}/start")
+        bring_up(platform, made, stand_in)
+        assert (work / "c.txt").read_bytes() == b"c"
+
+    @pytest.mark.parametrize("exit_code", [0, 137])
+    def test_what_it_leaves_is_stored_however_it_ends(
+        self, platform: Platform, project: Project, stand_in: StandIn, exit_code: int
+    ) -> None:
+        made = self.create(project, f"ended-{exit_code}")
+        bring_up(platform, made, stand_in)
+        (files_folder(platform, made) / "b.txt").write_bytes(b"b")
+
+        attempt_id, _ = attempt_folder(platform, made)
+        platform.call(platform.engine.finish, attempt_id, 0, exit_code)
+
+        wait_for(project, made, "ERROR" if exit_code else "STOPPED")
+        assert read(project, f"ended-{exit_code}/b.txt") == b"b"
+
+    def test_one_that_is_deleted_while_it_runs_leaves_its_files_in_the_bucket(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = self.create(project, "deleted")
+        bring_up(platform, made, stand_in)
+        work = files_folder(platform, made)
+        (work / "b.txt").write_bytes(b"b")
+
+        delete_all(project)
+
+        assert (read(project, "deleted/a.txt"), read(project, "deleted/b.txt")) == (b"a", b"b")
+        assert not work.parent.exists()
+
+    def test_files_that_cannot_be_stored_are_told_of_and_not_dropped_unasked(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = self.create(project, "unstored")
+        bring_up(platform, made, stand_in)
+        work = files_folder(platform, made)
+        (work / "back\\slash").write_bytes(b"b")
+        project.post(f"/notebooks/{made['id']}/stop")
+        stopped = wait_for(project, made, "STOPPED")
+        assert "could not be stored" in stopped["fail_reason"]
+        assert "back" in stopped["fail_reason"]
+
+        path = f"{project.v1}/notebooks/{made['id']}"
+        project.http.delete(path)
+        told = wait_for(project, made, "DELETE_FAILED")
+
+        assert "Delete it once more" in told["fail_reason"]
+        assert (work / "back\\slash").read_bytes() == b"b"
+        project.http.delete(path)
+        wait_until(lambda: project.http.get(path).status_code == 400)
+        assert not work.parent.exists()
+
+    def test_a_bucket_that_goes_meanwhile_is_why_it_does_not_start(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        bucket = platform.data / "objects" / f"gone-{project.name}"
+        project.http.put(f"/objects/{bucket.name}/a.txt", content=b"a")
+        made = create(project, volume=OBS | {"uri": f"/{bucket.name}/"})
+        bring_up(platform, made, stand_in)
+        project.post(f"/notebooks/{made['id']}/stop")
+        wait_for(project, made, "STOPPED")
+        shutil.rmtree(bucket)
+
+        project.post(f"/notebooks/{made['id']}/start")
+
+        failed = wait_for(project, made, "START_FAILED")
+        assert f"there is no bucket '{bucket.name}'" in failed["fail_reason"]
+        assert (files_folder(platform, made) / "a.txt").read_bytes() == b"a"
+
+    def test_the_bucket_of_another_project_is_not_there(
+        self, platform: Platform, project: Project
+    ) -> None:
+        other = platform.new_project("buckets")
+        put(other, "theirs/a.txt", b"theirs")
+        given = body_of(project, volume=OBS | {"uri": f"/bucket-{other.name}/theirs/"})
+
+        reply = project.http.post(f"{project.v1}/notebooks", json=given)
+
+        assert refusal(reply) == (400, "ModelArts.6316")
+        assert f"this project has no bucket 'bucket-{other.name}'" in reply.text
+
+
+class TestHanging:
+    def test_one_that_answers_no_more_says_so_until_it_does_again(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        made = create(project)
+        bring_up(platform, made, stand_in)
+
+        stand_in.is_silent = True
+        wait_until(lambda: show(project, made)["fail_reason"] == keeper.NO_ANSWER)
+        assert show(project, made)["status"] == "RUNNING"
+        stand_in.is_silent = False
+
+        wait_until(lambda: show(project, made)["fail_reason"] is None)
+
+
 def _last_active(platform: Platform, made: dict[str, Any]) -> int:
     def read(connection: Connection) -> int:
         key = (made["id"].replace("-", ""),)
@@ -280,13 +416,20 @@ class TestRefusals:
             ({"flavor": "none"}, "ModelArts.6323", "flavor is 'none'"),
             ({"flavor": None}, "ModelArts.6323", "flavor is missing"),
             ({"image_id": "7f0f9f26-6d1c-4f4c-a0d2-5a3e6c1f1d11"}, "ModelArts.6797", "image_id"),
-            ({"volume": {"category": "OBS"}}, "ModelArts.6371", "volume.category is 'OBS'"),
+            ({"volume": {"category": "NFS"}}, "ModelArts.6371", "volume.category is 'NFS'"),
+            ({"volume": {"category": "OBS"}}, "ModelArts.6317", "volume.uri is missing"),
+            ({"volume": OBS | {"uri": "/bucket/a"}}, "ModelArts.6318", "must be a folder"),
+            ({"volume": OBS | {"uri": "bucket/a/"}}, "ModelArts.2791", "volume.uri is 'bucket/a/'"),
+            ({"volume": OBS | {"uri": "/b/../a/"}}, "ModelArts.2791", "inside its bucket"),
+            ({"volume": OBS | {"uri": "/none/a/"}}, "ModelArts.6316", "no bucket 'none'"),
             (
                 {"volume": {"category": "EFS", "ownership": "DEDICATED"}},
                 "ModelArts.6371",
                 "ownership",
             ),
             ({"volume": VOLUME | {"capacity": 4097}}, "ModelArts.6331", "volume.capacity is 4097"),
+            ({"volume": VOLUME | {"read_only": True}}, "ModelArts.2858", "volume.read_only"),
+            ({"volume": VOLUME | {"mount_path": "/x"}}, "ModelArts.2858", "volume.mount_path"),
             ({"duration": HOUR_MS - 1}, "ModelArts.6349", "duration is 3599999"),
             ({"lease": {"type": "never"}}, "ModelArts.6332", "lease.type is 'never'"),
             ({"workspace_id": "none"}, "ModelArts.0102", "workspace_id is 'none'"),
@@ -468,13 +611,32 @@ class TestOlderView:
         assert [one["id"] for one in listed["instances"]] == [made["id"]]
         assert project.get("/demanager/instances", status="STOPPED")["instances"] == []
 
-    def test_a_bucket_is_not_taken_for_a_folder(self, project: Project) -> None:
-        storage = {"type": "obs", "location": {"path": "/bucket/dir/"}}
+    def test_its_storage_may_lie_in_a_bucket(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        put(project, "older/data.txt", b"data")
+        storage = {"type": "obs", "location": {"path": f"/bucket-{project.name}/older/"}}
+        body = {
+            "name": "older", "flavor": FLAVOR, "profile_id": "jupyterlab",
+            "spec": {"storage": storage},
+        }  # fmt: skip
+
+        made = project.post("/demanager/instances", **body)
+
+        assert made["spec"]["storage"]["type"] == "obs"
+        assert made["spec"]["storage"]["location"]["path"] == f"/bucket-{project.name}/older/"
+        bring_up(platform, made, stand_in)
+        assert (files_folder(platform, made) / "data.txt").read_bytes() == b"data"
+
+    def test_a_bucket_that_is_not_there_is_told_by_the_name_of_its_field(
+        self, project: Project
+    ) -> None:
+        storage = {"type": "obs", "location": {"path": "/none/dir/"}}
         body = {
             "name": "older", "flavor": FLAVOR, "profile_id": "jupyterlab",
             "spec": {"storage": storage},
         }  # fmt: skip
         reply = project.http.post(f"{project.v1}/demanager/instances", json=body)
 
-        assert refusal(reply) == (400, "ModelArts.6371")
-        assert "spec.storage.type is 'obs'" in reply.text
+        assert refusal(reply) == (400, "ModelArts.6316")
+        assert "spec.storage.location.path is '/none/dir/'" in reply.text

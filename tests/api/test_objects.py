@@ -113,6 +113,17 @@ class TestPutAndGet:
         assert f"names/{key}" in [row["key"] for row in listed]
         assert project.raw("DELETE", path).status_code == 204
 
+    def test_a_name_that_ends_with_a_slash_is_no_object(
+        self, project: Project, bucket: str
+    ) -> None:
+        refusals.modern(project.http.put(f"{bucket}/name/", content=b"x"), 404, "ModelArts.2773")
+
+        refusals.modern(project.http.get(f"{bucket}/name"), 404, "ModelArts.2773")
+        for call in (project.http.get, project.http.delete):
+            refusals.modern(call(f"{bucket}/first/"), 404, "ModelArts.2773")
+        assert project.http.get(f"{bucket}/first").content == b"first"
+        assert project.http.get(f"{bucket}/").json()["bucket"] == "things"
+
     def test_a_folder_is_no_object(self, project: Project, bucket: str) -> None:
         project.http.put(f"{bucket}/folder/file", content=b"x")
 

@@ -109,7 +109,11 @@ def test_every_body_is_declared(platform: Platform, document: dict[str, Any]) ->
 
 
 # What a path cannot be asked without, by its last part.
-NEEDED_QUERIES = {"aom-log": "?log_file=described.0", "training-job-names": "?job_name=x"}
+NEEDED_QUERIES = {
+    "aom-log": "?log_file=described.0",
+    "training-job-names": "?job_name=x",
+    "training-experiment-names": "?experiment_name=x",
+}
 
 
 def training_job_id(project: Project, name: str) -> str:
@@ -151,6 +155,19 @@ def new_service(platform: Platform) -> tuple[str, str]:
     return serving.deploy("described", serving.part(model_id)), model_id
 
 
+def new_experiment_id(project: Project) -> str:
+    body = {"metadata": {"name": "described"}}
+    reply = project.http.post(f"{project.v2}/training-experiments", json=body)
+    return str(reply.json()["metadata"]["id"])
+
+
+def new_visualization_id(project: Project) -> str:
+    train_url = "/bucket-default/described-results/"
+    project.http.put(f"/objects{train_url}events", content=b"")
+    made = project.post("/visualization-jobs", job_name="described", train_url=train_url)
+    return str(made["job_id"])
+
+
 def test_answers_are_what_their_schemas_say(platform: Platform, project: Project) -> None:
     """Decoded strictly as the declared type and encoded again, an answer stays as it is."""
     job = platform.submit("described")
@@ -167,12 +184,15 @@ def test_answers_are_what_their_schemas_say(platform: Platform, project: Project
         "{config_name}": "described", "{bucket}": "bucket-default", "{task_id}": "worker-0",
         "{training_job_id}": training_job_id(project, "described"),
         "{algorithm_id}": new_algorithm_id(project, platform.code()),
+        "{experiment_id}": new_experiment_id(project),
     }  # fmt: skip
+    visualization = {"{job_id}": new_visualization_id(project)}
     checked = 0
     for route in platform.server.app.routes:
         if route.method != "GET" or route.reply is None:
             continue
-        path = re.sub(r"{\w+}", lambda match: values[match[0]], route.path)
+        own = visualization if "/visualization-jobs" in route.path else {}
+        path = re.sub(r"{\w+}", lambda match: (values | own)[match[0]], route.path)  # noqa: B023
         headers = {"X-Subject-Token": project.http.headers["X-Auth-Token"]}
         query = NEEDED_QUERIES.get(path.rpartition("/")[2], "")
         if route.path == "/v1/{project_id}/events":

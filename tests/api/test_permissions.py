@@ -93,7 +93,10 @@ class TestTable:
     ) -> None:
         second = [*re.findall(r"{(\w+)", route.path), "", ""][1]
         expected = {
-            "job_id": {Within.JOB},
+            "job_id": {
+                Within.VISUALIZATION if "/visualization-jobs/" in route.path else Within.JOB
+            },
+            "experiment_id": {Within.EXPERIMENT},
             "training_job_id": {Within.TRAINING_JOB},
             "pool_name": {Within.POOL},
             "algorithm_id": {Within.ALGORITHM},
@@ -125,6 +128,9 @@ class TestTable:
         assert places.pop(jobs_v1) == ("workspace_id",)
         assert places.pop(jobs_v2) == ("metadata", "workspace_id")
         assert places.pop("POST /v2/{project_id}/algorithms") == ("metadata", "workspace_id")
+        experiments = "POST /v2/{project_id}/training-experiments"
+        assert places.pop(experiments) == ("metadata", "workspace_id")
+        assert places.pop("POST /v1/{project_id}/visualization-jobs") == ("workspace_id",)
         assert places.pop(search) == ("workspace_id",)
         assert places.pop("POST /v1/{project_id}/notebooks") == ("workspace_id",)
         assert places.pop("POST /v1/{project_id}/images") == ("workspace_id",)

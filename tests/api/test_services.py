@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -94,6 +95,19 @@ class TestLife:
             f"{serving.project.v1}/services/{service_id}", json={"status": "running"}
         )
         serving.bring_up(service_id, 2)
+
+    def test_one_that_ends_as_if_all_were_well_fails_the_service_too(
+        self, serving: Serving
+    ) -> None:
+        service_id = serving.deploy("says-bye", serving.part(serving.model()))
+        wait_until(lambda: len(serving.attempts(service_id)) == 1)
+
+        serving.crash(serving.attempts(service_id)[0], b"bye\n", exit_code=0)
+
+        failed = serving.wait(service_id, "failed")
+        assert failed["error_msg"] == (
+            "The program ended by itself, with exit code 0. The end of its log: bye"
+        )
 
     def test_one_that_is_not_well_gets_no_requests_until_it_is(self, serving: Serving) -> None:
         body = {"url": "/health", "period_seconds": 1, "failure_threshold": 2}
@@ -280,6 +294,54 @@ class TestUpdate:
         assert after["status"] == "running"
 
 
+    def test_changes_at_once_are_all_kept(self, serving: Serving) -> None:
+        service_id = serving.ready("changed-at-once")
+        path = f"{serving.project.v1}/services/{service_id}"
+        changes: list[dict[str, Any]] = [
+            {"config": [{"max_concurrency": 7}]},
+            {"config": [{"deploy_timeout_in_seconds": 77}]},
+            {"additional_properties": {"x": {"websocket_upgrade": True}}},
+            {"schedule": [{"type": "stop", "time_unit": "DAYS", "duration": 7}]},
+        ]
+
+        with ThreadPoolExecutor(len(changes)) as threads:
+            done = threads.map(lambda change: serving.project.http.put(path, json=change), changes)
+            assert {reply.status_code for reply in done} == {200}
+
+        shown = serving.show(service_id)
+        config = shown["config"][0]
+        assert (config["max_concurrency"], config["deploy_timeout_in_seconds"]) == (7, 77)
+        assert shown["additional_properties"] == {"x": {"websocket_upgrade": True}}
+        assert [one["duration"] for one in shown["schedule"]] == [7]
+
+    def test_a_schedule_that_is_taken_away_stops_nothing(self, serving: Serving) -> None:
+        schedule = [{"type": "stop", "time_unit": "MINUTES", "duration": 5}]
+        service_id = serving.ready("unscheduled", schedule=schedule)
+        path = f"{serving.project.v1}/services/{service_id}"
+
+        assert serving.project.http.put(path, json={"schedule": []}).status_code == 200
+
+        shown = serving.show(service_id)
+        assert (shown["due_time"], shown["schedule"]) == (None, [])
+
+    def test_a_schedule_that_is_changed_while_stopped_counts_from_the_start(
+        self, serving: Serving
+    ) -> None:
+        service_id = serving.ready("scheduled-later")
+        path = f"{serving.project.v1}/services/{service_id}"
+        serving.project.http.put(path, json={"status": "stopped"})
+        serving.wait(service_id, "stopped")
+        serving.later(3_600_000)
+        schedule = [{"type": "stop", "time_unit": "MINUTES", "duration": 5}]
+
+        assert serving.project.http.put(path, json={"schedule": schedule}).status_code == 200
+        serving.later(3_600_000)
+        serving.project.http.put(path, json={"status": "running"})
+
+        shown = serving.show(service_id)
+        assert shown["due_time"] - shown["start_time"] == 300_000
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("part", "code", "status", "words"),
@@ -301,6 +363,14 @@ class TestRefusals:
             (
                 {"additional_properties": {"x": {"persistent_volumes": [{}]}}}, "2858", 400,
                 "persistent_volumes",
+            ),
+            (
+                {"specification": "custom", "custom_spec": {"cpu": 1, "memory": 1, "ascend_a310": 1}},
+                "2858", 400, "config[0].custom_spec.ascend_a310 is 1",
+            ),
+            (
+                {"additional_properties": {"x": {"max_surge": "many"}}}, "0104", 400,
+                'config[0].additional_properties.x.max_surge is "many"; it must be a whole number',
             ),
             ({"src_path": "/b/x/"}, "3518", 400, "config[0].src_path is for batch"),
             (
@@ -327,7 +397,12 @@ class TestRefusals:
             ({"service_name": "a b"}, "0104", "service_name is 'a b'"),
             ({"infer_type": "batch"}, "3518", "infer_type is 'batch'"),
             ({"description": "a=b"}, "0104", "description is 'a=b'"),
-            ({"config": []}, "0104", "config"),
+            ({"config": []}, "0104", "config is []; it must be a list of 1 to 10"),
+            ({"additional_properties": {"x": 5}}, "0104", "additional_properties.x is 5"),
+            (
+                {"additional_properties": {"x": {"websocket_upgrade": "yes"}}}, "0104",
+                "additional_properties.x.websocket_upgrade is 'yes'",
+            ),
             ({"workspace_id": "f" * 32}, "0102", "workspace"),
             ({"service_secrets": [{}]}, "2858", "service_secrets"),
             ({"priority": 4}, "0104", "priority is 4"),
@@ -516,6 +591,23 @@ class TestRequests:
         stranger = other.http.post(f"/services/{service_id}/", json={})
         assert (stranger.status_code, stranger.json()["error_code"]) == (404, "ModelArts.3502")
         assert other.http.get(f"{other.v1}/services/{service_id}").status_code == 404
+
+    def test_nobody_learns_without_a_login_which_services_there_are(
+        self, serving: Serving, other: Project, platform: Platform
+    ) -> None:
+        known, unknown = serving.ready("not-told"), "0" * 32
+
+        def told(service_id: str, **headers: str) -> tuple[int, str]:
+            reply = httpx.post(f"{platform.url}/services/{service_id}/", json={}, headers=headers)
+            return reply.status_code, reply.text.replace(service_id, "ID")
+
+        assert told(known)[0] == 401
+        assert told(known) == told(unknown)
+        wrong = {"X-Auth-Token": "wrong"}
+        assert told(known, **wrong) == told(unknown, **wrong)
+        stranger = {"X-Auth-Token": other.http.headers["X-Auth-Token"]}
+        assert told(known, **stranger)[0] == 404
+        assert told(known, **stranger) == told(unknown, **stranger)
 
     def test_a_signed_request_is_let_in(self, serving: Serving) -> None:
         service_id = serving.ready("signed")

@@ -107,7 +107,7 @@ def attempt_of(platform: Platform, job: dict[str, Any]) -> str:
             " WHERE v.id = ?",
             (job["job_id"],),
         ).fetchone()
-        return found
+        return None if found is None else str(found)
 
     def find() -> str | None:
         return platform.run(platform.server.database.read(read))
@@ -154,7 +154,7 @@ class TestLife:
         assert (shown["flavor"], shown["job_type"]) == (
             {"code": "modelarts.vm.cpu.2u"}, "tensorboard",
         )  # fmt: skip
-        assert (shown["schedule"], shown["remaining_duration"]) == ([], None)
+        assert (shown["schedule"], shown["remaining_duration"]) == (None, None)
 
     def test_it_runs_the_smallest_flavor_over_the_folder_and_counts_as_a_tool(
         self, platform: Platform, project: Project, port: int
@@ -173,6 +173,11 @@ class TestLife:
         project.http.delete(path_of(project, made))
         assert counted(project)["notebook"] == {}
 
+    def test_a_whole_bucket_is_a_folder_too(self, project: Project) -> None:
+        made = create(project, train_url="obs://bucket-default")
+
+        assert show(project, made)["train_url"] == "/bucket-default/"
+
     def test_its_schedule_stops_it(self, platform: Platform, project: Project, port: int) -> None:
         made = create(project, schedule=[{"type": "stop", "time_unit": "HOURS", "duration": 2}])
         bring_up(platform, made, port)
@@ -180,7 +185,7 @@ class TestLife:
 
         shown = show(project, made)
         assert shown["remaining_duration"] == HOUR_MS
-        assert shown["schedule"] == [{"type": "stop", "time_unit": "HOURS", "duration": 2}]
+        assert shown["schedule"] == {"type": "stop", "time_unit": "HOURS", "duration": 2}
         platform.clock.now_ms += HOUR_MS
         platform.call(platform.server.reconciler.wake)
         wait_until(lambda: show(project, made)["status"] == 12)

@@ -376,10 +376,44 @@ class TestNotebooks:
         command("devenv", "delete", "older", prints=False)
         wait_for(lambda: remote.project.get("/notebooks")["total"] == 0)
 
-    def test_a_bucket_as_its_storage_is_refused(self, command: Openstack) -> None:
+    def test_its_files_come_from_a_bucket_and_go_back_there_when_it_stops(
+        self, remote: Remote, command: Openstack
+    ) -> None:
+        pytest.importorskip("jupyterlab", reason="the extra `notebook` is not installed")
+        project = remote.project
+        bucket = f"bucket-{project.name}"
+        project.http.put(f"/objects/{bucket}/notes/data.txt", content=b"from the bucket")
+        made = command(
+            "devenv", "create", "stored", "--profile-id", 1, "--flavor", "modelarts.vm.cpu.1u",
+            "--storage-type", "obs", "--storage-path", f"/{bucket}/notes/",
+        )  # fmt: skip
+        path = f"/notebooks/{made['id']}"
+
+        def is_up() -> bool:
+            shown = project.get(path)
+            assert not shown["status"].endswith("FAILED"), shown["fail_reason"]
+            return bool(shown["status"] == "RUNNING")
+
+        wait_for(is_up, seconds=60)
+        page = f"{path}/api/contents"
+        assert project.http.get(f"{page}/data.txt").json()["content"] == "from the bucket"
+        new = {"type": "file", "format": "text", "content": "by the notebook"}
+        assert project.http.put(f"{page}/made.txt", json=new).status_code == 201
+        assert project.http.delete(f"{page}/data.txt").status_code == 204
+        command("devenv", "stop", "stored")
+        wait_for(lambda: project.get(path)["status"] == "STOPPED")
+        listed = project.http.get(f"/objects/{bucket}?prefix=notes/").json()["objects"]
+        assert [one["key"] for one in listed] == ["notes/made.txt"]
+        assert remote.output("notes/made.txt") == b"by the notebook"
+        command("devenv", "delete", "stored", prints=False)
+        wait_for(lambda: project.http.get(f"{project.v1}{path}").status_code == 400)
+        assert remote.output("notes/made.txt") == b"by the notebook"
+
+    def test_a_bucket_that_is_not_there_is_told(self, command: Openstack) -> None:
         told = command(
             "devenv", "create", "older", "--profile-id", 1, "--flavor", "modelarts.vm.cpu.1u",
-            "--storage-type", "obs", "--storage-path", "/bucket/folder/", fails=True,
+            "--storage-type", "obs", "--storage-path", "/nowhere/folder/", fails=True,
         )  # fmt: skip
 
-        assert "ModelArts.6371" in told
+        assert "ModelArts.6316" in told
+        assert "/nowhere/folder/" in told

@@ -160,25 +160,33 @@ class TestJobs:
     def test_an_account_has_a_bucket_of_s3_for_each_of_ours(
         self, tmp_path: Path, account: S3Account
     ) -> None:
-        account.make_bucket("bucket-default")
         with running_server(tmp_path, "--objects", "s3://") as remote:
             config = with_data(remote, one=b"1")
             job = remote.submit("account", READS_AND_WRITES, **config)
             remote.wait(job, COMPLETED)
 
             assert account.get("bucket-default", "out/deep/model.bin") == b"weights" * 1000
-            put = remote.project.http.put("/objects/no-such-bucket/x", content=b"x")
-            assert put.status_code == 404
-            assert "There is no bucket 'no-such-bucket' in the object store" in put.text
+            new = remote.submit(
+                "new-place", READS_AND_WRITES, **config | {"train_url": "/made-by-a-submit/out"}
+            )
+            remote.wait(new, COMPLETED)
+            assert account.get("made-by-a-submit", "out/deep/model.bin") == b"weights" * 1000
+            put = remote.project.http.put("/objects/No_Bucket/x", content=b"x")
+            assert put.status_code == 400
+            assert "There is no bucket 'No_Bucket', and the object store" in put.text
             refused = remote.project.http.post(
                 f"{remote.project.v1}/training-jobs",
                 json={
                     "job_name": "nowhere",
-                    "config": remote.put_code("nowhere", "") | {"train_url": "/no-such-bucket/"},
+                    "config": remote.put_code("nowhere", "") | {"train_url": "/No_Bucket/"},
                 },
             )
             assert refused.status_code == 400
-            assert "config.train_url is '/no-such-bucket/'" in refused.json()["error_msg"]
+            assert "config.train_url is '/No_Bucket/'" in refused.json()["error_msg"]
+            assert remote.project.http.get("/objects").json()["buckets"] == [
+                "bucket-default",
+                "made-by-a-submit",
+            ]
 
 
 class TestTrouble:

@@ -13,7 +13,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
-from tests.end_to_end.inference import Inference, kill_hard, script_folder
+from tests.end_to_end.inference import ECHO, Inference, kill_hard, script_folder
 from tests.end_to_end.server import (
     ServerProcess,
     check_is_exact,
@@ -199,6 +199,21 @@ def test_a_model_that_crashes_at_start_fails_with_the_end_of_its_log(inference: 
     refused = inference.ask(service_id)
     assert refused.status_code == 503
     assert refused.headers["Retry-After"]
+
+
+def test_what_is_said_of_a_model_stands_in_place_of_its_config(inference: Inference) -> None:
+    source = inference.put("said", customize_service__py=ECHO, config__json="{no json")
+    lacking = [{"packages": [{"package_name": "no-such-package"}]}]
+    said = inference.model(source, initial_config={}, apis=[{"url": "/predict"}])
+    cannot = inference.model(source, initial_config={}, dependencies=lacking)
+    answers = inference.deploy("said", inference.part(said))
+    fails = inference.deploy("lacking", inference.part(cannot))
+
+    inference.wait(answers, "running")
+    failed = wait_for(lambda: _if_status(inference, fails, "failed"))
+
+    assert inference.ask(answers, "/predict").status_code == 200
+    assert "no-such-package" in failed["error_msg"]
 
 
 def test_an_instance_that_never_answers_runs_out_of_time(inference: Inference) -> None:

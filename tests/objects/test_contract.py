@@ -138,7 +138,7 @@ class TestObjects:
     async def test_what_is_not_there_is_not_found(self, objects: ObjectStore, bucket: str) -> None:
         await put(objects, bucket, "folder/file")
 
-        for key in ("nothing", "folder", "folder/", ""):
+        for key in ("nothing", "folder", "folder/", "folder/file/", ""):
             url = ObjectUrl(bucket, key)
             for ask in (objects.describe, objects.open, objects.delete):
                 with pytest.raises(ObjectUnknown, match="There is no object"):

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,7 @@ from muster.domain.errors import (
 from muster.objects import s3 as s3_module
 from muster.objects import s3bucket as bucket_module
 from muster.objects.s3 import S3Place, S3Store
-from muster.objects.s3bucket import KeysRefused, ObjectChanged
+from muster.objects.s3bucket import KeysRefused, ObjectChanged, S3Options
 from muster.objects.store import Progress
 from muster.objects.url import ObjectUrl
 from tests.objects.s3_account import SECRET_KEY, S3Account, Wire, wire_to
@@ -43,6 +43,34 @@ def wire(account: S3Account) -> Iterator[Wire]:
         yield found
 
 
+@dataclass(slots=True)
+class Refusing:
+    """What answers every request with the same error of S3's; moto has few of them."""
+
+    options: S3Options
+    status: int = 500
+    code: str = "InternalError"
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        body = f"<Error><Code>{self.code}</Code></Error>".encode()
+        head = f"HTTP/1.1 {self.status} No\r\nContent-Length: {len(body)}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest_asyncio.fixture
+async def refusing(account: S3Account) -> AsyncIterator[Refusing]:
+    found = Refusing(account.options)
+    server = await asyncio.start_server(found.answer, "127.0.0.1", 0)
+    host, port = server.sockets[0].getsockname()
+    found.options = replace(account.options, endpoint=f"http://{host}:{port}")
+    async with server:
+        yield found
+
+
 @pytest_asyncio.fixture
 async def objects(account: S3Account, wire: Wire, tmp_path: Path) -> AsyncIterator[S3Store]:
     """All buckets of the account, at the other end of the wire."""
@@ -55,6 +83,10 @@ async def objects(account: S3Account, wire: Wire, tmp_path: Path) -> AsyncIterat
 async def read(objects: S3Store, url: ObjectUrl) -> bytes:
     chunks, _ = await objects.open(url)
     return b"".join([chunk async for chunk in chunks])
+
+
+async def _content() -> AsyncIterator[bytes]:
+    yield b"content"
 
 
 async def _rest(chunks: AsyncIterator[bytes]) -> None:
@@ -227,6 +259,79 @@ class TestNoAnswer:
         store = S3Store(account.options, S3Place(), tmp_path / "snapshots")
 
         assert await store.has_bucket(bucket)
+
+
+class TestBucketsOfAnAccount:
+    @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", None])
+    async def test_one_is_made_and_making_it_again_changes_nothing(
+        self, account: S3Account, tmp_path: Path, region: str | None
+    ) -> None:
+        store = S3Store(replace(account.options, region=region), S3Place(), tmp_path / "snapshots")
+        url = ObjectUrl(f"made-in-{region or 'no-region'}".lower(), "x")
+        await store.make_bucket(url.bucket)
+        await store.put(url, _content())
+
+        await store.make_bucket(url.bucket)
+
+        assert await store.has_bucket(url.bucket)
+        assert account.get(url.bucket, "x") == b"content"
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [("Upper_Case", "3 to 63 lower-case letters"), ("xy", "3 to 63 lower-case letters")],
+    )
+    async def test_a_name_that_s3_refuses_is_refused_with_its_reason(
+        self, account: S3Account, tmp_path: Path, name: str, why: str
+    ) -> None:
+        store = S3Store(account.options, S3Place(), tmp_path / "snapshots")
+
+        assert not await store.has_bucket(name)
+        with pytest.raises(StoragePathInvalid, match=f"There is no bucket '{name}'.*{why}"):
+            await store.make_bucket(name)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "why"),
+        [
+            (409, "BucketAlreadyExists", "the name is taken by another account"),
+            (403, "AccessDenied", "s3:CreateBucket"),
+            (400, "TooManyBuckets", "the account may have no more"),
+            (418, "Unheard", "Unheard"),
+        ],
+    )
+    async def test_a_bucket_that_s3_refuses_to_make_is_told_of_with_its_reason(
+        self, refusing: Refusing, tmp_path: Path, status: int, code: str, why: str
+    ) -> None:
+        refusing.status, refusing.code = status, code
+        store = S3Store(refusing.options, S3Place(), tmp_path / "snapshots")
+
+        with pytest.raises(StoragePathInvalid, match=why):
+            await store.make_bucket("wanted")
+
+    async def test_a_bucket_of_another_account_is_refused_and_not_waited_for(
+        self, refusing: Refusing, tmp_path: Path
+    ) -> None:
+        refusing.status, refusing.code = 403, "AccessDenied"
+        store = S3Store(refusing.options, S3Place(), tmp_path / "snapshots")
+
+        with pytest.raises(StoragePathInvalid, match=r"'wanted'.*AccessDenied"):
+            await store.has_bucket("wanted")
+        refusing.code = "InvalidAccessKeyId"
+        with pytest.raises(KeysRefused):
+            await store.has_bucket("wanted")
+
+    async def test_no_answer_to_a_wish_for_a_bucket_is_no_refusal(
+        self, refusing: Refusing, tmp_path: Path
+    ) -> None:
+        refusing.status, refusing.code = 503, "SlowDown"
+        store = S3Store(refusing.options, S3Place(), tmp_path / "snapshots")
+        nowhere = S3Store(
+            replace(refusing.options, endpoint="http://127.0.0.1:9"), S3Place(), tmp_path / "none"
+        )
+
+        with pytest.raises(StoreUnavailable, match="has failed"):
+            await store.make_bucket("wanted")
+        with pytest.raises(StoreUnavailable, match="cannot be reached"):
+            await nowhere.make_bucket("wanted")
 
 
 async def test_parts_grow_with_the_size_that_is_told(

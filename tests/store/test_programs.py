@@ -32,7 +32,7 @@ NOTES = Program(
     argv=("python3", "-m", "jupyterlab", "--x=ü"),
     environment={"A": "1"},
     code=DIGEST,
-    folder="/work/notes",
+    folder="/srv/notes",
 )
 NEW = NewWorkload(
     uid="f" * 32,

@@ -414,3 +414,105 @@ async def test_a_shared_answer_is_never_older_than_the_last_acknowledged_write(
         assert answers == [written] * 3
 
     assert asked < 3 * 19, "what nobody has changed is not asked for again"
+
+
+class Opened:
+    """The connections that are opened while a test runs."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.connections: list[Connection] = []
+        connect = sqlite_module._connect
+
+        def connected(path: Path, *, busy_timeout_ms: int) -> sqlite3.Connection:
+            connection = connect(path, busy_timeout_ms=busy_timeout_ms)
+            self.connections.append(connection)
+            return connection
+
+        monkeypatch.setattr(sqlite_module, "_connect", connected)
+
+    def are_closed(self) -> bool:
+        return all(is_closed(connection) for connection in self.connections)
+
+
+def is_closed(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT 1").fetchone()
+    except sqlite3.ProgrammingError:
+        return True
+    return False
+
+
+@pytest.mark.asyncio
+async def test_scans_share_connections_each_on_a_snapshot_of_its_own(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Opened(monkeypatch)
+
+    for count in range(1, 6):
+        await database.write(add_job, f"job-{count}")
+        seen = await asyncio.gather(*(database.scan(count_jobs) for _ in range(10)))
+
+        assert seen == [count] * 10
+    assert 1 <= len(opened.connections) <= sqlite_module.SCANS_AT_ONCE
+    assert not any(connection.in_transaction for connection in opened.connections)  # type: ignore[attr-defined]
+
+
+@pytest.mark.asyncio
+async def test_a_connection_that_waits_for_the_next_scan_keeps_no_log_from_being_copied_back(
+    file: Path, database: Database
+) -> None:
+    await database.write(add_job, "a")
+    await asyncio.gather(*(database.scan(first_of_many) for _ in range(4)))
+    await database.write(add_job, "b")
+
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        [is_busy, pages, copied] = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+    assert (is_busy, pages, copied) == (0, 0, 0)
+    assert await database.scan(count_jobs) == 2
+
+
+def first_of_many(connection: Connection) -> object:
+    """Leaves its statement in the middle."""
+    return connection.execute("SELECT a.name FROM job AS a, pool, pool AS p").fetchone()
+
+
+@pytest.mark.asyncio
+async def test_a_scan_that_fails_leaves_its_connection_to_nobody(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(connection: Connection) -> None:
+        connection.execute("SELECT 1 FROM pool AS a, pool").fetchone()
+        raise ZeroDivisionError
+
+    opened = Opened(monkeypatch)
+
+    with pytest.raises(ZeroDivisionError):
+        await database.scan(fail)
+
+    assert len(opened.connections) == 1
+    assert opened.are_closed()
+    assert await database.scan(count_jobs) == 0
+
+
+@pytest.mark.asyncio
+async def test_closing_closes_what_scans_have_left_and_what_they_still_use(
+    file: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_begun, may_go_on = threading.Event(), threading.Event()
+
+    def wait(connection: Connection) -> int:
+        has_begun.set()
+        assert may_go_on.wait(30)
+        return count_jobs(connection)
+
+    opened = Opened(monkeypatch)
+    scanning = asyncio.create_task(database.scan(wait))
+    await asyncio.to_thread(has_begun.wait, 30)
+    await database.scan(count_jobs)
+    database.close()
+    may_go_on.set()
+
+    assert await scanning == 0
+    assert len(opened.connections) == 2
+    assert opened.are_closed()

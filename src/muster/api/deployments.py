@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any, Final
 
-from msgspec import ValidationError, convert
-
 from muster.api.deployment_views import (
     ServiceCounts,
     cluster_view,
@@ -41,9 +39,8 @@ from muster.store.connection import Connection
 from muster.store.metrics import Span
 from muster.store.service_records import Calls
 from muster.wire import services as shapes
-from muster.wire.decode import decode_body, decode_query
+from muster.wire.decode import decode_body, decode_query, decode_value
 
-_UNIT_MS: Final = {"DAYS": 86_400_000, "HOURS": 3_600_000, "MINUTES": 60_000}
 _SAMPLED_MINUTES: Final = 5  # the latest minute with a sample counts, if it is no older
 
 
@@ -52,7 +49,7 @@ async def create_service(services: Services, request: Request) -> Reply:
     if InferType.REAL_TIME.value != body.infer_type:
         raise DeploymentInvalid(
             f"infer_type is {body.infer_type!r}; this server runs services of infer_type"
-            f" {InferType.REAL_TIME!r}. For a batch, submit a training job over the input."
+            f" {InferType.REAL_TIME.value!r}. For a batch, submit a training job over the input."
         )
     if body.service_secrets:
         raise Unsupported("service_secrets: this server keeps no secrets; use envs.")
@@ -67,7 +64,6 @@ async def create_service(services: Services, request: Request) -> Reply:
             parts=_parts(body.config, pool_id=body.pool_name or body.cluster_id),
             balancing=Balancing(body.load_balancer_policy or Balancing.ROUND_ROBIN),
             priority=body.priority or 1,
-            run_for_ms=_run_for_ms(body.schedule),
             allows_websockets=_allows_websockets(additional),
             settings={
                 "schedule": _schedule(body.schedule),
@@ -104,6 +100,11 @@ def _part(body: shapes.ConfigBody, pool_id: str | None, name: str) -> Part:
             ' {"min_instances": 1, "max_instances": 4, "target_concurrency": 10}.'
         )
     custom = body.custom_spec
+    if custom is not None and custom.ascend_a310:
+        raise Unsupported(
+            f"{name}.custom_spec.ascend_a310 is {custom.ascend_a310}; a custom_spec has no NPUs:"
+            " choose a flavor that has them as the specification."
+        )
     return Part(
         model_id=body.model_id,
         specification=body.specification,
@@ -139,6 +140,7 @@ def _rollout(given: Mapping[str, Any] | None, name: str) -> shapes.RolloutBody:
     """What the entries of `additional_properties` say together: a later one wins."""
     merged: dict[str, Any] = {}
     for key, entry in (given or {}).items():
+        decode_value(entry or {}, shapes.RolloutBody, name=f"{name}.additional_properties.{key}")
         merged |= entry or {}
         for unsupported in ("log_volume", "persistent_volumes"):
             if (entry or {}).get(unsupported):
@@ -146,32 +148,33 @@ def _rollout(given: Mapping[str, Any] | None, name: str) -> shapes.RolloutBody:
                     f"{name}.additional_properties.{key}.{unsupported}: this server mounts nothing"
                     " into instances."
                 )
-    try:
-        return convert(merged, shapes.RolloutBody, strict=False)
-    except ValidationError as error:
-        raise InvalidRequest(f"{name}.additional_properties: {error}.") from error
+    return decode_value(merged, shapes.RolloutBody, name=f"{name}.additional_properties")
 
 
 def _allows_websockets(additional: Mapping[str, Any]) -> bool:
     """Whether one of the entries of `additional_properties` says so; what cannot be is refused."""
     allows = False
     for key, entry in additional.items():
-        members = entry if isinstance(entry, dict) else {}
+        is_setting = key in ("smn_notification", "log_report_channels", "websocket_upgrade")
+        if not isinstance(entry, dict | None) and not is_setting:
+            raise InvalidRequest(
+                f"additional_properties.{key} is {entry!r:.100}; it must be an object."
+            )
+        members = {key: entry} if is_setting else (entry or {})
         for unsupported in ("smn_notification", "log_report_channels"):
-            if members.get(unsupported) or (key == unsupported and entry):
+            if members.get(unsupported):
                 raise Unsupported(
                     f"additional_properties.{key}: this server sends no notifications and reports"
                     " logs to nobody else."
                 )
-        allows = allows or members.get("websocket_upgrade") is True
-        allows = allows or (key == "websocket_upgrade" and entry is True)
+        upgrade = members.get("websocket_upgrade")
+        if not isinstance(upgrade, bool | None):
+            raise InvalidRequest(
+                f"additional_properties.{key}.websocket_upgrade is {upgrade!r:.100}; it must"
+                " be true or false."
+            )
+        allows = allows or upgrade is True
     return allows
-
-
-def _run_for_ms(schedule: Sequence[shapes.ScheduleBody] | None) -> int | None:
-    if not schedule:
-        return None
-    return min(one.duration * _UNIT_MS[one.time_unit] for one in schedule)
 
 
 def _schedule(schedule: Sequence[shapes.ScheduleBody] | None) -> list[dict[str, Any]]:
@@ -257,26 +260,21 @@ async def change_service(services: Services, request: Request) -> Reply:
     body = decode_body(await request.body(), shapes.ServiceChange)
     if body.service_secrets:
         raise Unsupported("service_secrets: this server keeps no secrets; use envs.")
-    project_id, service_id = request.params
-    present = await services.database.read(store.get_service, project_id, service_id)
-    settings = None
-    if body.schedule is not None or body.additional_properties is not None:
-        settings = dict(present.settings)
-        if body.schedule is not None:
-            settings["schedule"] = _schedule(body.schedule)
-        if body.additional_properties is not None:
-            settings["additional_properties"] = body.additional_properties
     additional = body.additional_properties
+    settings: dict[str, Any] = {}
+    if body.schedule is not None:
+        settings["schedule"] = _schedule(body.schedule)
+    if additional is not None:
+        settings["additional_properties"] = additional
     await operations.change_service(
         _deployments(services),
         request.caller,
-        service_id,
+        request.params[1],
         ServiceChange(
             description=body.description,
             wish=None if body.status is None else Wish(body.status),
             parts=None if body.config is None else _parts(body.config),
             balancing=Balancing(body.load_balancer_policy) if body.load_balancer_policy else None,
-            run_for_ms=_run_for_ms(body.schedule),
             allows_websockets=None if additional is None else _allows_websockets(additional),
             settings=settings,
         ),

@@ -73,6 +73,7 @@ async def create_instance(services: Services, request: Request) -> Reply:
             image_uid=_image_of(body.profile_id, around, services.notebooks.images.built_in),
             pool_id=_pool_of(body.pool, around),
             volume=_volume(spec.storage),
+            volume_field="spec.storage.location.path",
             lease_type=LeaseType.TIMING,
             duration_ms=_milliseconds(lease.duration) or DURATION_MS_MIN,
             has_lease=bool(lease.enable),
@@ -114,11 +115,14 @@ def _volume(given: shapes.GivenStorage | None) -> Volume:
     if kind not in set(VolumeCategory):
         raise VolumeClassInvalid(
             f"spec.storage.type is {kind.lower()[:60]!r}; it must be one of"
-            f" {', '.join(VolumeCategory).lower()}: a notebook's files lie in a folder of this"
-            " server, not in a bucket."
+            f" {', '.join(VolumeCategory).lower()}."
         )
-    size = given.location.volume_size if given.location else None
-    return Volume(category=VolumeCategory(kind), capacity_gb=50 if size is None else size)
+    location = given.location or shapes.GivenLocation()
+    return Volume(
+        category=VolumeCategory(kind),
+        capacity_gb=50 if location.volume_size is None else location.volume_size,
+        uri=location.path or "",
+    )
 
 
 async def list_instances(services: Services, request: Request) -> Reply:
@@ -247,12 +251,10 @@ def _view(
             storage=shapes.StorageView(
                 type=notebook.volume.category.lower(),
                 location=shapes.LocationView(
-                    path=MOUNT_PATH, volume_size=notebook.volume.capacity_gb
+                    path=notebook.volume.uri or MOUNT_PATH, volume_size=notebook.volume.capacity_gb
                 ),
             ),
-            failed_reasons=shapes.FailedReasons(message=notebook.fail_reason)
-            if notebook.fail_reason
-            else None,
+            failed_reasons=shapes.FailedReasons(message=notebook.told) if notebook.told else None,
         ),
         user=shapes.NamedView(id=notebook.user_id, name=notebook.user_name),
         workspace=shapes.NamedView(id=notebook.workspace_id),

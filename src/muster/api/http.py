@@ -267,14 +267,17 @@ class Router:
     def find(self, raw_path: str) -> tuple[Mapping[str, Route], list[str]]:
         """(the routes of the path by method, its variables); no routes where there is no such path.
 
-        One trailing slash is ignored. What is asked for again and again is remembered.
+        One trailing slash is ignored, but in what is the rest of a path: that may name a folder.
+        What is asked for again and again is remembered.
         """
         found = self._found.get(raw_path)
         if found is None:
             segments = raw_path.split("/")[1:]
+            slash = ""
             if len(segments) > 1 and not segments[-1]:
                 segments.pop()
-            found = _find(self._root, segments, 0, [])
+                slash = "/"
+            found = _find(self._root, segments, 0, [], slash)
             if len(self._found) >= PATHS_REMEMBERED_MAX:
                 self._found.clear()
             if found[0] and len(raw_path) <= PATH_REMEMBERED_LENGTH_MAX:
@@ -296,7 +299,7 @@ _NO_ROUTES: Final[Mapping[str, Route]] = {}
 
 
 def _find(
-    branch: _Branch, segments: list[str], at: int, params: list[str]
+    branch: _Branch, segments: list[str], at: int, params: list[str], slash: str
 ) -> tuple[Mapping[str, Route], list[str]]:
     for index in range(at, len(segments)):
         segment = segments[index]
@@ -304,7 +307,7 @@ def _find(
         if literal is not None:
             if branch.variable is not None:
                 # Both fit: take the literal, unless nothing lies at the end of its way.
-                found = _find(literal, segments, index + 1, params.copy())
+                found = _find(literal, segments, index + 1, params.copy(), slash)
                 if found[0]:
                     return found
             else:
@@ -314,7 +317,7 @@ def _find(
             params.append(unquote(segment) if "%" in segment else segment)
             branch = branch.variable
         elif branch.rest is not None:
-            params.append("/".join(unquote(part) for part in segments[index:]))
+            params.append("/".join(unquote(part) for part in segments[index:]) + slash)
             return branch.rest.routes, params
         else:
             return _NO_ROUTES, params

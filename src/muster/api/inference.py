@@ -16,10 +16,10 @@ from typing import Final
 
 import structlog
 
-from muster.api.authenticate import Authenticator
+from muster.api.authenticate import Authenticator, ProjectIdMalformed
 from muster.api.authorise import Authoriser
 from muster.api.errors import Envelope
-from muster.api.http import Reply, Request, Route, Within
+from muster.api.http import Login, Reply, Request, Route, Within
 from muster.api.proxied import Outcome, ProxyRequest, Redirected, Upstream
 from muster.domain.balance import Candidate, Rotation, choose, share_of_source
 from muster.domain.errors import (
@@ -28,6 +28,7 @@ from muster.domain.errors import (
     InstancesUnavailable,
     ProjectMismatch,
     StoreUnavailable,
+    TokenWithoutProject,
     TooBusy,
 )
 from muster.domain.permission import Permission
@@ -65,6 +66,15 @@ CALL: Final = Route(
     envelope=Envelope.MODERN,
     needs=Permission.SERVICE_CALL,
     within=Within.SERVICE,
+)
+# The login alone, where there is no service that a permission could be for.
+_LOGIN: Final = Route(
+    method="POST",
+    path="/services/{service_id}",
+    handler=_never,
+    summary="Ask a service that is not there",
+    envelope=Envelope.MODERN,
+    login=Login.MEMBER,
 )
 
 
@@ -131,8 +141,7 @@ class ServiceSite:
             InstancesUnavailable: none of its instances is ready.
             TooBusy: as many wait already as may.
         """
-        traffic = await self._find_traffic(request.id)
-        await self._check_caller(request.request, request.id, traffic)
+        traffic = await self._check_caller(request.request, request.id)
         if request.is_websocket and not traffic.allows_websockets:
             raise DeploymentInvalid(
                 "This service takes no websockets; deploy it with additional_properties"
@@ -175,12 +184,16 @@ class ServiceSite:
             raise services.service_unknown(uid)
         return traffic
 
-    async def _check_caller(self, request: Request, uid: str, traffic: Traffic) -> None:
-        request.params = [traffic.project_id, uid]
+    async def _check_caller(self, request: Request, uid: str) -> Traffic:
+        traffic: Traffic | None = await self._database.read_recent(services.find_traffic, uid)
+        request.params = [traffic.project_id if traffic else "", uid]
         try:
-            await self._authenticate(request, CALL)
-        except ProjectMismatch as error:
+            # Whoever has no login is not told whether there is such a service.
+            await self._authenticate(request, CALL if traffic else _LOGIN)
+        except (ProjectMismatch, ProjectIdMalformed, TokenWithoutProject) as error:
             raise services.service_unknown(uid) from error
+        if traffic is None:
+            raise services.service_unknown(uid)
         try:
             deciding = self._authorise(request, CALL)
             if deciding is not None:
@@ -189,6 +202,7 @@ class ServiceSite:
             if request.caller.project_id != traffic.project_id:
                 raise services.service_unknown(uid) from None
             raise
+        return traffic
 
     # ------------------------------------------------------------ which instance
 

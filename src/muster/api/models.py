@@ -15,13 +15,22 @@ from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.operations import models as operations
 from muster.store import models
 from muster.wire import models as shapes
-from muster.wire.decode import decode_body, decode_query
+from muster.wire.decode import decode_body, decode_query, decode_value
 
 _KEPT: Final = (
     "source_job_id", "source_job_version", "source_type", "execution_code", "input_params",
     "output_params", "model_docs", "model_labels", "install_type", "model_algorithm",
     "model_metrics",
 )  # fmt: skip
+
+# What the client may say of a model as JSON, or as text that is JSON.
+_SHAPES: Final[dict[str, Any]] = {
+    "input_params": list[dict[str, Any]],
+    "output_params": list[dict[str, Any]],
+    "model_docs": list[dict[str, Any]],
+    "install_type": list[str],
+    "model_metrics": dict[str, Any],
+}
 
 
 async def create_model(services: Services, request: Request) -> Reply:
@@ -32,9 +41,9 @@ async def create_model(services: Services, request: Request) -> Reply:
             f" {body.source_location[:100]!r}: that folder is what is kept."
         )
     shown = {name: getattr(body, name) for name in _KEPT if getattr(body, name) is not None}
-    for name in ("input_params", "output_params", "model_docs", "install_type", "model_metrics"):
+    for name, kind in _SHAPES.items():
         if name in shown:
-            shown[name] = _decoded(shown[name], name)
+            shown[name] = decode_value(_decoded(shown[name], name), kind, name=name)
     made = await operations.create_model(
         services.database,
         services.objects,
@@ -156,7 +165,7 @@ def _full_view(model: Model) -> shapes.ModelView:
     view.model_algorithm = shown.get("model_algorithm") or ""
     view.model_metrics = _text(shown.get("model_metrics") or {})
     view.apis = _text(recipe.apis)
-    view.config = _text({"apis": recipe.apis, "health": recipe.health})
+    view.config = _text({"apis": recipe.apis, "health": _health_view(recipe.health)})
     view.schema_doc = None
     view.model_docs = shown.get("model_docs") or []
     view.health = _health_view(recipe.health)

@@ -24,6 +24,7 @@ from muster.domain.errors import (
 from muster.domain.flavor import Flavor
 from muster.domain.notebook import (
     DURATION_MS_MIN,
+    MOUNT_PATH,
     CustomSpec,
     LeaseType,
     Notebook,
@@ -64,6 +65,7 @@ async def create_notebook(services: Services, request: Request) -> Reply:
         image_uid=uid_of(body.image_id),
         pool_id=body.pool_id or "",
         volume=_volume(body.volume),
+        volume_field="volume.uri",
         lease_type=parse_lease_type("lease.type", lease.type) if lease.type else LeaseType.TIMING,
         duration_ms=_first(body.duration, lease.duration, DURATION_MS_MIN),
     )
@@ -112,15 +114,21 @@ def _volume(given: shapes.GivenVolume) -> Volume:
     except ValueError:
         raise VolumeClassInvalid(
             f"volume.category is {given.category[:60]!r}; it must be one of"
-            f" {', '.join(VolumeCategory)}. Data in buckets is read and written with"
-            " GET and PUT /objects/BUCKET/KEY."
+            f" {', '.join(VolumeCategory)}."
         ) from None
     if given.ownership.upper() != "MANAGED":
         raise VolumeClassInvalid(
             f"volume.ownership is {given.ownership[:60]!r}; there is MANAGED only."
         )
+    if given.read_only:
+        raise Unsupported(
+            "volume.read_only is true; this server has nothing of the kind. Leave it out."
+        )
+    mount_path = given.mount_path or MOUNT_PATH
+    if mount_path.rstrip("/") != MOUNT_PATH.rstrip("/"):
+        raise Unsupported(f"volume.mount_path is {mount_path[:100]!r}; there is {MOUNT_PATH} only.")
     capacity = _first(given.capacity, _CAPACITY_GB.get(category, 50))
-    return Volume(category=category, capacity_gb=capacity)
+    return Volume(category=category, capacity_gb=capacity, uri=given.uri or "")
 
 
 async def show(services: Services, request: Request, notebook: Notebook) -> Reply:

@@ -13,13 +13,20 @@ what that guards against is held off here.
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 from muster.api.errors import Envelope
 from muster.api.http import Reply, Request, Route
+from muster.api.opening import (
+    SAFE_METHODS,
+    check_origin,
+    cookie_of,
+    joined,
+    set_cookie,
+    token_of,
+    without_token,
+)
 from muster.api.proxied import Outcome, ProxyRequest, Redirected, Upstream
 from muster.domain.errors import (
     Forbidden,
@@ -38,7 +45,6 @@ from muster.wire.signature import is_signature
 
 COOKIE: Final = "muster-notebook"
 ENDPOINTS_MAX: Final = 10_000  # remembered
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 async def _never(request: Request) -> Reply:
@@ -82,18 +88,18 @@ class NotebookSite:
         """
         uid = request.id.replace("-", "").lower()
         notebook = await self.database.read(notebooks.find_notebook, uid)
-        query, token = _without_token(request.request.raw_query)
+        query, token = without_token(request.request.raw_query)
         await self._check(request, notebook, token)
         assert notebook is not None
         base = f"/notebooks/{notebook.shown_id}"
-        cookie = (("set-cookie", _cookie(request.request, base, notebook.token)),)
+        cookie = (set_cookie(request.request, COOKIE, notebook.token, path=base),)
         is_page = "text/html" in (request.request.header("accept") or "")
         wants_cookie = token is not None and is_page and request.request.method == "GET"
         if not request.path or request.id != notebook.shown_id or wants_cookie:
-            if request.request.method not in _SAFE or request.is_websocket:
+            if request.request.method not in SAFE_METHODS or request.is_websocket:
                 raise PathUnknown(f"There is nothing at {request.request.raw_path}.")
             return Redirected(
-                location=_joined(f"{base}{request.path or '/'}", query),
+                location=joined(f"{base}{request.path or '/'}", query),
                 reply_headers=cookie if token is not None else (),
             )
         host, port = self._endpoint(notebook)
@@ -118,10 +124,10 @@ class NotebookSite:
         if asked.header("x-auth-token") or is_signature(authorization):
             await self._check_caller(asked, notebook)
             return
-        given = token or _token_of(authorization)
+        given = token or token_of(authorization)
         is_cookie = given is None
         if given is None:
-            given = _cookie_of(asked.header("cookie") or "")
+            given = cookie_of(asked.header("cookie") or "", COOKIE)
         if given is None:
             raise Unauthenticated(
                 "To open a notebook, add ?token= with its token: `muster notebook open` prints the"
@@ -134,7 +140,7 @@ class NotebookSite:
                 "The token is not this notebook's; `muster notebook open` prints the right address."
             )
         if is_cookie:
-            _check_origin(request)
+            check_origin(request)
 
     async def _check_caller(self, asked: Request, notebook: Notebook | None) -> None:
         if notebook is None:
@@ -173,48 +179,3 @@ class NotebookSite:
 
 def _unknown(request: ProxyRequest) -> PathUnknown:
     return PathUnknown(f"There is no notebook at {request.request.raw_path}.")
-
-
-def _without_token(query: str) -> tuple[str, str | None]:
-    """(the query without `token`, its value): the program has no use for it."""
-    kept, token = [], None
-    for pair in query.split("&"):
-        name, _, value = pair.partition("=")
-        if name == "token":
-            token = value
-        elif pair:
-            kept.append(pair)
-    return "&".join(kept), token
-
-
-def _joined(path: str, query: str) -> str:
-    return f"{path}?{query}" if query else path
-
-
-def _token_of(authorization: str) -> str | None:
-    """As Jupyter's own clients send it."""
-    kind, _, token = authorization.partition(" ")
-    return token.strip() if kind.lower() in ("token", "bearer") else None
-
-
-def _cookie_of(header: str) -> str | None:
-    try:
-        found = SimpleCookie(header).get(COOKIE)
-    except CookieError:
-        return None
-    return found.value if found else None
-
-
-def _cookie(request: Request, base: str, token: str) -> str:
-    secure = "; Secure" if request.scope["scheme"] in ("https", "wss") else ""
-    return f"{COOKIE}={token}; Path={base}/; HttpOnly; SameSite=Lax{secure}"
-
-
-def _check_origin(request: ProxyRequest) -> None:
-    """A browser adds the cookie to whatever any page asks for; only this server's pages may."""
-    asked = request.request
-    origin = asked.header("origin")
-    if origin is None or (asked.method in _SAFE and not request.is_websocket):
-        return
-    if urlsplit(origin).netloc.lower() != (asked.header("host") or "").lower():
-        raise Forbidden(f"Origin is {origin[:100]!r}; requests from other sites are not passed on.")

@@ -60,7 +60,7 @@ def notebook_view(request: Request, notebook: Notebook, around: Around) -> shape
         description=notebook.description,
         feature=notebook.feature,
         status=notebook.status,
-        fail_reason=notebook.fail_reason or None,
+        fail_reason=notebook.told or None,
         action_progress=_steps(notebook),
         flavor=notebook.flavor_code,
         custom_spec=None
@@ -83,6 +83,7 @@ def notebook_view(request: Request, notebook: Notebook, around: Around) -> shape
             capacity=notebook.volume.capacity_gb,
             category=notebook.volume.category,
             mount_path=MOUNT_PATH,
+            uri=notebook.volume.uri,
         ),
         data_volumes=[],
         workspace_id=notebook.workspace_id,
@@ -120,7 +121,7 @@ def _steps(notebook: Notebook) -> list[shapes.StepView]:
 def _told(notebook: Notebook, status: StepStatus) -> str:
     if status is StepStatus.PROCESSING:
         waits = notebook.phase is Phase.QUEUED
-        return "Waiting for room in the pool" if waits else notebook.note
+        return "Waiting for room in the pool" if waits else notebook.note or notebook.phase_message
     return notebook.fail_reason if status is StepStatus.FAILED else ""
 
 

@@ -10,8 +10,8 @@ from muster.api.services import Services
 from muster.domain.errors import ObjectUnknown, SignatureWrong
 from muster.objects.store import LIST_MAX, ObjectInfo
 from muster.objects.url import ObjectUrl, parse_url
+from muster.operations.buckets import make_bucket
 from muster.store import pools
-from muster.store.transaction import Transaction
 from muster.wire.decode import decode_query
 from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery, StoredObject
 
@@ -40,15 +40,13 @@ async def put_object(services: Services, request: Request) -> Reply:
         raise ObjectUnknown(f"'{url}' names a folder; an object needs a name after the last '/'.")
     project_id = request.caller.project_id
     is_there = await services.objects.has_bucket(url.bucket)
-    if not is_there and not services.objects.makes_buckets:
-        raise ObjectUnknown(
-            f"There is no bucket {url.bucket!r} in the object store, and muster makes none there."
+    if is_there or services.objects.makes_buckets:
+        is_own = await services.database.write(
+            pools.claim_bucket, project_id, url.bucket, is_there=is_there
         )
-
-    def claim(tx: Transaction) -> bool:
-        return pools.claim_bucket(tx, project_id, url.bucket, is_there=is_there)
-
-    if not await services.database.write(claim):
+    else:
+        is_own = await make_bucket(services.database, services.objects, project_id, url.bucket)
+    if not is_own:
         raise ObjectUnknown(f"This project has no bucket {url.bucket!r}, and the name is taken.")
     expected = declared_hash(request)
     digest = sha256()

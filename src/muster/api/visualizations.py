@@ -146,7 +146,7 @@ def _url(request: Request, one: Visualization) -> str:
 
 
 def _fields(request: Request, one: Visualization, *, now_ms: int) -> dict[str, Any]:
-    schedule = [shapes.ScheduleView(type="stop", time_unit="HOURS", duration=one.hours or 0)]
+    schedule = shapes.ScheduleView(type="stop", time_unit="HOURS", duration=one.hours or 0)
     return {
         "job_id": one.id,
         "job_name": one.name,
@@ -160,7 +160,7 @@ def _fields(request: Request, one: Visualization, *, now_ms: int) -> dict[str, A
         "remaining_duration": one.remaining_ms(now_ms),
         "job_type": TENSORBOARD,
         "flavor": shapes.FlavorView(code=one.flavor_code),
-        "schedule": schedule if one.hours else [],
+        "schedule": schedule if one.hours else None,
         "workspace_id": one.workspace_id,
         "status_message": one.told,
     }

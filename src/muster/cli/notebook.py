@@ -43,12 +43,19 @@ def notebook() -> None:
         "muster notebook create sketches --wait",
         "muster notebook create big --flavor modelarts.vm.gpu.1 --pool digits --hours 8",
         "muster notebook create quiet --hours 2 --idle   # ends after two hours without use",
+        "muster notebook create mine --storage obs://digits/notes/",
     )
 )
 @click.argument("name")
 @click.option("--flavor", metavar="CODE", help="What it gets.  [default: the smallest]")
 @click.option("--pool", metavar="ID_OR_NAME", help="Where it runs.  [default: the public pool]")
 @click.option("--image", metavar="NAME_OR_ID", help="Its environment.  [default: jupyterlab]")
+@click.option(
+    "--storage",
+    metavar="URL",
+    help="The folder of a bucket that its files come from, and go to when it stops."
+    "  [default: a folder of its own]",
+)
 @click.option("--hours", type=HOURS, default=1, show_default=True, help="How long it may run.")
 @click.option("--idle", "is_idle", is_flag=True, help="Count the hours from its last use.")
 @click.option("--desc", default="", help="Description.")
@@ -62,6 +69,7 @@ def create(
     flavor: str | None,
     pool: str | None,
     image: str | None,
+    storage: str | None,
     hours: float,
     is_idle: bool,
     desc: str,
@@ -75,7 +83,7 @@ def create(
             "description": desc,
             "flavor": find_flavor(client, flavor)["spec_code"],
             "image_id": _find_image(client, image or "jupyterlab"),
-            "volume": {"category": "EFS", "ownership": "MANAGED"},
+            "volume": {"category": "OBS", "uri": storage} if storage else {"category": "EFS"},
             "lease": {"duration": round(hours * HOUR_MS), "type": "IDLE" if is_idle else "TIMING"},
         }
         if pool is not None:
@@ -197,6 +205,7 @@ def show(context: click.Context, *, text: str, as_json: bool) -> None:
             ("image", found["image"]["swr_path"]),
             ("created", when(found["create_at"])),
             ("lease", f"{duration(lease['duration'])} {lease['type']}" if lease["enable"] else ""),
+            ("storage", found["volume"]["uri"]),
             ("address", found["url"]),
         ]
     )

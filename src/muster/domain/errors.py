@@ -364,6 +364,20 @@ class VolumeSizeInvalid(InvalidRequest):
     code = "ModelArts.6331"
 
 
+class VolumeBucketUnknown(InvalidRequest):
+    """There is no such bucket, or it is another project's."""
+
+    code = "ModelArts.6316"
+
+
+class VolumePathMissing(InvalidRequest):
+    code = "ModelArts.6317"
+
+
+class VolumePathNoFolder(InvalidRequest):
+    code = "ModelArts.6318"
+
+
 class VolumeClassInvalid(InvalidRequest):
     code = "ModelArts.6371"
 

@@ -1,5 +1,6 @@
 """Models (AI applications): what a service runs. A folder of code and weights, kept as it was."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +20,15 @@ SCRIPT: Final = "customize_service.py"  # the published name of a model's infere
 CONFIG: Final = "config.json"
 MODEL_FOLDER: Final = "model"  # where both lie, if not in the folder itself
 
-PORT_MIN, PORT_MAX = 1, 65_535
+# The operating system hands a program no single variable of more than 128 KiB.
+CONFIG_TEXT_BYTES_MAX: Final = 100_000
 PERIOD_SECONDS_MAX: Final = 3_600
 FAILURES_MAX: Final = 100
 
 # Letters, digits, CJK ideographs, '-' and '_'. Other scripts look alike too easily.
 _NAME: Final = re.compile(rf"[A-Za-z0-9_\u3400-\u4dbf\u4e00-\u9fff-]{{1,{NAME_LENGTH_MAX}}}")
 _VERSION: Final = re.compile(r"(0|[1-9][0-9]?)\.(0|[1-9][0-9]?)\.(0|[1-9][0-9]?)")
+_TYPE: Final = re.compile(rf"[A-Za-z0-9_.-]{{0,{NAME_LENGTH_MAX}}}")
 _DESCRIPTION: Final = re.compile(r"[^&!'\"<>=]*")
 _PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1023}")
 
@@ -65,6 +68,17 @@ class Recipe:
     dependencies: tuple[Dependency, ...] = ()
     shown: dict[str, Any] = field(default_factory=dict)  # what else the client said of it
 
+    @property
+    def config_text(self) -> str:
+        """What whoever runs the script needs of `config.json`, in its form."""
+        packages = [
+            {"package_name": one.name, "package_version": one.version, "restraint": one.restraint}
+            for one in self.dependencies
+        ]
+        urls = [{"url": api.get("url", "/")} for api in self.apis]
+        config = {"apis": urls, "dependencies": [{"packages": packages}]}
+        return json.dumps(config, ensure_ascii=False)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
@@ -83,23 +97,38 @@ class Model:
     created_at_ms: int = 0
 
 
-def check_model(model: Model) -> None:
-    """Raise InvalidRequest unless name, version and description are as they may be."""
-    if not _NAME.fullmatch(model.name):
+def check_model(*, name: str, version: str, type_: str, description: str) -> None:
+    """Raise InvalidRequest unless each of them is as it may be."""
+    if not _NAME.fullmatch(name):
         raise InvalidRequest(
-            f"model_name is {model.name[:100]!r}; it must be 1 to {NAME_LENGTH_MAX} letters,"
+            f"model_name is {name[:100]!r}; it must be 1 to {NAME_LENGTH_MAX} letters,"
             " digits, Chinese characters, '-' and '_'."
         )
-    if not _VERSION.fullmatch(model.version):
+    if not _VERSION.fullmatch(version):
         raise InvalidRequest(
-            f"model_version is {model.version[:100]!r}; it must be three numbers from 0 to"
+            f"model_version is {version[:100]!r}; it must be three numbers from 0 to"
             f" {VERSION_PART_MAX} with dots between, without leading zeros, such as '0.0.1'."
         )
-    too_long = len(model.description) > DESCRIPTION_LENGTH_MAX
-    if too_long or not _DESCRIPTION.fullmatch(model.description):
+    if not _TYPE.fullmatch(type_):
         raise InvalidRequest(
-            f"description is {model.description[:120]!r}; it must have at most"
+            f"model_type is {type_[:100]!r}; it must be at most {NAME_LENGTH_MAX} letters, digits,"
+            " '-', '_' and '.', such as 'PyTorch'."
+        )
+    too_long = len(description) > DESCRIPTION_LENGTH_MAX
+    if too_long or not _DESCRIPTION.fullmatch(description):
+        raise InvalidRequest(
+            f"description is {description[:120]!r}; it must have at most"
             f" {DESCRIPTION_LENGTH_MAX} characters and none of &!'\"<>=."
+        )
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Raise ModelConfigInvalid where there is more in it than an instance can be told."""
+    length = len(recipe.config_text.encode())
+    if length > CONFIG_TEXT_BYTES_MAX:
+        raise ModelConfigInvalid(
+            f"The urls of apis and the packages of dependencies take {length} bytes together; at"
+            f" most {CONFIG_TEXT_BYTES_MAX} are allowed."
         )
 
 
@@ -123,8 +152,8 @@ def parse_command(text: str) -> tuple[str, ...]:
         arguments = tuple(shlex.split(text))
     except ValueError as error:
         raise ModelConfigInvalid(f"cmd is {text[:100]!r}; {error}.") from error
-    if not arguments:
-        raise ModelConfigInvalid(f"cmd is {text[:100]!r}; it must name a program.")
+    if not arguments or "\0" in text:
+        raise ModelConfigInvalid(f"cmd is {text[:100]!r}; it must name a program, without NUL.")
     return arguments
 
 

@@ -22,6 +22,7 @@ TAGS_MAX: Final = 20
 TAG_LENGTH_MAX: Final = 128
 DURATION_MS_MIN: Final = 3_600_000
 DURATION_MS_MAX: Final = 259_200_000
+FILES_FOLDER: Final = "work"  # of what is kept of it: the one that opens
 MOUNT_PATH: Final = "/home/ma-user/work/"  # as published; here it is the folder that opens
 CAPACITY_GB_MAX: Final = 4_096
 CUSTOM_FLAVOR: Final = "custom.flavor.spec.code"
@@ -177,11 +178,19 @@ def parse_lease_type(field_name: str, text: str) -> LeaseType:
 
 
 class VolumeCategory(StrEnum):
-    """What a notebook's storage is called. Here each of them is a folder of the data folder."""
+    """What a notebook's storage is called. Here each of them is a folder of the data folder.
+
+    That of OBS and OBSFS holds what a folder of a bucket holds, while the notebook runs.
+    """
 
     EFS = "EFS"
     EVS = "EVS"
     SFS = "SFS"
+    OBS = "OBS"
+    OBSFS = "OBSFS"
+
+
+IN_BUCKETS: Final = frozenset({VolumeCategory.OBS, VolumeCategory.OBSFS})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +199,21 @@ class Volume:
 
     category: VolumeCategory = VolumeCategory.EFS
     capacity_gb: int = 50  # kept and shown; nothing holds it
+    uri: str = ""  # /BUCKET/FOLDER/ of those in buckets
+
+
+def check_volume_uri(field_name: str, volume: Volume) -> None:
+    """Whether one is given just where there has to be one; not yet whether it is there."""
+    if volume.category not in IN_BUCKETS:
+        return
+    if not volume.uri:
+        raise errors.VolumePathMissing(
+            f"{field_name} is missing; it must be /BUCKET/FOLDER/ or obs://BUCKET/FOLDER/."
+        )
+    if not volume.uri.endswith("/"):
+        raise errors.VolumePathNoFolder(
+            f"{field_name} is {volume.uri[:100]!r}; it must be a folder, and end with '/'."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +273,7 @@ class Notebook:
     tags: Mapping[str, str] = field(default_factory=dict)
     status: NotebookStatus = NotebookStatus.CREATING
     fail_reason: str = ""
-    note: str = ""  # how far its start is, for people
+    note: str = ""  # for people: how far its start is, or that it runs and does not answer
     server_version: str = ""  # what answered, once it did
     last_active_ms: int = 0
     created_at_ms: int
@@ -269,6 +293,11 @@ class Notebook:
     @property
     def is_in_public_pool(self) -> bool:
         return self.pool_id == public_pool_id(self.project_id)
+
+    @property
+    def told(self) -> str:
+        """What is the matter with it; "": nothing."""
+        return self.fail_reason or (self.note if self.status is NotebookStatus.RUNNING else "")
 
     @property
     def is_at_rest(self) -> bool:

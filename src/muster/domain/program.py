@@ -4,6 +4,14 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mirror:
+    """A folder whose files are objects of a bucket while the program does not run."""
+
+    url: str  # of a folder in the bucket; ends with "/"
+    folder: str  # where the files lie while it runs; absolute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A command that answers requests on a port until it is stopped.
 
@@ -15,3 +23,4 @@ class Program:
     environment: dict[str, str] = field(default_factory=dict)
     code: str | None = None  # digest of a snapshot that is copied into its working directory
     folder: str | None = None  # an existing local folder to work in instead; kept when it ends
+    mirror: Mirror | None = None  # fetched before it starts, stored once it has ended

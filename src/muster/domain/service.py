@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
@@ -27,6 +27,7 @@ GRACE_SECONDS_MAX: Final = 3_600
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_\u3400-\u4dbf\u4e00-\u9fff-]{1,64}")
 _DESCRIPTION: Final = re.compile(r"[^!<>=&\"']{0,100}")
+_UNIT_MS: Final = {"DAYS": 86_400_000, "HOURS": 3_600_000, "MINUTES": 60_000}
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 
@@ -179,7 +180,8 @@ class Service:
     configs: tuple[ServiceConfig, ...]
     configs_before: tuple[ServiceConfig, ...] = ()  # while an update is under way: to go back to
     is_deployed: bool = False  # all that `configs` ask for has been up
-    settings: dict[str, Any] = field(default_factory=dict)  # as the client gave them
+    # As the client gave them: `schedule` [{type, time_unit, duration}], `additional_properties`, ...
+    settings: dict[str, Any] = field(default_factory=dict)
     allows_websockets: bool = False
     due_at_ms: int | None = None  # it is stopped then
     published_at_ms: int = 0
@@ -262,6 +264,12 @@ def check_weights(weights: Sequence[int | None]) -> tuple[int, ...]:
             f" must come to {WEIGHTS_SUM}."
         )
     return given
+
+
+def run_for_ms(schedule: Sequence[Mapping[str, Any]]) -> int | None:
+    """How long a service runs by its schedule, from its start; None: until somebody stops it."""
+    times = (one["duration"] * _UNIT_MS[one["time_unit"]] for one in schedule)
+    return min(times, default=None)
 
 
 def check_scaling(scaling: Scaling, *, field_name: str) -> None:

@@ -3,7 +3,7 @@
     PYTHON -I -S notebook.py ENVIRONMENTS_FOLDER
 
 Where the image names no interpreter, the environment is made first, once for all notebooks:
-ENVIRONMENTS_FOLDER/jupyterlab-DIGEST, by venv and pip from the list of packages beside this file.
+ENVIRONMENTS_FOLDER/jupyterlab-DIGEST, by venv, and uv or pip, from the list beside this file.
 It tells how far it is in `start.json` of the folder that it begins in: {"note", "failure"}.
 This file imports nothing of muster: it also runs where only the standard library is.
 
@@ -89,17 +89,48 @@ def make_environment(
             if not os.path.exists(mark):
                 tell(here, note="Making the environment")
                 run([sys.executable, "-m", "venv", "--clear", folder], here)
-                pip = [interpreter, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-                run([*pip, "install", "--requirement", packages], here)
+                install(interpreter, packages, here)
+                print(f"muster: made {folder}", flush=True)  # noqa: T201 - as in `run`
                 with open(mark, "w"):
                     pass  # only now: what is there in part is made anew
     return interpreter
 
 
-def run(command: list[str], here: str) -> None:
+def install(interpreter: str, packages: str, here: str) -> None:
+    """By uv where muster has it, ten times quicker; by pip where that is not there, or fails."""
+    uv = os.path.join(os.path.dirname(sys.executable), "uv")
+    if os.path.exists(uv):
+        with contextlib.suppress(CannotStartError):
+            # As pip does where its settings say so: what the system trusts, a mirror's own too.
+            certificates = {"UV_SYSTEM_CERTS": "1"}
+            command = [uv, "pip", "install", "--python", interpreter, "--requirement", packages]
+            run([*command, *sources_of_pip(interpreter)], here, certificates)
+            return
+    pip = [interpreter, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    run([*pip, "install", "--requirement", packages], here)
+
+
+def sources_of_pip(interpreter: str) -> list[str]:
+    """Where pip is told to find packages, as arguments that uv shares with it."""
+    told = subprocess.run(  # noqa: S603 - no shell
+        [interpreter, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False
+    )
+    sources = ["--index-strategy", "unsafe-best-match"]  # pip knows no order of indexes either
+    for line in told.stdout.splitlines():
+        name, _, shown = line.partition("=")
+        flag, values = f"--{name.rpartition('.')[2]}", shown.strip("'\"").split()
+        if flag in ("--index-url", "--extra-index-url", "--find-links"):
+            sources += [part for value in values for part in (flag, value)]
+        elif flag == "--no-index" and values not in (["0"], ["false"]):
+            sources.append(flag)
+    return sources
+
+
+def run(command: list[str], here: str, settings: dict[str, str] | None = None) -> None:
     """Run one step of the making; its last lines are its progress, and the reason if it fails."""
     last, error, told_at = "", "", 0.0
     environment = {name: text for name, text in os.environ.items() if name != "JUPYTER_TOKEN"}
+    environment |= settings or {}
     with subprocess.Popen(  # noqa: S603 - no shell
         command,
         stdout=subprocess.PIPE,

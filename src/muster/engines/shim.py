@@ -29,10 +29,13 @@ import gc
 import json
 import os
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+
+TYPE_CHECKING = False  # typing itself takes a tenth of the start
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Iterator, Mapping
 
 SPEC_FILE = "spec.json"
 CLAIM_FILE = "claim.json"
@@ -79,7 +82,7 @@ def main(arguments: list[str]) -> None:
         run_task(arguments[0])
 
 
-def run_task(task_folder: str, on_claimed: Callable[[], None] = lambda: None) -> None:
+def run_task(task_folder: str, on_claimed: "Callable[[], None]" = lambda: None) -> None:
     """Run the task in `task_folder`, unless another shim has claimed it already."""
     # Blocked before the claim: who sees the claim may send signals, and they must wait for us.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -97,7 +100,7 @@ def run_task(task_folder: str, on_claimed: Callable[[], None] = lambda: None) ->
     write_result(task_folder, result)
 
 
-def claim(folder: str, content: Mapping[str, object], name: str = CLAIM_FILE) -> bool:
+def claim(folder: str, content: "Mapping[str, object]", name: str = CLAIM_FILE) -> bool:
     """Take the one claim there is on a task or an attempt; False when somebody else has it.
 
     A link either appears whole or not at all, and only one can have the name.
@@ -135,12 +138,14 @@ def run_command(task_folder: str, spec: dict[str, object]) -> dict[str, object]:
     return {"exit_code": exit_code, "was_stopped": was_stopped, "message": ""}
 
 
-def take_port() -> tuple[int, socket.socket]:
+def take_port() -> "tuple[int, socket.socket]":
     """A port that nobody listens on, and the claim that keeps other shims of the machine off it.
 
     The program will listen a while from now: until then only the claim tells. It is a name in the
     abstract namespace, which the kernel drops with this process, however that ends.
     """
+    import socket  # it takes a tenth of the start, and few tasks need it
+
     first = int.from_bytes(os.urandom(4), "big")
     for step in range(len(SERVING_PORTS)):
         port = SERVING_PORTS[(first + step) % len(SERVING_PORTS)]
@@ -272,8 +277,8 @@ def list_processes() -> dict[int, tuple[int, int]]:
 
 
 def find_descendants(
-    ancestors: set[int], processes: Mapping[int, tuple[int, int]]
-) -> Iterator[int]:
+    ancestors: set[int], processes: "Mapping[int, tuple[int, int]]"
+) -> "Iterator[int]":
     children: dict[int, list[int]] = {}
     for pid, (parent, _) in processes.items():
         children.setdefault(parent, []).append(pid)
@@ -331,7 +336,7 @@ def become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
-def write_result(task_folder: str, result: Mapping[str, object]) -> None:
+def write_result(task_folder: str, result: "Mapping[str, object]") -> None:
     """Write exit.json. A full disk is waited for, as the exit code is known nowhere else."""
     for _ in range(DISK_RETRIES_MAX):
         try:
@@ -344,7 +349,7 @@ def write_result(task_folder: str, result: Mapping[str, object]) -> None:
             return
 
 
-def write_json(path: str, content: Mapping[str, object]) -> None:
+def write_json(path: str, content: "Mapping[str, object]") -> None:
     """Put a whole file in place: a reader finds the old one or the new one."""
     draft = f"{path}.{os.getpid()}.{time.monotonic_ns()}"
     with open(draft, "w") as file:
@@ -367,6 +372,8 @@ def serve(*, control_fd: int, lock_fd: int) -> None:
     Every shim keeps the lock until it has claimed: whoever gets the lock knows that no task will
     come up any more which has not come up yet.
     """
+    import socket  # as above; the shims that are forked from here have it then
+
     for fd in (control_fd, lock_fd):
         os.set_inheritable(fd, False)
     gc.freeze()  # shims share these pages as long as the collector does not write to them
@@ -387,8 +394,10 @@ def on_child_ended(_number: int, _frame: object) -> None:
 
 
 def answer_request(
-    control: socket.socket, task_folders: list[str], *, line_fd: int, lock_fd: int
+    control: "socket.socket", task_folders: list[str], *, line_fd: int, lock_fd: int
 ) -> None:
+    import socket  # `serve` has it already
+
     pidfds: list[int] = []
     try:
         for task_folder in task_folders:
@@ -430,7 +439,7 @@ def report_up(line_fd: int, lock_fd: int) -> None:
 
 
 @contextlib.contextmanager
-def sigchld_blocked() -> Iterator[None]:
+def sigchld_blocked() -> "Iterator[None]":
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
         yield

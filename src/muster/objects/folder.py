@@ -61,6 +61,9 @@ class FolderStore:
     async def has_bucket(self, bucket: str) -> bool:
         return self._has_bucket(bucket)
 
+    async def make_bucket(self, bucket: str) -> None:
+        pass  # its first object will
+
     def _has_bucket(self, bucket: str) -> bool:
         return os.path.isdir(f"{self._root}/{bucket}")  # noqa: PTH112 - on the way of each submit
 
@@ -144,22 +147,23 @@ class FolderStore:
         return _read_chunks(file), info
 
     def _open(self, url: ObjectUrl) -> tuple[BinaryIO, ObjectInfo]:
-        path = self.local_path(url, field="key")
-        if not path.is_file():
-            raise _object_unknown(url)
-        file = path.open("rb")
+        file = self._object_file(url).open("rb")
         status = os.fstat(file.fileno())
         return file, ObjectInfo(
             key=url.key, size=status.st_size, modified_at_ms=int(status.st_mtime * 1000)
         )
 
+    def _object_file(self, url: ObjectUrl) -> Path:
+        path = self.local_path(url, field="key")
+        if url.key.endswith("/") or not path.is_file():
+            raise _object_unknown(url)
+        return path
+
     async def delete(self, url: ObjectUrl) -> None:
         await asyncio.to_thread(self._delete, url)
 
     def _delete(self, url: ObjectUrl) -> None:
-        path = self.local_path(url, field="key")
-        if not path.is_file():
-            raise _object_unknown(url)
+        path = self._object_file(url)
         path.unlink()
         self._drop_empty_parents(url.bucket, path.parent)
 

@@ -1,6 +1,6 @@
 """Objects in S3, or in what speaks its language, such as OBS, MinIO and Ceph.
 
-`s3://` keeps each bucket of muster's as a bucket of the account, which must be there;
+`s3://` keeps each bucket of muster's as a bucket of the account;
 `s3://BUCKET/PREFIX` keeps all of them in one bucket, as folders below the prefix.
 """
 
@@ -22,6 +22,7 @@ from muster.domain.errors import (
     StoreUnavailable,
 )
 from muster.objects.s3bucket import (
+    BucketForbidden,
     BucketMissing,
     Entry,
     ObjectChanged,
@@ -131,9 +132,16 @@ class S3Store:
         return bucket
 
     async def has_bucket(self, bucket: str) -> bool:
-        if not self._place.bucket:
+        if self._place.bucket:
+            return await self._bucket(bucket).find_first("") is not None
+        try:
             return await self._bucket(bucket).is_there()
-        return await self._bucket(bucket).find_first("") is not None
+        except BucketForbidden as error:
+            raise StoragePathInvalid(error.message) from error  # another account's, as a rule
+
+    async def make_bucket(self, bucket: str) -> None:
+        if not self._place.bucket:
+            await self._bucket(bucket).make()
 
     async def find(self, url: ObjectUrl, *, field: str) -> Kind | None:
         bucket = self._bucket(url.bucket)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
 
+import httpx
 import obstore
 from obstore.exceptions import (
     BaseError,
@@ -41,6 +42,14 @@ READ_BACKOFF_SECONDS: Final = 0.2  # after the first cut; twice as long after ea
 
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
 _NO_BUCKET: Final = frozenset({"NoSuchBucket", "InvalidBucketName"})
+_BUCKET_NAME: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")  # of S3; ours are wider
+_FORBIDDEN: Final = frozenset({"AccessDenied", "AllAccessDisabled"})
+_WHY_NO_BUCKET: Final = {
+    "BucketAlreadyExists": "the name is taken by another account",
+    "InvalidBucketName": "a name has 3 to 63 lower-case letters, digits, '-' and '.'",
+    "TooManyBuckets": "the account may have no more",
+    "AccessDenied": "this server's keys may not make any (s3:CreateBucket)",
+}
 _REFUSED: Final = re.compile(r"status code: (401|403)\b")
 
 T = TypeVar("T")
@@ -52,6 +61,10 @@ class BucketMissing(StoreUnavailable):
 
 class KeysRefused(StoreUnavailable):
     """S3 does not let this server's keys do it."""
+
+
+class BucketForbidden(KeysRefused):
+    """The keys are known, and may not use this bucket."""
 
 
 class ObjectChanged(StoreUnavailable):
@@ -103,6 +116,7 @@ class S3Bucket:
     def __init__(self, options: S3Options, name: str, prefix: str = "") -> None:
         self.name = name
         self._shown = options.shown
+        self._location = _location(options.region)
         self._client = _client(options, name, prefix)
 
     async def is_there(self) -> bool:
@@ -112,6 +126,33 @@ class S3Bucket:
         except BucketMissing:
             return False
         return True
+
+    async def make(self) -> None:
+        """Make it in the account; it may be there already.
+
+        Raises:
+            StoragePathInvalid: S3 refuses to.
+        """
+        if not _BUCKET_NAME.fullmatch(self.name):
+            raise self._refusal("InvalidBucketName")
+        # obstore makes no buckets, but it signs the address that makes one.
+        address = await self._asked(
+            lambda: obstore.sign_async(self._client, "PUT", "", timedelta(seconds=REQUEST_SECONDS))
+        )
+        reply = await self._asked(lambda: _put(address, self._location))
+        match = _CODE.search(reply.text)
+        code = match[1] if match else f"HTTP {reply.status_code}"
+        if reply.is_success or code == "BucketAlreadyOwnedByYou":
+            return
+        if reply.is_server_error:
+            raise self._no_answer(f"has failed ({code})")
+        raise self._refusal(code)
+
+    def _refusal(self, code: str) -> StoragePathInvalid:
+        return StoragePathInvalid(
+            f"There is no bucket {self.name!r}, and the object store at {self._shown} makes none:"
+            f" {_WHY_NO_BUCKET.get(code, code)}."
+        )
 
     async def find_first(self, folder: str) -> Entry | None:
         """Some object below a folder."""
@@ -233,7 +274,8 @@ class S3Bucket:
                 f"The object {key!r} in bucket {self.name!r} was changed while it was read."
             )
         if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(text):
-            return KeysRefused(
+            kind = BucketForbidden if code in _FORBIDDEN else KeysRefused
+            return kind(
                 f"The object store at {self._shown} refuses this server's keys for bucket"
                 f" {self.name!r}{f' ({code})' if code else ''}. Its operator must give it keys that"
                 " may read, write and list there."
@@ -244,7 +286,7 @@ class S3Bucket:
                 f"A key in bucket {self.name!r} cannot be used; no part of a key may be empty, '.'"
                 f" or '..', or hold a control character: {why}."
             )
-        if "error sending request" in text:
+        if "error sending request" in text or isinstance(error, httpx.TransportError):
             return self._no_answer("cannot be reached", key)
         return self._no_answer(f"has failed ({code or _first_line(text)})", key)
 
@@ -256,7 +298,22 @@ class S3Bucket:
 
 
 # Besides its own, obstore raises those of Python that fit.
-_LIBRARY_ERRORS: Final = (BaseError, OSError, ValueError)
+_LIBRARY_ERRORS: Final = (BaseError, OSError, ValueError, httpx.TransportError)
+
+
+async def _put(address: str, body: bytes) -> httpx.Response:
+    async with httpx.AsyncClient(timeout=REQUEST_SECONDS) as client:
+        return await client.put(address, content=body)
+
+
+def _location(region: str | None) -> bytes:
+    """Where a new bucket is to be, as S3 wants it; nothing: in its first region."""
+    if region in {None, "us-east-1"}:
+        return b""
+    return (
+        '<CreateBucketConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>"
+    ).encode()
 
 
 async def _first_part(chunks: AsyncIterator[bytes], part_bytes: int) -> bytes:

@@ -54,13 +54,20 @@ class ObjectStore(Protocol):
 
     snapshots: Snapshots
     is_near: bool  # on this file system: what it holds is used where it lies
-    makes_buckets: bool  # the first object makes its bucket; else a bucket must be there before
+    makes_buckets: bool  # the first object makes its bucket; else `make_bucket` does
 
     async def find_trouble(self) -> str | None:
         """What keeps the store from working, for people; None: it answers."""
 
     async def has_bucket(self, bucket: str) -> bool:
         """Whether there is such a bucket."""
+
+    async def make_bucket(self, bucket: str) -> None:
+        """Make a bucket that is not there, where the first object would not make it.
+
+        Raises:
+            StoragePathInvalid: the name is no name for one, or is taken; or it may not be made.
+        """
 
     async def find(self, url: ObjectUrl, *, field: str) -> Kind | None:
         """What lies there; None: nothing. Where both do, the object counts."""

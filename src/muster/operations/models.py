@@ -25,6 +25,7 @@ from muster.domain.model import (
     Model,
     Recipe,
     check_model,
+    check_recipe,
     parse_command,
     read_description,
     read_health,
@@ -78,6 +79,9 @@ async def create_model(
     Raises:
         InvalidRequest: names the field; nothing was made.
     """
+    check_model(
+        name=given.name, version=given.version, type_=given.type, description=given.description
+    )
     url = parse_url(given.source_location, field=_SOURCE)
     is_own = await database.read(pools.may_use_bucket, caller.project_id, url.bucket)
     if not is_own or not await objects.has_bucket(url.bucket):
@@ -116,7 +120,8 @@ async def create_model(
         ),
         created_at_ms=now_ms,
     )
-    check_model(model)
+
+    check_recipe(model.recipe)
 
     def insert(tx: Transaction) -> None:
         jobs.check_workspace(tx.connection, caller.project_id, model.workspace_id)

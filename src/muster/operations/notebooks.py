@@ -13,10 +13,12 @@ from typing import Final
 from muster.domain.errors import (
     NotebookFixed,
     NotebookNotRunning,
+    VolumeBucketUnknown,
 )
 from muster.domain.notebook import (
     COMING_UP,
     CUSTOM_FLAVOR,
+    IN_BUCKETS,
     STARTABLE,
     CustomSpec,
     Lease,
@@ -28,17 +30,19 @@ from muster.domain.notebook import (
     check_capacity,
     check_duration,
     check_notebook,
+    check_volume_uri,
     next_status,
     with_tags,
 )
 from muster.domain.permission import Permission
 from muster.domain.phase import STOPPABLE, Event, Reason
 from muster.domain.pool import public_pool_id
+from muster.objects.url import parse_url
 from muster.operations.caller import Caller, forbidden
 from muster.operations.deletion import delete_workload
 from muster.operations.images import get_image
 from muster.operations.notebookstart import Notebooks, prepare_start
-from muster.store import jobs, notebooks, workloads
+from muster.store import jobs, notebooks, pools, workloads
 from muster.store.transaction import Transaction
 
 TOKEN_BYTES: Final = 24
@@ -57,6 +61,7 @@ class NewNotebook:
     image_uid: str
     pool_id: str
     volume: Volume
+    volume_field: str  # what errors call its `uri`
     lease_type: LeaseType
     duration_ms: int
     has_lease: bool = True
@@ -86,7 +91,6 @@ async def create_notebook(
         InvalidRequest, NotFound: names the field; nothing was made.
     """
     check_duration("duration", given.duration_ms)
-    check_capacity("volume.capacity", given.volume.capacity_gb)
     made = Notebook(
         uid=uuid.uuid4().hex,
         project_id=caller.project_id,
@@ -100,7 +104,7 @@ async def create_notebook(
         custom_spec=given.custom_spec,
         image_id=given.image_uid,
         pool_id=given.pool_id or public_pool_id(caller.project_id),
-        volume=given.volume,
+        volume=await _checked_volume(desk, caller, given),
         token=secrets.token_hex(TOKEN_BYTES),
         lease=Lease(
             type=given.lease_type,
@@ -124,6 +128,25 @@ async def create_notebook(
         return notebooks.get_notebook(tx.connection, caller.project_id, made.uid)
 
     return await desk.database.write(insert)
+
+
+async def _checked_volume(desk: Notebooks, caller: Caller, given: NewNotebook) -> Volume:
+    """With its address as it is kept.
+
+    Raises:
+        InvalidRequest: it has none, or one that is no folder of a bucket of this project.
+    """
+    check_capacity("volume.capacity", given.volume.capacity_gb)
+    check_volume_uri(given.volume_field, given.volume)
+    if given.volume.category not in IN_BUCKETS:
+        return replace(given.volume, uri="")
+    url = parse_url(given.volume.uri, field=given.volume_field)
+    may_use = await desk.database.read_recent(pools.may_use_bucket, caller.project_id, url.bucket)
+    if not may_use or not await desk.objects.has_bucket(url.bucket):
+        raise VolumeBucketUnknown(
+            f"{given.volume_field} is '{url}'; this project has no bucket {url.bucket!r}."
+        )
+    return replace(given.volume, uri=str(url))
 
 
 # ---------------------------------------------------------------- what is there already

@@ -14,12 +14,13 @@ from muster.domain.errors import (
     QuotaExceeded,
 )
 from muster.domain.image import Image
-from muster.domain.notebook import Notebook
+from muster.domain.notebook import FILES_FOLDER, Notebook
 from muster.domain.placement import NodeRoom, most_that_fit
 from muster.domain.pool import Pool, PoolPhase, Scope
-from muster.domain.program import Program
+from muster.domain.program import Mirror, Program
 from muster.domain.resources import Resources
 from muster.domain.workload import PRIORITY_MIN, WorkloadType
+from muster.objects.store import ObjectStore
 from muster.operations.caller import Caller
 from muster.operations.images import Images
 from muster.store import pools, workloads
@@ -33,6 +34,7 @@ class Notebooks:
     """What the operations on notebooks work with."""
 
     database: Database
+    objects: ObjectStore
     catalogue: Catalogue
     images: Images
     folder: Path  # a folder below it is each notebook's storage
@@ -78,15 +80,17 @@ async def prepare_start(desk: Notebooks, caller: Caller, notebook: Notebook, ima
 
 
 def _program_of(desk: Notebooks, notebook: Notebook, image: Image) -> Program:
+    kept, uri = desk.folder / notebook.uid, notebook.volume.uri
     return Program(
         name=notebook.name,
         argv=desk.starter,
         environment={
             "MUSTER_NOTEBOOK_INTERPRETER": image.interpreter,
-            "MUSTER_NOTEBOOK_FOLDER": str(desk.folder / notebook.uid),
+            "MUSTER_NOTEBOOK_FOLDER": str(kept),
             "MUSTER_NOTEBOOK_BASE_URL": base_path_of(notebook),
             "JUPYTER_TOKEN": notebook.token,  # not among the arguments, which everybody can read
         },
+        mirror=Mirror(url=uri, folder=str(kept / FILES_FOLDER)) if uri else None,
     )
 
 

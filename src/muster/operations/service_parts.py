@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 CUSTOM: Final = "custom"  # in place of a flavor: the resources are named
 RUNNER: Final = "muster.serving.runner"
+CONFIG_VARIABLE: Final = "MUSTER_MODEL_CONFIG"  # what the runner is told of the model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,11 +231,14 @@ def _program(model: Model, envs: Mapping[str, str]) -> Program:
     spec = find_spec(RUNNER)
     assert spec is not None
     assert spec.origin is not None
+    environment = {"MUSTER_MODEL_NAME": model.name, **envs}
+    if not recipe.command:
+        environment[CONFIG_VARIABLE] = recipe.config_text
     argv = recipe.command or (recipe.interpreter, spec.origin, recipe.folder or ".")
     return Program(
         name=f"{model.name} {model.version}",
         argv=argv,
-        environment={"MUSTER_MODEL_NAME": model.name, **envs},
+        environment=environment,
         code=recipe.code,
     )
 

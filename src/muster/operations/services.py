@@ -3,12 +3,10 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from muster.domain.catalogue import Catalogue
-from muster.domain.errors import (
-    ServiceStateForbids,
-)
+from muster.domain.errors import ServiceStateForbids, StaleWrite
 from muster.domain.service import (
     Balancing,
     Service,
@@ -17,12 +15,15 @@ from muster.domain.service import (
     Wish,
     check_description,
     check_name,
+    run_for_ms,
 )
 from muster.operations.caller import Caller, check_priority
 from muster.operations.service_parts import Part, Resolving, check_pool_is_there
 from muster.store import jobs, models, service_records, services
 from muster.store.database import Database
 from muster.store.transaction import Transaction
+
+CHANGE_TRIES: Final = 20  # where others change the same service at the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,6 @@ class NewService:
     parts: Sequence[Part]
     balancing: Balancing
     priority: int
-    run_for_ms: int | None
     allows_websockets: bool
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -56,9 +56,8 @@ class ServiceChange:
     wish: Wish | None = None
     parts: Sequence[Part] | None = None
     balancing: Balancing | None = None
-    run_for_ms: int | None = None
     allows_websockets: bool | None = None
-    settings: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # those that are different
 
 
 async def deploy_service(
@@ -86,7 +85,7 @@ async def deploy_service(
         configs=configs,
         settings=given.settings,
         allows_websockets=given.allows_websockets,
-        due_at_ms=None if given.run_for_ms is None else now_ms + given.run_for_ms,
+        due_at_ms=_due(given.settings, now_ms),
         published_at_ms=now_ms,
         updated_at_ms=now_ms,
         transition_at_ms=now_ms,
@@ -108,6 +107,12 @@ async def deploy_service(
     return await deployments.database.write(insert), uids
 
 
+def _due(settings: Mapping[str, Any], started_at_ms: int) -> int | None:
+    """When a service that starts then is stopped by its schedule."""
+    wanted_ms = run_for_ms(settings.get("schedule") or ())
+    return None if wanted_ms is None else started_at_ms + wanted_ms
+
+
 def _start_all(tx: Transaction, service: Service, uids: Sequence[str], *, now_ms: int) -> None:
     left = list(uids)
     for config in service.configs:
@@ -127,15 +132,20 @@ async def change_service(
     database = deployments.database
     if change.description is not None:
         check_description(change.description)
-    present = await database.read(services.get_service, caller.project_id, uid)
     if change.wish is not None:
         act = _start if change.wish is Wish.RUNNING else _stop
         return await database.write(act, caller, uid, now_ms=now_ms)
-    configs = None
-    if change.parts and any(part != Part() for part in change.parts):
-        resolving = Resolving(deployments.catalogue, caller)
-        configs = await database.read(resolving.resolve, change.parts, present.configs)
-    return await database.write(_change, caller, uid, change, configs, now_ms=now_ms)
+    resolving = Resolving(deployments.catalogue, caller)
+    for _ in range(CHANGE_TRIES):
+        present = await database.read_fresh(services.get_service, caller.project_id, uid)
+        configs = present.configs
+        if change.parts and any(part != Part() for part in change.parts):
+            configs = await database.read(resolving.resolve, change.parts, present.configs)
+        try:
+            return await database.write(_change, caller, present, change, configs, now_ms=now_ms)
+        except StaleWrite as error:  # it was changed meanwhile: what is not said is as it is now
+            overtaken = error
+    raise overtaken
 
 
 def _start(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service:
@@ -159,7 +169,7 @@ def _start(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service
             error="",
             configs_before=(),
             is_deployed=False,
-            due_at_ms=_due_again(service, now_ms),
+            due_at_ms=_due(service.settings, now_ms),
             published_at_ms=now_ms,
             transition_at_ms=now_ms,
             started_at_ms=now_ms,
@@ -171,13 +181,6 @@ def _start(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service
     told = f"The service was started by {caller.user_name}."
     service_records.note_events(tx, started, [(True, told)], at_ms=now_ms)
     return started
-
-
-def _due_again(service: Service, now_ms: int) -> int | None:
-    """As long from now on as it was to run before."""
-    if service.due_at_ms is None or service.started_at_ms is None:
-        return None
-    return now_ms + max(0, service.due_at_ms - service.started_at_ms)
 
 
 def _stop(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service:
@@ -204,13 +207,17 @@ def _stop(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service:
 def _change(
     tx: Transaction,
     caller: Caller,
-    uid: str,
+    present: Service,
     change: ServiceChange,
-    configs: tuple[ServiceConfig, ...] | None,
+    configs: tuple[ServiceConfig, ...],
     *,
     now_ms: int,
 ) -> Service:
-    service = services.get_service(tx.connection, caller.project_id, uid)
+    """Raises StaleWrite where it has not the configuration any more that `configs` follow from."""
+    service = services.get_service(tx.connection, caller.project_id, present.uid)
+    if service.configs != present.configs:
+        raise StaleWrite(f"Service {service.name!r} is being changed by others; try again.")
+    settings = service.settings | dict(change.settings)
     changed = replace(
         service,
         description=service.description if change.description is None else change.description,
@@ -220,12 +227,11 @@ def _change(
             if change.allows_websockets is None
             else change.allows_websockets
         ),
-        settings=service.settings if change.settings is None else dict(change.settings),
+        settings=settings,
+        due_at_ms=_due(settings, now_ms) if "schedule" in change.settings else service.due_at_ms,
         updated_at_ms=now_ms,
     )
-    if change.run_for_ms is not None:
-        changed = replace(changed, due_at_ms=now_ms + change.run_for_ms)
-    if configs is not None and configs != service.configs:
+    if configs != service.configs:
         for config in configs:
             models.get_model(tx.connection, caller.project_id, config.model_id)
         # What has been up is kept, to go back to; what has not is not worth it.

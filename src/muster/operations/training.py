@@ -43,6 +43,7 @@ from muster.domain.training import (
 from muster.domain.workload import PRIORITY_MIN
 from muster.objects.store import Kind, ObjectStore
 from muster.objects.url import ObjectUrl, parse_url
+from muster.operations.buckets import make_bucket
 from muster.operations.caller import Caller, check_priority
 from muster.operations.deletion import delete_workload
 from muster.operations.turn import SharedInTurn
@@ -191,8 +192,9 @@ async def _prepare(
 ) -> _Prepared:
     """Check the config against what there is, and take the snapshot of the code.
 
-    Nothing in the database changes. A snapshot that is not used in the end is kept under its
-    content, so that the next submit of the same code finds it.
+    Nothing in the database changes, but that a bucket for results may have to be made. A snapshot
+    that is not used in the end is kept under its content, so that the next submit of the same code
+    finds it.
 
     Args:
         training: what it works with.
@@ -219,6 +221,7 @@ async def _prepare(
             training.objects, urls, has_code=engine is not None, before_copying=before_copying
         ),
     )
+    await _make_buckets(training, caller.project_id, urls, found.claims)
     run = Run(
         job_name=job_name,
         interpreter=str(engine.interpreter) if engine else None,
@@ -456,13 +459,25 @@ async def _result_buckets(objects: ObjectStore, urls: _Urls) -> tuple[tuple[str,
     for field, url in urls.results:
         with _naming(field, url):
             is_there = await objects.has_bucket(url.bucket)
-        if not is_there and not objects.makes_buckets:
-            raise StoragePathInvalid(
-                f"config.{field} is '{url}'; the object store has no bucket {url.bucket!r}, and"
-                " muster makes none there."
-            )
         found.append((url.bucket, is_there))
     return tuple(found)
+
+
+async def _make_buckets(
+    training: Training, project_id: str, urls: _Urls, claims: tuple[tuple[str, bool], ...]
+) -> None:
+    """Make the missing ones where no object will: results must have a place to go."""
+    database, objects = training.database, training.objects
+    if objects.makes_buckets:
+        return
+    missing = {bucket for bucket, is_there in claims if not is_there}
+    for field, url in urls.results:
+        if url.bucket in missing:
+            missing.remove(url.bucket)
+            with _naming(field, url):
+                is_own = await make_bucket(database, objects, project_id, url.bucket)
+            if not is_own:
+                raise _bucket_unknown(field, url)
 
 
 @contextmanager
@@ -470,8 +485,8 @@ def _naming(field: str, url: ObjectUrl) -> Iterator[None]:
     """Let it say what it was asked about, if the object store gives no answer."""
     try:
         yield
-    except StoreUnavailable as error:
-        raise StoreUnavailable(f"config.{field} is '{url}': {error.message}") from error
+    except (StoreUnavailable, StoragePathInvalid) as error:
+        raise type(error)(f"config.{field} is '{url}': {error.message}") from error
 
 
 async def _boot_file(objects: ObjectStore, urls: _Urls) -> str:

@@ -37,6 +37,7 @@ from muster.domain.workload import PRIORITY_MIN, WorkloadType
 from muster.objects.store import Kind, ObjectStore, Progress
 from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.caller import Caller
+from muster.operations.deletion import delete_workload
 from muster.store import jobs, pools, visualizations, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -311,15 +312,5 @@ async def delete_visualization(
 
 def _forget_workload(tx: Transaction, one: Visualization, caller: Caller, *, now_ms: int) -> None:
     """Take the workload of its last start out of every count; its rows go when they can."""
-    if one.phase is None:
-        return
-    workload = workloads.mark_deleted(tx, workloads.get_workload(tx.connection, one.workload_id))
-    if workload.phase in STOPPABLE:
-        workloads.move_workload(
-            tx,
-            workload,
-            Event.STOP_ASKED,
-            now_ms=now_ms,
-            actor=caller.user_name,
-            reason=Reason.DELETED_BY_USER,
-        )
+    if one.phase is not None:
+        delete_workload(tx, caller, one.workload_id, now_ms=now_ms)

@@ -29,6 +29,7 @@ from muster.engines.engine import Engine, EngineRef
 from muster.engines.engine import Launch as EngineLaunch
 from muster.objects.store import ObjectStore
 from muster.reconciler.channels import Inputs, bring_inputs, drop_inputs, store_results
+from muster.reconciler.mirror import bring_mirror, cancel_mirror, return_mirror
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
 from muster.reconciler.transfers import NotYet, Transfers
 from muster.store import pools, workloads
@@ -104,6 +105,8 @@ async def _launch(workload: Workload, platform: Platform) -> None:
     try:
         host_names = await platform.database.read(_read_host_names, workload)
         if isinstance(run, Program):
+            if not await _bring_mirror(workload, run, platform):
+                return
             prepared = _prepare_program(workload, run, platform)
         else:
             inputs = await _bring_inputs(workload, run, platform)
@@ -154,6 +157,22 @@ async def _bring_inputs(workload: Workload, run: Run, platform: Platform) -> Inp
     return None
 
 
+async def _bring_mirror(workload: Workload, program: Program, platform: Platform) -> bool:
+    """Whether its files are there; else they are being fetched, and a later pass finds them."""
+    assert workload.attempt_id is not None
+    if program.mirror is None:
+        return True
+    not_yet = await bring_mirror(
+        program.mirror,
+        attempt_id=workload.attempt_id,
+        objects=platform.objects,
+        transfers=platform.transfers,
+    )
+    if not_yet is not None:
+        await _tell(workload, not_yet, platform)
+    return not_yet is None
+
+
 async def _tell(workload: Workload, not_yet: NotYet, platform: Platform) -> None:
     """Let everybody who looks at it see why it goes no further."""
     # One that is being stopped keeps the words of who asked for that.
@@ -163,6 +182,7 @@ async def _tell(workload: Workload, not_yet: NotYet, platform: Platform) -> None
 
 async def _drop_inputs(workload: Workload, platform: Platform) -> None:
     assert workload.attempt_id is not None
+    await cancel_mirror(workload.attempt_id, platform.transfers)
     await drop_inputs(
         platform.folder(workload.attempt_id),
         attempt_id=workload.attempt_id,
@@ -281,7 +301,7 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
     assert workload.attempt_id is not None
     run = await platform.database.read(workloads.get_run, workload.id)
     if isinstance(run, Program):
-        return True  # what it keeps it has written where it stays
+        return await _return_mirror(workload, run, platform)
     if run.train_url or run.log_url or run.outputs:
         problems = await store_results(
             run,
@@ -298,6 +318,22 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
             log.warning("results_not_stored", workload_id=workload.id, why=problem)
     await _drop_inputs(workload, platform)
     return True
+
+
+async def _return_mirror(workload: Workload, program: Program, platform: Platform) -> bool:
+    """Whether its files are stored; whatever else it keeps it has written where it stays."""
+    assert workload.attempt_id is not None
+    if program.mirror is None:
+        return True
+    not_yet = await return_mirror(
+        program.mirror,
+        attempt_id=workload.attempt_id,
+        objects=platform.objects,
+        transfers=platform.transfers,
+    )
+    if not_yet is not None:
+        await _tell(workload, not_yet, platform)
+    return not_yet is None
 
 
 async def _record_outcomes(

@@ -21,9 +21,10 @@ class Seen:
     """What is known of a notebook besides its rows."""
 
     server_version: str = ""  # of what answers; "": nothing has yet
-    note: str = ""  # how far its start is
+    note: str = ""  # how far its start is; of one that runs: that it does not answer
     failure: str = ""  # why it could not be started, by what was to start it
     last_words: str = ""  # the end of its log
+    unstored: str = ""  # of one in a bucket that has ended: why its files are not all there
     last_active_ms: int = 0  # when something was last done in it
     active_as_of_ms: int = 0  # when that was found out
 
@@ -39,7 +40,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """It stays where it is; how far its start is, or when it was last used, is new."""
+    """It stays where it is; its note, or when it was last used, is new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,9 @@ def plan_notebook(notebook: Notebook, seen: Seen, *, now_ms: int) -> Step | Note
     """The one thing to do now; None: nothing."""
     match notebook.status:
         case S.DELETING:
-            return Remove() if notebook.is_at_rest else None
+            return _while_deleting(notebook, seen)
         case S.STOPPING:
-            return _while_stopping(notebook)
+            return _while_stopping(notebook, seen)
         case S.ERROR:
             return Step(event=E.FOUND) if notebook.phase is P.RUNNING else None
         case S.RUNNING:
@@ -67,9 +68,19 @@ def plan_notebook(notebook: Notebook, seen: Seen, *, now_ms: int) -> Step | Note
             return None
 
 
-def _while_stopping(notebook: Notebook) -> Step | None:
+def _while_deleting(notebook: Notebook, seen: Seen) -> Step | Remove | None:
+    if not notebook.is_at_rest:
+        return None
+    if seen.unstored:
+        # They would be lost: whoever deletes it once more knows that.
+        why = f"{_with_unstored('', seen)} Delete it once more to drop them."
+        return Step(event=E.FAILED, reason=why)
+    return Remove()
+
+
+def _while_stopping(notebook: Notebook, seen: Seen) -> Step | None:
     if notebook.is_at_rest:
-        return Step(event=E.ENDED, reason=notebook.fail_reason)
+        return Step(event=E.ENDED, reason=_with_unstored(notebook.fail_reason, seen))
     if notebook.phase is P.STOP_FAILED:
         return Step(event=E.DIED, reason=notebook.phase_message or "It cannot be stopped.")
     return None
@@ -101,7 +112,8 @@ def _while_running(notebook: Notebook, seen: Seen, *, now_ms: int) -> Step | Not
     over = _lease_is_over(notebook, seen, now_ms=now_ms)
     if over:
         return Step(event=E.STOP_ASKED, reason=over, stops_workload=True)
-    if seen.last_active_ms >= notebook.last_active_ms + ACTIVITY_NOTED_MS:
+    is_used = seen.last_active_ms >= notebook.last_active_ms + ACTIVITY_NOTED_MS
+    if is_used or seen.note != notebook.note:
         return Note()
     return None
 
@@ -124,5 +136,11 @@ def why_it_ended(notebook: Notebook, seen: Seen) -> str:
     """For people: the most that is known."""
     if seen.failure:
         return seen.failure
-    said = notebook.phase_message or f"It ended: {notebook.phase}."
+    said = _with_unstored(notebook.phase_message or f"It ended: {notebook.phase}.", seen)
     return f"{said} The end of its log:\n{seen.last_words}" if seen.last_words else said
+
+
+def _with_unstored(reason: str, seen: Seen) -> str:
+    if not seen.unstored:
+        return reason
+    return f"{reason} Some of its files could not be stored: {seen.unstored}".strip()

@@ -5,7 +5,6 @@ does not answer holds up nobody. Whoever changes a notebook meanwhile wins; the 
 """
 
 import asyncio
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -19,9 +18,9 @@ import httpx
 import structlog
 
 from muster.domain.errors import NotebookStateInvalid, StaleWrite, StoreUnavailable
-from muster.domain.jobfolder import code_folder, log_file
 from muster.domain.notebook import (
     COMING_UP,
+    FILES_FOLDER,
     REASON_LENGTH_MAX,
     LeaseType,
     Notebook,
@@ -32,6 +31,8 @@ from muster.domain.notebook import (
 from muster.domain.phase import FINISHED, STOPPABLE, Event, Phase, Reason
 from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
+from muster.reconciler.lastwords import read_last_words, read_start
+from muster.reconciler.mirror import forget_trouble, read_trouble
 from muster.reconciler.notebookplan import Note, Remove, Seen, Step, plan_notebook
 from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
 from muster.store import notebooks, workloads
@@ -40,13 +41,13 @@ from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
-IDLE_LOOK_SECONDS: Final = 20.0  # between two questions whether one is used
+IDLE_LOOK_SECONDS: Final = 20.0  # between two questions whether one answers, and is used
 ANSWER_SECONDS: Final = 5.0
 MISSES_MAX: Final = 3  # questions without an answer: then nothing is done in it either
-LAST_WORDS_BYTES: Final = 4_000
-LAST_WORDS_LINES: Final = 8
-START_FILE: Final = "start.json"  # as engines/notebook.py writes it
-NOTE_LENGTH_MAX: Final = 500
+NO_ANSWER: Final = "JupyterLab does not answer any more; its kernels may still be at work."
+_ENDING: Final = frozenset(
+    {NotebookStatus.STOPPING, NotebookStatus.DELETING, NotebookStatus.RUNNING, *COMING_UP}
+)  # where it matters, once it is at rest, whether its files are stored
 
 _OVERTAKEN: Final = (StaleWrite, NotebookStateInvalid)
 
@@ -60,6 +61,7 @@ class _Asked:
     last_active_ms: int = 0
     active_as_of_ms: int = 0
     misses: int = 0
+    is_answered: bool = False  # since it is asked whether it is used
     at: float = float("-inf")
     asking: "asyncio.Task[None] | None" = None
 
@@ -139,6 +141,8 @@ class NotebookKeeper:
                 await self.database.write(_note, notebook, seen)
             case Step():
                 await self.database.write(_move, notebook, seen, step, now_ms=now_ms)
+                if seen.unstored and notebook.status is NotebookStatus.DELETING:
+                    await asyncio.to_thread(forget_trouble, self._files_of(notebook))
                 log.info(
                     "notebook_moved",
                     notebook=notebook.uid,
@@ -155,16 +159,19 @@ class NotebookKeeper:
             asked = None
         seen = Seen(
             server_version=asked.server_version if asked else "",
-            note=notebook.note,
+            note=_note_of(notebook, asked),
             last_active_ms=asked.last_active_ms if asked else 0,
             active_as_of_ms=asked.active_as_of_ms if asked else 0,
         )
         has_ended = notebook.phase in FINISHED
+        if notebook.volume.uri and notebook.is_at_rest and notebook.status in _ENDING:
+            unstored = await asyncio.to_thread(read_trouble, self._files_of(notebook))
+            seen = replace(seen, unstored=unstored)
         if notebook.attempt_id is None or not (notebook.status in COMING_UP or has_ended):
             return seen
         folder = self.jobs_folder / notebook.attempt_id
-        note, failure = await asyncio.to_thread(_read_start, folder)
-        last_words = await asyncio.to_thread(_read_tail, log_file(folder, 0)) if has_ended else ""
+        note, failure = await asyncio.to_thread(read_start, folder)
+        last_words = await asyncio.to_thread(read_last_words, folder) if has_ended else ""
         return replace(seen, note=note or notebook.note, failure=failure, last_words=last_words)
 
     def _ask(self, notebook: Notebook) -> None:
@@ -173,7 +180,7 @@ class NotebookKeeper:
         if attempt_id is None or notebook.phase is not Phase.RUNNING:
             return
         is_coming_up = notebook.status in COMING_UP
-        if not is_coming_up and not _is_watched(notebook):
+        if not is_coming_up and notebook.status is not NotebookStatus.RUNNING:
             return
         asked = self._asked.get(notebook.id)
         if asked is None or asked.attempt_id != attempt_id:
@@ -194,6 +201,7 @@ class NotebookKeeper:
             as_of_ms = self.clock_ms()
             active_ms = await self._find_activity(notebook, as_of_ms)
             asked.misses = asked.misses + 1 if active_ms is None else 0
+            asked.is_answered |= active_ms is not None
             if active_ms is not None or asked.misses >= MISSES_MAX:
                 asked.last_active_ms = max(asked.last_active_ms, active_ms or 0)
                 asked.active_as_of_ms = as_of_ms
@@ -207,7 +215,7 @@ class NotebookKeeper:
 
     async def _find_activity(self, notebook: Notebook, now_ms: int) -> int | None:
         """When something was last done in it: now, while a kernel is at work. None: unknown."""
-        kernels = await self._get(notebook, "api/kernels")
+        kernels = await self._get(notebook, "api/kernels") if _is_watched(notebook) else []
         status = await self._get(notebook, "api/status")
         if not isinstance(kernels, list) or not isinstance(status, dict):
             return None
@@ -236,6 +244,9 @@ class NotebookKeeper:
 
     # ------------------------------------------------------------ doing
 
+    def _files_of(self, notebook: Notebook) -> Path:
+        return self.folder / notebook.uid / FILES_FOLDER
+
     async def _remove(self, notebook: Notebook) -> None:
         """The storage first: a crash between the two is made good by the next look."""
         try:
@@ -250,6 +261,15 @@ class NotebookKeeper:
             return
         await self.database.write(notebooks.delete_notebook, notebook)
         log.info("notebook_deleted", notebook=notebook.uid)
+
+
+def _note_of(notebook: Notebook, asked: _Asked | None) -> str:
+    """What is to be told of one that runs; nothing new, as long as too little is known."""
+    if notebook.status is not NotebookStatus.RUNNING or asked is None:
+        return notebook.note
+    if asked.misses >= MISSES_MAX:
+        return NO_ANSWER
+    return "" if asked.is_answered and not asked.misses else notebook.note
 
 
 def _is_watched(notebook: Notebook) -> bool:
@@ -308,28 +328,6 @@ def _fresh(tx: Transaction, notebook: Notebook) -> Notebook:
     if fresh is None or (fresh.revision, fresh.phase) != (notebook.revision, notebook.phase):
         raise StaleWrite(f"Notebook {notebook.shown_id} was changed meanwhile.")
     return fresh
-
-
-def _read_start(folder: Path) -> tuple[str, str]:
-    """(how far the start is, why it failed), as far as it is told."""
-    try:
-        told = json.loads((code_folder(folder, 0) / START_FILE).read_bytes())
-        return str(told["note"])[:NOTE_LENGTH_MAX], str(told["failure"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "", ""
-
-
-def _read_tail(path: Path) -> str:
-    """The last lines of a log, for people."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LAST_WORDS_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-LAST_WORDS_LINES:])
 
 
 def _remove_folder(path: Path) -> None:

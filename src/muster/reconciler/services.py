@@ -62,6 +62,7 @@ LAST_WORDS_BYTES: Final = 2_000
 LAST_WORDS_LINES: Final = 5
 LOAD_SMOOTHING: Final = 0.3  # the share of the latest look in the mean
 
+_GOING: Final = InstancePhase.DRAINING
 _RETRIED: Final = (StaleWrite, StoreUnavailable)
 
 
@@ -277,6 +278,8 @@ class ServiceKeeper:
     async def _words_of(self, one: Instance) -> str:
         workload = await self.database.read(workloads.get_workload, one.workload_id)
         said = workload.message
+        if workload.phase is Phase.COMPLETED:
+            said = "The program ended by itself, with exit code 0."
         if one.attempt_id is not None:
             path = log_file(self.jobs_folder / one.attempt_id, 0)
             tail = await asyncio.to_thread(_read_tail, path)
@@ -388,6 +391,8 @@ class _Writing:
                 self._launch(action)
             case Mark():
                 services.mark_instance(self.tx, action.instance, action.phase, now_ms=now_ms)
+                if action.instance.workload_phase is Phase.LOST and action.phase is _GOING:
+                    self.events.append((False, "An instance was lost, and is replaced."))
                 if action.phase is InstancePhase.UNREADY:
                     self.events.append((False, "An instance does not answer any more."))
             case End():

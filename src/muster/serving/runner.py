@@ -45,6 +45,7 @@ from typing import Any, Final
 
 SCRIPT: Final = "customize_service.py"
 CONFIG: Final = "config.json"
+CONFIG_VARIABLE: Final = "MUSTER_MODEL_CONFIG"  # in place of the file: `apis` and `dependencies`
 HEALTH_PATH: Final = "/health"
 BODY_BYTES_MAX: Final = int(os.environ.get("MUSTER_BODY_BYTES_MAX", str(256 << 20)))
 IDLE_SECONDS: Final = 75  # a connection without a request is closed then
@@ -137,8 +138,10 @@ def load_service(folder: Path, model_name: str) -> Any:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
+    """What was said of the model when it was kept; of a folder by itself, its config.json."""
+    said = os.environ.get(CONFIG_VARIABLE)
     try:
-        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        content = json.loads(said or (folder / CONFIG).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     return content if isinstance(content, dict) else {}

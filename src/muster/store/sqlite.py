@@ -6,6 +6,7 @@ they do), scans in a thread, and all writes in one writer thread that commits th
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -53,6 +54,7 @@ class SqliteDatabase:
         self._snapshot_until = 0.0
         self._shared: dict[Hashable, Any] = {}  # answers of the present snapshot
         self._streams = Streams(asyncio.Semaphore(SCANS_AT_ONCE))
+        self._snapshots = _Snapshots(path)
         self._on_work: Callable[[], None] = lambda: None
         self._writer = GroupCommit(_FileTransactions(writer, path), self._after_commit)
 
@@ -65,6 +67,7 @@ class SqliteDatabase:
 
     def close(self) -> None:
         """Commit what was handed over, and close."""
+        self._snapshots.close()
         self._writer.close()
         self._inline.close()
 
@@ -141,7 +144,7 @@ class SqliteDatabase:
     ) -> T:
         """Run a read that may take long in a thread, on one consistent snapshot."""
         return await self._streams.scan(
-            lambda: open_snapshot(self._path),
+            self._snapshots.lent,
             lambda connection: work(connection, *args, **kwargs),
         )
 
@@ -223,12 +226,58 @@ def open_snapshot(path: Path) -> Iterator[Connection]:
     Raises:
         StoreUnavailable: there is no such database, or it cannot be read at the moment.
     """
-    if not path.is_file():
-        raise StoreUnavailable(f"There is no database {path}; start `muster serve` on it once.")
-    connection = _connect(path, busy_timeout_ms=WRITER_BUSY_TIMEOUT_MS)
-    with closing(connection), _translated_errors(path):
+    with closing(_connect_to_present(path)) as connection, _translated_errors(path):
         connection.execute("BEGIN")
         yield connection
+
+
+def _connect_to_present(path: Path) -> Connection:
+    if not path.is_file():
+        raise StoreUnavailable(f"There is no database {path}; start `muster serve` on it once.")
+    return _connect(path, busy_timeout_ms=WRITER_BUSY_TIMEOUT_MS)
+
+
+class _Snapshots:
+    """Connections for scans, kept afterwards: to open one takes longer than a quick search.
+
+    There are never more than scans at once. One that is idle has no transaction open, which would
+    keep the WAL from being copied back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._idle: list[Connection] = []
+        self._is_closed = False
+
+    @contextmanager
+    def lent(self) -> Iterator[Connection]:
+        """As `open_snapshot`, but on a connection that may have been used before."""
+        with ExitStack() as opened, _translated_errors(self._path):
+            connection = self._take()
+            # Kept only where all went well: after an error, a statement may still be reading.
+            opened.callback(connection.close)
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("ROLLBACK")
+            with self._lock:
+                if not self._is_closed:
+                    self._idle.append(connection)
+                    opened.pop_all()
+
+    def _take(self) -> Connection:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return _connect_to_present(self._path)
+
+    def close(self) -> None:
+        """Close those that are idle; one that is in use is closed when it is given back."""
+        with self._lock:
+            self._is_closed = True
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
 
 
 def migrate(connection: Connection) -> None:

@@ -90,6 +90,27 @@ def decode_query(query: Mapping[str, Sequence[str]], type_: type[T], *, body: by
         raise InvalidRequest(_explain(error, values, type_)) from error
 
 
+def decode_value(value: object, type_: type[T], *, name: str) -> T:
+    """What a body holds at a place that takes anything, as `type_`.
+
+    Args:
+        value: as it was decoded.
+        type_: what it is to be, this time.
+        name: of the place, for errors.
+
+    Raises:
+        InvalidRequest: names the field, what was given, and what it must be.
+    """
+    try:
+        return msgspec.convert(value, type_, strict=False)
+    except msgspec.ValidationError as error:
+        told = _explain(error, value, type_)
+        is_itself = told.startswith("The body ")
+        raise InvalidRequest(
+            f"{name}{told.removeprefix('The body')}" if is_itself else f"{name}.{told}"
+        ) from error
+
+
 @cache
 def _integer_fields(type_: type[Any]) -> Mapping[str, tuple[object, ...]]:
     """The fields that take a whole number and no free text, with the words they take besides."""
@@ -185,11 +206,17 @@ def _words(infos: Iterable[inspect.Type]) -> Iterator[str]:
             case inspect.BoolType():
                 yield "true or false"
             case inspect.ListType() | inspect.VarTupleType():
-                yield "a list"
+                yield _counted(info.min_length, info.max_length)
             case inspect.StructType() | inspect.DataclassType() | inspect.DictType():
                 yield "an object"
             case _:
                 pass  # null
+
+
+def _counted(least: int | None, most: int | None) -> str:
+    if most is None:
+        return f"a list of at least {least}" if least else "a list"
+    return f"a list of {least} to {most}" if least else f"a list of at most {most}"
 
 
 def _number(what: str, least: float | None, most: float | None) -> str:

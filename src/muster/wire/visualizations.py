@@ -82,7 +82,7 @@ class VisualizationView(Struct, kw_only=True):
     remaining_duration: int | None  # null: it does not run, or as long as it likes
     job_type: str
     flavor: FlavorView
-    schedule: list[ScheduleView]
+    schedule: ScheduleView | None
     workspace_id: str
     status_message: str  # ours: why it waits or has ended
 
