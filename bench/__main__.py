@@ -34,6 +34,7 @@ from bench import (
     proxy,
     quotas,
     search,
+    service,
     slurm,
     start,
     statistics_call,
@@ -69,6 +70,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "jobs": Measurement(jobs.measure, "real jobs, from submit to their end"),
     "slurm": Measurement(slurm.measure, "jobs on a private Slurm cluster beside plain sbatch"),
     "proxy": Measurement(proxy.measure, "what passing requests on to programs costs"),
+    "service": Measurement(service.measure, "requests through a service; updates under load"),
     "notebook": Measurement(notebook.measure, "from create to a notebook's first page"),
     "mlflow": Measurement(mlflow.measure, "the same page from MLflow's runs/search"),
 }

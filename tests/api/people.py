@@ -119,8 +119,12 @@ def signed_request(
     headers: dict[str, str] | None = None,
     change: dict[str, str] | None = None,
     project_id: str | None = "",
+    signs: bytes | None = None,
 ) -> httpx.Response:
-    """A signed request; `headers` are signed with it, `change` sets some after the signing."""
+    """A signed request; `headers` are signed with it, `change` sets some after the signing.
+
+    `signs` is the body that the signature is for, where that is another than what is sent.
+    """
     access_key, secret_key = keys or (project.access_key, project.secret_key)
     sent = {"content-type": "application/json", **(headers or {})}
     sent["host"] = project.http.base_url.netloc.decode()
@@ -133,7 +137,7 @@ def signed_request(
         raw_path=path,
         query=query,
         headers=sent,
-        payload_hash=sha256(content).hexdigest(),
+        payload_hash=sha256(content if signs is None else signs).hexdigest(),
         now=datetime.fromtimestamp(at_ms / 1000, UTC),
     )
     url = path + (f"?{query}" if query else "")

@@ -276,7 +276,8 @@ def read(project: Project, key: str) -> bytes | None:
 
 
 def files_folder(platform: Platform, made: dict[str, Any]) -> Path:
-    return platform.data / "notebooks" / made["id"].replace("-", "") / "work"
+    folder: Path = platform.data / "notebooks" / made["id"].replace("-", "") / "work"
+    return folder
 
 
 class TestInBuckets:

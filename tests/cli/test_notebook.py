@@ -90,6 +90,25 @@ def test_a_notebook_is_made_listed_opened_stopped_started_and_deleted(
     wait_until(lambda: len(printed(run("notebook", "list")).splitlines()) == 1)
 
 
+def test_its_files_may_lie_in_a_bucket(platform: Platform, run: Run, stand_in: StandIn) -> None:
+    bucket = f"bucket-{platform.project.name}"
+    platform.project.http.put(f"/objects/{bucket}/cli/a.txt", content=b"a")
+    refused = run("notebook", "create", "stored", "--storage", f"/{bucket}/cli")
+    assert refused.exit_code == 1
+    assert "must be a folder" in refused.stderr
+
+    made = run("notebook", "create", "stored", "--storage", f"obs://{bucket}/cli/", "--json")
+
+    assert made.exit_code == 0, made.output
+    notebook = json.loads(printed(made))
+    bring_up(platform, notebook, stand_in)
+    assert f"/{bucket}/cli/" in printed(run("notebook", "show", "stored"))
+    assert run("notebook", "delete", "stored", "--yes").exit_code == 0
+    wait_until(lambda: len(printed(run("notebook", "list")).splitlines()) == 1)
+    kept = platform.project.http.get(f"/objects/{bucket}/cli/a.txt")
+    assert kept.content == b"a"
+
+
 def test_what_is_not_there_is_told(run: Run) -> None:
     result = run("notebook", "stop", "nothing")
     assert result.exit_code == 1

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from muster.cli.output import duration, print_facts, print_json, print_table, printable, when
+from muster.cli.output import duration, lines, print_facts, print_json, print_table, printable, when
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,16 @@ def test_what_others_wrote_cannot_command_the_terminal(capsys: pytest.CaptureFix
         "[red]c[/red]",
     ]
     assert printable("ü 名") == "ü 名"
+
+
+def test_the_lines_of_a_log_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    print_facts([("reason", lines("it ended:\n  at line 3\x1b[2J\nKeyError")), ("no", lines(""))])
+
+    assert capsys.readouterr().out.splitlines() == [
+        "reason  it ended:",
+        "          at line 3\N{REPLACEMENT CHARACTER}[2J",
+        "        KeyError",
+    ]
 
 
 def test_colours_are_for_terminals_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Servers, database, nodes and objects each somewhere else; any of them may be killed or cut off."""
+"""Servers, database, nodes and objects each somewhere else; any may be killed or cut off."""
 
 from collections.abc import Iterator
 from pathlib import Path

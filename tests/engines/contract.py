@@ -256,9 +256,11 @@ class Bench:
                 await asyncio.sleep(LOG_AGAIN_SECONDS)
 
     async def start_waiting(self) -> EngineRef:
-        """An attempt of one task that runs until it is stopped, and is up."""
+        """An attempt of one task that runs until it is stopped, and is known to be up."""
         ref = await self.engine.start(self.launch(WAITS))
         await self.until_log(ref, b"up\n")
+        # An engine that asks others may hear of it a moment later than the log tells.
+        await self.until(ref, lambda seen: states(seen) == {TaskState.RUNNING})
         return ref
 
 

@@ -1,7 +1,7 @@
 """Websockets that are passed on: what arrives on either side, and how they end."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -11,10 +11,10 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Request, Response
 
-from muster.api.proxied import Outcome
+from muster.api.proxied import Outcome, Upstream
 from muster.domain.errors import Forbidden
 from muster.proxy import websocket
-from muster.proxy.websocket import MESSAGE_BYTES_MAX
+from muster.proxy.websocket import MESSAGE_BYTES_MAX, Websockets
 from tests.proxy.programs import DEADLINE_SECONDS, NOWHERE, Front, program_of, running_front
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -190,6 +190,27 @@ class TestEnds:
                 code, _ = await closed(client)
 
         assert code == 1009
+
+    async def test_a_client_that_the_server_has_closed_meanwhile_has_left(self) -> None:
+        async def send(message: Mapping[str, Any]) -> None:
+            if message["type"] == "websocket.send":
+                # As uvicorn says it where it has just refused a message of the client's.
+                raise RuntimeError("Unexpected ASGI message, after sending 'websocket.close'.")
+
+        async def receive() -> Mapping[str, Any]:
+            await asyncio.Event().wait()
+            raise AssertionError("the client says nothing")
+
+        async def talk(connection: ServerConnection) -> None:
+            await connection.send("something")
+            await connection.wait_closed()
+
+        scope: dict[str, Any] = {"client": None, "scheme": "ws", "headers": [], "subprotocols": []}
+        async with serving_sockets(talk) as port, asyncio.timeout(DEADLINE_SECONDS):
+            upstream = Upstream(host="127.0.0.1", port=port, path="/", query="", key="p")
+            outcome = await Websockets().forward(scope, receive, send, upstream, [])
+
+        assert outcome is Outcome.CLIENT_LEFT
 
     async def test_when_the_server_ends_both_sides_are_told_1001(self) -> None:
         ends: asyncio.Queue[Any] = asyncio.Queue()

@@ -29,6 +29,7 @@ SEEN = [
     Seen(),
     Seen(server_version="2", last_active_ms=HOUR_MS, active_as_of_ms=2 * HOUR_MS),
     Seen(failure="pip could not", last_words="the end", note="on its way"),
+    Seen(unstored="the bucket is gone"),
 ]
 
 
@@ -160,3 +161,23 @@ def test_the_reason_of_a_lease_outlives_the_stop() -> None:
 
     planned = plan_notebook(stopping, Seen(), now_ms=0)
     assert planned == Step(event=E.ENDED, reason="Its lease was over.")
+
+
+def test_files_that_could_not_be_stored_are_told_of_and_dropped_only_when_asked_again() -> None:
+    stopping = notebook(status=S.STOPPING, phase=P.TERMINATED, fail_reason="Its lease was over.")
+    deleting = replace(stopping, status=S.DELETING, fail_reason="")
+    unstored = Seen(unstored="The bucket is gone.")
+
+    told = "Some of its files could not be stored: The bucket is gone."
+    planned = plan_notebook(stopping, unstored, now_ms=0)
+    assert planned == Step(event=E.ENDED, reason=f"Its lease was over. {told}")
+    planned = plan_notebook(deleting, unstored, now_ms=0)
+    assert planned == Step(event=E.FAILED, reason=f"{told} Delete it once more to drop them.")
+    assert plan_notebook(deleting, Seen(), now_ms=0) == Remove()
+
+
+def test_that_one_answers_no_more_is_noted_and_ends_nothing() -> None:
+    hanging = running(note="")
+
+    assert plan_notebook(hanging, Seen(note="It does not answer."), now_ms=0) == Note()
+    assert plan_notebook(replace(hanging, note="x"), Seen(note="x"), now_ms=0) is None

@@ -116,6 +116,19 @@ def test_a_script_is_asked_with_json_forms_and_bytes(write: Write) -> None:
         assert served.post(json={"n": 3}).status_code == 200
 
 
+def test_half_a_body_is_not_answered(write: Write) -> None:
+    with running(write(ECHO)) as served:
+        url = httpx.URL(served.url)
+        for framing in ("content-length: 100", "transfer-encoding: chunked"):
+            with socket.create_connection((url.host, url.port or 0), timeout=10) as connection:
+                head = f"POST / HTTP/1.1\r\nhost: x\r\n{framing}\r\n\r\n"
+                connection.sendall(head.encode() + b"2\r\n{}\r\n")
+                connection.shutdown(socket.SHUT_WR)
+
+                assert connection.recv(1024) == b""
+        assert served.post(json={"n": 1}).status_code == 200
+
+
 def test_on_sigterm_requests_under_way_are_answered_and_it_ends_well(write: Write) -> None:
     folder = write(SLOW)
     with running(folder) as served:

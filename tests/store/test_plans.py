@@ -199,6 +199,7 @@ TERMS: Final = {
     "a short part": (SearchTerm(key="name", operator="like", values=("d",)),),
     "names": (SearchTerm(key="name", operator="in", values=("digits-01",)),),
     "ids": (SearchTerm(key="id", operator="in", values=(f"{1:032x}",)),),
+    "a whole id as a part": (SearchTerm(key="id", operator="like", values=(f"{1:032X}",)),),
     "a pool": (SearchTerm(key="pool_id", operator="not", values=(GPU_POOL,)),),
     "pools": (SearchTerm(key="pool_id", operator="like", values=("g", "x")),),
     "a user": (SearchTerm(key="user_id", operator="in", values=("id-of-ann",)),),
@@ -238,6 +239,26 @@ def test_the_search_of_training_jobs(
         )
 
         assert faults(connection, partial(listing.page_of_training_jobs, connection, search)) == []
+
+
+@pytest.mark.parametrize(("part", "is_walked"), [(f"{1:032X}", False), (f"{1:031x}", True)])
+def test_a_whole_id_that_is_searched_for_as_a_part_is_looked_up(
+    connection: Connection, part: str, is_walked: bool
+) -> None:
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key="create_time",
+        is_descending=True,
+        offset=0,
+        limit=5,
+        now_ms=50_000,
+        terms=(SearchTerm(key="id", operator="like", values=(part,)),),
+    )
+
+    steps = plan(connection, partial(listing.page_of_training_jobs, connection, search))
+
+    assert any("version_by_id" in step for _, step in steps) == is_walked
 
 
 @pytest.mark.parametrize("is_ascending", [False, True])

@@ -26,8 +26,10 @@ from muster.store.listing import (
     SearchTerm,
     TrainingSearch,
 )
-from muster.store.postgres.connection import PostgresConnection
+from muster.store.postgres.connection import SCHEMA, PostgresConnection
 from muster.store.postgres.database import PostgresDatabase
+from muster.store.postgres.rows import FEW, encoded, in_one_value
+from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
 from tests.postgres import find_programs
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, add_workload, set_up_store
@@ -210,3 +212,19 @@ def test_a_scan_and_a_sort_would_be_found(connection: Watched) -> None:
         f"Sort of {VERSIONS + 1} rows",
         "Seq Scan on version",
     ]
+
+
+@pytest.mark.parametrize("name", ["move_workloads", "show_in_version", "show_in_job"])
+def test_a_few_moves_go_along_an_index_as_the_writer_plans_them(
+    connection: Watched, name: str
+) -> None:
+    sql = load_statements("workloads")[name]
+    text, names = in_one_value(sql, is_for_few=True)
+    rows = encoded(names, [(id_, *[None] * (len(names) - 1)) for id_ in range(1, FEW + 1)])
+
+    settings = f"-c search_path={SCHEMA},public"
+    with psycopg.connect(connection.raw.info.dsn, options=settings) as writer:
+        explained = writer.execute(f"EXPLAIN (FORMAT JSON) {in_postgres(text).text}", (rows,))
+        [[[plan]]] = explained.fetchall()
+
+    assert list(faults_of(plan["Plan"])) == []

@@ -66,6 +66,7 @@ CALL: Final = Route(
     envelope=Envelope.MODERN,
     needs=Permission.SERVICE_CALL,
     within=Within.SERVICE,
+    takes_stream=True,
 )
 # The login alone, where there is no service that a permission could be for.
 _LOGIN: Final = Route(
@@ -75,6 +76,7 @@ _LOGIN: Final = Route(
     summary="Ask a service that is not there",
     envelope=Envelope.MODERN,
     login=Login.MEMBER,
+    takes_stream=True,
 )
 
 
@@ -130,6 +132,8 @@ class ServiceSite:
         self._clock_ms = clock_ms
         self._states: dict[int, _State] = {}
         self._calls: dict[tuple[int, str], Calls] = {}
+        self._being_written: dict[tuple[int, str], Calls] = {}
+        self._flushing = asyncio.Lock()
         self._tickets: dict[int, _Ticket] = {}  # by the identity of the upstream
         self._endpoints: OrderedDict[str, tuple[str, int]] = OrderedDict()
 
@@ -361,7 +365,7 @@ class ServiceSite:
 
     def unwritten_calls(self) -> Mapping[tuple[int, str], Calls]:
         """What has been counted here and is not in the store yet, by service and model."""
-        return self._calls
+        return _sum(self._calls, self._being_written)
 
     def calls_per_minute(self, service_id: int) -> int:
         """Of the last whole minute, or of this one where that has more; by this server."""
@@ -389,15 +393,23 @@ class ServiceSite:
 
     async def flush(self) -> None:
         """Write what is counted to the store; what cannot be written is kept."""
-        calls, self._calls = self._calls, {}
-        if not calls:
-            return
-        try:
-            await self._database.write(service_records.add_calls, calls)
-        except StoreUnavailable as error:
-            log.debug("calls_not_written", why=error.message)
-            for key, counted in calls.items():
-                self._calls[key] = self._calls.get(key, Calls()) + counted
+        async with self._flushing:
+            if not self._calls:
+                return
+            self._being_written, self._calls = self._calls, {}
+            try:
+                await self._database.write(service_records.add_calls, self._being_written)
+            except StoreUnavailable as error:
+                log.debug("calls_not_written", why=error.message)
+                self._calls = _sum(self._calls, self._being_written)
+            finally:
+                self._being_written = {}
+
+
+def _sum(
+    one: Mapping[tuple[int, str], Calls], other: Mapping[tuple[int, str], Calls]
+) -> dict[tuple[int, str], Calls]:
+    return {key: one.get(key, Calls()) + other.get(key, Calls()) for key in {*one, *other}}
 
 
 def _check_time(deadline: float) -> None:

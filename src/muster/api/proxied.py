@@ -7,15 +7,18 @@ it is never depends on what comes after the id.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from hashlib import sha256
+from typing import Any, Final, Protocol
 
-from muster.api.http import Reply, Request, Send, request_id_header
+from muster.api.authenticate import declared_hash
+from muster.api.http import Receive, Reply, Request, Send, request_id_header
 from muster.domain.errors import (
     MusterError,
     PathUnknown,
     ProgramFailed,
     ProgramTimedOut,
     ProgramUnreachable,
+    SignatureWrong,
 )
 from muster.proxy.forward import forward
 from muster.proxy.headers import added_headers
@@ -134,6 +137,9 @@ class Proxied:
     ) -> tuple[Outcome, Reply | None]:
         request = asked.request
         receive = request.receive_again()
+        signed = declared_hash(request)
+        if signed is not None:
+            receive = _checked(receive, signed)
         reply_with = [request_id_header(request)]
         if not asked.is_websocket:
             allowed = upstream.request_bytes_max or self._request_bytes_max
@@ -152,6 +158,35 @@ class Proxied:
             return ended, None
         head, body = ended
         return Outcome.ANSWERED, Reply(head.status, body, head.headers)
+
+
+def _checked(receive: Receive, signed: str) -> Receive:
+    """Passes a body on as it comes; one that is not what was signed never ends.
+
+    Each piece is held back until the next is there, so that a program has not all of a wrong body.
+
+    Raises:
+        SignatureWrong: in place of the end.
+    """
+    digest = sha256()
+    held: list[Mapping[str, Any]] = []
+
+    async def take() -> Mapping[str, Any]:
+        message = await receive()
+        if message["type"] == "http.request":
+            digest.update(message.get("body", b""))
+            has_ended = not message.get("more_body", False)
+            if has_ended and digest.hexdigest() != signed.lower():
+                raise SignatureWrong("The body is not the one that was signed.")
+        return message
+
+    async def checked() -> Mapping[str, Any]:
+        message = held.pop() if held else await take()
+        if message.get("more_body", False):
+            held.append(await take())
+        return message
+
+    return checked
 
 
 def _split(raw_path: str) -> tuple[str, str, str]:

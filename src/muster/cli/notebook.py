@@ -244,7 +244,7 @@ def start(context: click.Context, *, text: str, hours: float | None, is_awaited:
 @notebook_argument
 @click.pass_context
 def stop(context: click.Context, *, text: str) -> None:
-    """Stop a notebook. Its files stay."""
+    """Stop a notebook. Its files stay; those of a bucket are stored there."""
     with connect(context) as client:
         stopped = client.stop_notebook(_find(client, text)["id"])
     note(f"Stopping {stopped['name']}.")
@@ -255,12 +255,12 @@ def stop(context: click.Context, *, text: str) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
 def delete(context: click.Context, *, text: str, yes: bool) -> None:
-    """Delete a notebook and its files."""
+    """Delete a notebook and its files; what lies in a bucket stays there."""
     with connect(context) as client:
         found = _find(client, text)
         if not yes:
-            click.confirm(
-                f"Delete notebook {found['name']} and all its files?", abort=True, err=True
-            )
+            uri = found["volume"]["uri"]
+            files = f"; its files stay under {uri}" if uri else " and all its files"
+            click.confirm(f"Delete notebook {found['name']}{files}?", abort=True, err=True)
         client.delete_notebook(found["id"])
     note(f"Deleting {found['name']}.")

@@ -88,6 +88,13 @@ def cell(value: object) -> "Text":
     return Text(NOTHING if value in (None, "") else printable(str(value)))
 
 
+def lines(text: str | None) -> "Text | None":
+    """A cell of several lines, such as the end of a log; None: there is nothing to tell."""
+    from rich.text import Text
+
+    return Text("\n".join(map(printable, text.splitlines()))) if text else None
+
+
 def printable(text: str) -> str:
     """Text without what a terminal would take for a command: names are chosen by other people."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -11,7 +11,7 @@ import click
 from muster.cli.connection import connect
 from muster.cli.find import find_pool, pool_id
 from muster.cli.model import find_model
-from muster.cli.output import examples, note, print_facts, print_json, print_table, when
+from muster.cli.output import examples, lines, note, print_facts, print_json, print_table, when
 
 if TYPE_CHECKING:
     from muster.client.client import Client
@@ -161,7 +161,7 @@ def show(context: click.Context, *, service_text: str, as_json: bool) -> None:
             ("service", f"{shown['service_name']} (id {shown['service_id']})"),
             ("description", shown["description"]),
             ("status", shown["status"]),
-            ("reason", shown.get("error_msg")),
+            ("reason", lines(shown.get("error_msg"))),
             ("address", shown["access_address"]),
             ("instances", f"{shown['running_instance_count']} of {shown['instance_count']} ready"),
             ("calls", f"{shown['invocation_times']}, {shown['failed_times']} of them failed"),
@@ -184,7 +184,9 @@ def show(context: click.Context, *, service_text: str, as_json: bool) -> None:
         ),
         right=("WEIGHT", "INSTANCES"),
     )
-    print_table(("WHEN", "EVENT"), ((when(one["occur_time"]), one["event_info"]) for one in events))
+    print_table(
+        ("WHEN", "EVENT"), ((when(one["occur_time"]), lines(one["event_info"])) for one in events)
+    )
 
 
 @service.command(

@@ -559,6 +559,8 @@ class Client:
             case _TypedBody(content, content_type):
                 headers["content-type"] = content_type
                 digest = payload_hash(content)
+                # So that the server passes it on as it comes, however long it is.
+                headers["x-sdk-content-sha256"] = digest
             case _FileBody(content, digest):
                 headers["content-type"] = "application/octet-stream"
                 headers["x-sdk-content-sha256"] = digest

@@ -180,7 +180,7 @@ class Service:
     configs: tuple[ServiceConfig, ...]
     configs_before: tuple[ServiceConfig, ...] = ()  # while an update is under way: to go back to
     is_deployed: bool = False  # all that `configs` ask for has been up
-    # As the client gave them: `schedule` [{type, time_unit, duration}], `additional_properties`, ...
+    # As the client gave them: `schedule` [{type, time_unit, duration}], `additional_properties`...
     settings: dict[str, Any] = field(default_factory=dict)
     allows_websockets: bool = False
     due_at_ms: int | None = None  # it is stopped then

@@ -174,6 +174,9 @@ async def _send_body(connection: Connection, asked: _Asked) -> None:
             why = f"Nothing came of the body for {BODY_SECONDS:g} seconds."
             connection.fail(InvalidRequest(why))
             return
+        except MusterError as error:  # it is not the body that was promised
+            connection.fail(error)
+            return
         if message["type"] == "http.disconnect":
             connection.fail(ClientLeft("The client has closed the connection."))
             return

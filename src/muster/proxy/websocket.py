@@ -252,7 +252,7 @@ async def _pass_to_client(program: ClientConnection, send: Send) -> _Close:
             await send({"type": "websocket.send", kind: message})
     except ConnectionClosed as closed:
         return _closed_by_program(closed)
-    except OSError:  # what servers raise when nobody is there to be sent to
+    except (OSError, RuntimeError):  # what servers raise when nobody is there to be sent to
         return _Close(CloseCode.GOING_AWAY, "", Outcome.CLIENT_LEFT)
 
 
@@ -271,5 +271,5 @@ async def _close_client(send: Send, close: _Close) -> None:
     reason = close.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore")
     try:
         await send({"type": "websocket.close", "code": close.code, "reason": reason})
-    except OSError:
+    except (OSError, RuntimeError):
         return  # it has left by itself meanwhile

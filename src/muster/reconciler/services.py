@@ -284,7 +284,7 @@ class ServiceKeeper:
             path = log_file(self.jobs_folder / one.attempt_id, 0)
             tail = await asyncio.to_thread(_read_tail, path)
             if tail:
-                said = f"{said} The end of its log: {tail}" if said else f"Its log: {tail}"
+                said = f"{said} The end of its log:\n{tail}" if said else f"Its log:\n{tail}"
         return said.strip()
 
     # ------------------------------------------------------------ doing

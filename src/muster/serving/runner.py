@@ -325,24 +325,44 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, content)
 
     def body(self) -> bytes | None:
-        """The whole body; None: it was refused."""
+        """The whole body; None: it was refused, or whoever sent it has gone away."""
         if "chunked" in (self.headers.get("Transfer-Encoding") or "").lower():
-            chunks, length = [], 0
-            while size := int(self.rfile.readline().split(b";")[0], 16):
-                length += size
-                if length > BODY_BYTES_MAX:
-                    self.refuse_length(length)
-                    return None
-                chunks.append(self.rfile.read(size))
-                self.rfile.readline()
-            while self.rfile.readline() not in (b"\r\n", b"\n", b""):
-                pass  # trailers
-            return b"".join(chunks)
+            return self.chunked_body()
         length = int(self.headers.get("Content-Length") or 0)
         if length > BODY_BYTES_MAX:
             self.refuse_length(length)
             return None
-        return self.rfile.read(length)
+        return self.piece(length)
+
+    def chunked_body(self) -> bytes | None:
+        chunks, length = [], 0
+        while True:
+            try:
+                size = int(self.rfile.readline().split(b";")[0], 16)
+            except ValueError:
+                self.close_connection = True
+                return None
+            if not size:
+                break
+            length += size
+            if length > BODY_BYTES_MAX:
+                self.refuse_length(length)
+                return None
+            chunk = self.piece(size)
+            if chunk is None:
+                return None
+            chunks.append(chunk)
+            self.rfile.readline()
+        while self.rfile.readline() not in (b"\r\n", b"\n", b""):
+            pass  # trailers
+        return b"".join(chunks)
+
+    def piece(self, length: int) -> bytes | None:
+        content = self.rfile.read(length)
+        if len(content) < length:
+            self.close_connection = True  # half of a question is not answered
+            return None
+        return content
 
     def refuse_length(self, length: int) -> None:
         self.close_connection = True

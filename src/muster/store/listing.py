@@ -579,6 +579,10 @@ def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candi
             uids = {"uids": json.dumps(term.values)}
             found = connection.execute(SEARCH["find_versions_by_uid"], uids)
             return candidates_of("id", [id_ for (id_,) in found])
+        case "id", "like" if all(len(value) >= _UID_LENGTH for value in term.values):
+            # In which id is a whole one? In itself.
+            values = tuple(value.casefold() for value in term.values)
+            return _candidates(connection, scope, replace(term, operator="in", values=values))
         case "name", "in" | "not":
             return candidates_of("id", _find_named(connection, scope, term.values))
         case "user_id", "in" | "not":
@@ -591,6 +595,8 @@ def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candi
         case _:
             return None
 
+
+_UID_LENGTH: Final = 32  # of a workload
 
 # Where a part may stand, wholly or in part, in what a name has behind that of its job: -V0002.
 _IN_NUMBER: Final = re.compile(r"(-|-v\d*)\Z|\Av?\d*\Z")

@@ -19,7 +19,7 @@ from muster.store.connection import (
     Values,
 )
 from muster.store.dialect import in_postgres
-from muster.store.postgres.rows import encoded, in_one_value
+from muster.store.postgres.rows import FEW, encoded, in_one_value
 
 STREAM_ROWS: Final = 1_000  # fetched together
 CONNECT_SECONDS: Final = 5
@@ -120,7 +120,7 @@ class PostgresConnection:
         return cursor
 
     def execute_rows(self, sql: str, rows: Sequence[Row], /) -> Cursor:
-        text, names = in_one_value(sql)
+        text, names = in_one_value(sql, is_for_few=len(rows) <= FEW)
         try:
             return self.execute(text, (encoded(names, rows),))
         except psycopg.DataError:
