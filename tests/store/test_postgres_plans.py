@@ -69,14 +69,17 @@ def history() -> list[HistoryRow]:
     ]
 
 
-def fill(tx: Transaction) -> None:
-    set_up_store(tx)
-    rows = history()
-    for start in range(0, VERSIONS, 2_000):
-        part = rows[start : start + 2_000]
+async def fill(database: PostgresDatabase) -> None:
+    # In small writes: PostgreSQL ends a transaction in which a busy machine pauses for a second.
+    def put(tx: Transaction, part: list[HistoryRow]) -> None:
         moved = insert_history(tx, PROJECT, part, actor="x", now_ms=100_000, pool_as_public=False)
         assert moved.imported == len(part), moved.refused[:3]
-    add_workload(tx, "waits", now_ms=100_000)
+
+    rows = history()
+    await database.write(set_up_store)
+    for start in range(0, VERSIONS, 1_000):
+        await database.write(put, rows[start : start + 1_000])
+    await database.write(add_workload, "waits", now_ms=100_000)
 
 
 class Watched(PostgresConnection):
@@ -101,7 +104,7 @@ class Watched(PostgresConnection):
 def connection(stores: Stores) -> Iterator[Watched]:
     with stores.fresh(KIND, Path()) as database:
         assert isinstance(database, PostgresDatabase)
-        asyncio.run(database.write(fill))
+        asyncio.run(fill(database))
         with database.walking_connection() as raw:
             raw.autocommit = True
             raw.execute("VACUUM ANALYZE")
