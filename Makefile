@@ -38,7 +38,7 @@ serve: .venv/server.stamp  ## start a server on http://127.0.0.1:8080
 	@$(BIN)/muster serve
 
 test: .venv/test.stamp  ## run every test
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile $(PYTEST_ARGS)
 
 check: .venv/test.stamp  ## format, lint, types, layers
 	@$(BIN)/ruff format --check
