@@ -1,7 +1,5 @@
 """A notebook in a real browser: its page opens, a cell runs, and the answer is seen."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -11,25 +9,13 @@ import pytest
 from tests.end_to_end.server import Remote, running_server, wait_for
 from tests.end_to_end.test_sdk_notebooks import FLAVOR, delete_all
 
-PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 SHOWN_MS: Final = 90_000.0  # JupyterLab loads much, and the machine may have other work
 
 pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
-def chromium() -> str:
-    """Its path. Where it is missing the tests are left out, unless it is asked for."""
-    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    if found is None:
-        if "chromium" in os.environ.get("MUSTER_TESTS_REQUIRE", "").split():
-            pytest.fail("MUSTER_TESTS_REQUIRE names chromium, and there is none.")
-        pytest.skip("there is no chromium")
-    return found
-
-
-@pytest.fixture(scope="module")
-def page(chromium: str) -> Iterator[Any]:
+def page(chromium: Path) -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])

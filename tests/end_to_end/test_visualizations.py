@@ -1,8 +1,7 @@
 """Visualization jobs on a real server, with a real TensorBoard over what a real job has written."""
 
-import os
-import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import httpx
@@ -12,7 +11,6 @@ from tests.end_to_end.server import Remote, running_server, wait_for
 
 pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
 
-PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 SHOWN_MS: Final = 60_000.0
 STEPS: Final = 7
 WRITES_SCALARS: Final = f"""
@@ -47,16 +45,10 @@ def results(remote: Remote) -> str:
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Any]:
-    """Of a Chromium. Where it is missing the tests are left out, unless it is asked for."""
-    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    if found is None:
-        if "chromium" in os.environ.get("MUSTER_TESTS_REQUIRE", "").split():
-            pytest.fail("MUSTER_TESTS_REQUIRE names chromium, and there is none.")
-        pytest.skip("there is no chromium")
+def page(chromium: Path) -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page()
         page.set_default_timeout(SHOWN_MS)
         yield page

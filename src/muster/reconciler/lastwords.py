@@ -21,14 +21,16 @@ def read_start(folder: Path) -> tuple[str, str]:
         return "", ""
 
 
-def read_last_words(folder: Path) -> str:
-    """The last lines of the log."""
+def read_last_words(
+    folder: Path, *, bytes_max: int = LAST_WORDS_BYTES, lines_max: int = LAST_WORDS_LINES
+) -> str:
+    """The last lines of the log, as far as they lie in its last bytes."""
     try:
         with log_file(folder, 0).open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - LAST_WORDS_BYTES))
+            file.seek(max(0, size - bytes_max))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-LAST_WORDS_LINES:])
+    return "\n".join(lines[-lines_max:])

@@ -15,7 +15,6 @@ from typing import Final, Protocol
 import structlog
 
 from muster.domain.errors import MusterError, QuotaExceeded, StaleWrite, StoreUnavailable
-from muster.domain.jobfolder import log_file
 from muster.domain.model import Health
 from muster.domain.phase import Phase
 from muster.domain.pool import PoolPhase
@@ -48,6 +47,7 @@ from muster.domain.service import (
 from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
 from muster.reconciler.health import is_well
+from muster.reconciler.lastwords import read_last_words
 from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
 from muster.store import pools, service_records, services, workloads
 from muster.store.connection import Connection
@@ -281,8 +281,12 @@ class ServiceKeeper:
         if workload.phase is Phase.COMPLETED:
             said = "The program ended by itself, with exit code 0."
         if one.attempt_id is not None:
-            path = log_file(self.jobs_folder / one.attempt_id, 0)
-            tail = await asyncio.to_thread(_read_tail, path)
+            tail = await asyncio.to_thread(
+                read_last_words,
+                self.jobs_folder / one.attempt_id,
+                bytes_max=LAST_WORDS_BYTES,
+                lines_max=LAST_WORDS_LINES,
+            )
             if tail:
                 said = f"{said} The end of its log:\n{tail}" if said else f"Its log:\n{tail}"
         return said.strip()
@@ -347,19 +351,6 @@ def _read_one(
     except StaleWrite:  # it was deleted
         return None
     return service, services.list_instances(connection, [service_id]).get(service_id, ())
-
-
-def _read_tail(path: Path) -> str:
-    """The last lines of a log, for people."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LAST_WORDS_BYTES))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return ""
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return "\n".join(lines[-LAST_WORDS_LINES:])
 
 
 def _write(tx: Transaction, situation: Situation, actions: Sequence[Action]) -> None:
