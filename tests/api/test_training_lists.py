@@ -27,11 +27,17 @@ def jobs(platform: Platform) -> dict[str, dict[str, Any]]:
         platform.clock.now_ms += 1_000
         return platform.submit(name, **more)
 
+    def run(name: str, **more: Any) -> dict[str, Any]:
+        """Submit, and let it start before the clock goes on."""
+        job = submit(name, **more)
+        platform.wait_for(job, 8)
+        return job
+
     cards, small = platform.project.pool("cards"), platform.project.pool("small")
     two_gpus = platform.spec_ids["gpu.2"]
-    alpha = submit("alpha-job", description="zulu")
-    beta = submit("Beta_job", description="yankee", pool_id=cards, spec_id=two_gpus)
-    gamma = submit("gamma", description="xray")
+    alpha = run("alpha-job", description="zulu")
+    beta = run("Beta_job", description="yankee", pool_id=cards, spec_id=two_gpus)
+    gamma = run("gamma", description="xray")
     platform.finish(alpha, after_ms=5_000)
     platform.finish(beta, 3, after_ms=2_000)
     platform.finish(gamma, after_ms=1_000)
