@@ -50,12 +50,19 @@ def cpu_seconds(pid: int) -> float:
     """
     total = 0
     for process in (pid, *_descendants(pid)):
-        for thread in Path(f"/proc/{process}/task").iterdir():
+        for thread in _threads(process):
             try:
                 total += int((thread / "schedstat").read_bytes().split()[0])
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it has just ended
     return total / 1e9
+
+
+def _threads(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []  # it has just ended
 
 
 def _descendants(pid: int) -> list[int]:

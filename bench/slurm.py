@@ -4,7 +4,8 @@ The nodes are eight daemons on loopback. What they run shares the machine's core
 Slurm and with the measurement itself: ratios tell, not rates.
 """
 
-import asyncio
+import json
+import math
 import os
 import statistics
 import sys
@@ -19,21 +20,25 @@ from typing import Any, TypeVar
 import httpx
 
 from bench.figure import Figure
-from bench.load import resident_mib
+from bench.load import raw_request, resident_mib, run_load
 from bench.run import NotMeasured, Run
 from bench.servers import RunningServer, muster_server
-from tests.engines.slurm_cluster import SlurmCluster, find_what_is_missing, running_slurm
+from tests.engines.slurm_cluster import CPUS, SlurmCluster, find_what_is_missing, running_slurm
 
 T = TypeVar("T")
 
 PAIRS = 15
-SHORT_JOBS, SHORT_JOBS_QUICK = 1_000, 100
+ROUNDS = 3
+SHORT_JOBS, SHORT_JOBS_QUICK = 1_000, 100  # each round
 QUEUED_JOBS, QUEUED_JOBS_QUICK = 10_000, 1_000
 CLIENTS = 8
 WATCH_SECONDS = 20.0
 LOOK_SECONDS = 0.1
 IDLE_SECONDS = 0.5
 DEADLINE_SECONDS = 600.0
+QUEUED_SECONDS_MAX = 3600.0  # each is one sbatch
+PUBLIC_NODES, CPUS_PER_JOB = 6, 2
+HEART_ROUNDS = 300
 
 LATER_MS, RATE_PERCENT = 500, 90
 KNOWN_SECONDS, CORE_PERCENT, MEMORY_MIB = 60, 50, 200
@@ -47,21 +52,31 @@ TERMINAL = (5, 10, 11, 12)
 def measure(run: Run) -> list[Figure]:
     if missing := find_what_is_missing():
         raise NotMeasured(missing)
-    with tempfile.TemporaryDirectory(dir="/tmp") as name, running_slurm() as cluster:
+    with _site() as (cluster, muster, folder):
+        figures = [
+            *_latency(run, cluster, muster, folder),
+            *_short_jobs(run, cluster, muster, folder),
+        ]
+    count = QUEUED_JOBS_QUICK if run.is_quick else QUEUED_JOBS
+    # A server of its own: what the short jobs have left in memory is not its load. And nodes so
+    # big that every job is handed over: what waits in muster's own queue would cost Slurm nothing.
+    with _site(cpus=math.ceil(count / PUBLIC_NODES) * CPUS_PER_JOB) as (cluster, muster, _):
+        return [*figures, *_queued(run, cluster, muster, count)]
+
+
+@contextmanager
+def _site(*, cpus: int = CPUS) -> Iterator[tuple[SlurmCluster, RunningServer, Path]]:
+    """A cluster with so many CPUs a node, a server on it, and a folder."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name, running_slurm(cpus=cpus) as cluster:
         folder = Path(name)
-        for data in ("data", "queued"):
-            (folder / data).mkdir(mode=0o700)
-            # The interpreter of the plain jobs: what lies on the PATH may be a script around it.
-            (folder / data / "muster.toml").write_text(f'slurm_python = "{sys.executable}"\n')
-        with _environment(SLURM_CONF=str(cluster.config), PATH=cluster.environ["PATH"]):
-            with muster_server(folder / "data", "--engine", "slurm") as muster:
-                figures = [
-                    *_latency(run, cluster, muster, folder),
-                    *_short_jobs(run, cluster, muster, folder),
-                ]
-            # A server of its own: what the short jobs have left in memory is not its load.
-            with muster_server(folder / "queued", "--engine", "slurm") as muster:
-                return [*figures, *_queued(run, cluster, muster)]
+        (folder / "data").mkdir(mode=0o700)
+        # The interpreter of the plain jobs: what lies on the PATH may be a script around it.
+        (folder / "data" / "muster.toml").write_text(f'slurm_python = "{sys.executable}"\n')
+        with (
+            _environment(SLURM_CONF=str(cluster.config), PATH=cluster.environ["PATH"]),
+            muster_server(folder / "data", "--engine", "slurm") as muster,
+        ):
+            yield cluster, muster, folder
 
 
 @contextmanager
@@ -125,8 +140,8 @@ def _live(cluster: SlurmCluster) -> int:
     return len(cluster.run("squeue", "-h", "-t", "pending,running,completing").split("\n")) - 1
 
 
-def _wait_until(look: Callable[[], T]) -> T:
-    deadline = time.monotonic() + DEADLINE_SECONDS
+def _wait_until(look: Callable[[], T], seconds: float = DEADLINE_SECONDS) -> T:
+    deadline = time.monotonic() + seconds
     while not (found := look()):
         if time.monotonic() > deadline:
             raise TimeoutError
@@ -168,31 +183,32 @@ def _body(name: str, code: str) -> dict[str, Any]:
 def _short_jobs(
     run: Run, cluster: SlurmCluster, muster: RunningServer, folder: Path
 ) -> Iterator[Figure]:
+    """In pairs, so that what else the machine does meets both alike."""
     count = SHORT_JOBS_QUICK if run.is_quick else SHORT_JOBS
-    with run.told(f"{count:,} short jobs by plain sbatch"):
-        plain = count / _run_plain(cluster, folder, count)
-    with run.told(f"{count:,} short jobs through muster"):
-        with muster.client() as client:
-            _put(client, "short", SHORT)
-        began = time.monotonic()
-        asyncio.run(_create(muster, count, "short"))
-        _wait_until(lambda: _counts(muster).get("Completed", 0) >= count)
-        through = count / (time.monotonic() - began)
-    how = f"{count:,} Python jobs, {CLIENTS} submits at once, until the last has ended"
-    yield Figure(what="Slurm: short jobs by plain sbatch", value=plain, unit="/s", how=how)
-    yield Figure(what="Slurm: short jobs through muster", value=through, unit="/s", how=how)
+    plain, through = [], []
+    with muster.client() as client:
+        _put(client, "short", SHORT)
+        for number in run.track(range(ROUNDS), f"{ROUNDS} times {count:,} short jobs, in pairs"):
+            plain.append(count / _run_plain(cluster, folder / f"plain-{number}", count))
+            through.append(count / _run_through(client, muster, f"short-{number}", count))
+            _wait_until(lambda: not _live(cluster))
+    how = f"{count:,} Python jobs, {CLIENTS} submits at once, until the last has ended; medians"
+    for what, rates in (("by plain sbatch", plain), ("through muster", through)):
+        rate = statistics.median(rates)
+        yield Figure(what=f"Slurm: short jobs {what}", value=rate, unit="/s", how=how)
     yield Figure(
         what="Slurm: short jobs through muster against plain sbatch",
-        value=100 * through / plain,
+        value=statistics.median(100 * b / a for a, b in zip(plain, through, strict=True)),
         unit="%",
-        how="of the same run; logs and exit codes kept",
+        how=f"median of {ROUNDS} pairs; logs and exit codes kept",
         at_least=RATE_PERCENT,
     )
 
 
 def _run_plain(cluster: SlurmCluster, folder: Path, count: int) -> float:
     """Seconds until all have ended."""
-    script, logs = folder / "short.py", folder / "short"
+    folder.mkdir()
+    script, logs = folder / "short.py", folder / "logs"
     script.write_text(SHORT)
     logs.mkdir()
     began = time.monotonic()
@@ -205,55 +221,55 @@ def _run_plain(cluster: SlurmCluster, folder: Path, count: int) -> float:
     return seconds
 
 
-async def _create(muster: RunningServer, count: int, code: str) -> None:
-    headers = {"X-Auth-Token": muster.token}
-    path = f"/v1/{muster.project_id}/training-jobs"
-    numbers = iter(range(count))
-    async with httpx.AsyncClient(
-        base_url=muster.url, headers=headers, timeout=60, trust_env=False
-    ) as client:
-
-        async def submit() -> None:
-            for number in numbers:
-                reply = await client.post(path, json=_body(f"{code}-{number}", code))
-                reply.raise_for_status()
-
-        await asyncio.gather(*(submit() for _ in range(CLIENTS)))
+def _run_through(client: httpx.Client, muster: RunningServer, name: str, count: int) -> float:
+    """Likewise, through muster."""
+    before = _counts(client, muster).get("Completed", 0)
+    began = time.monotonic()
+    _create(muster, count, "short", name)
+    _wait_until(lambda: _counts(client, muster).get("Completed", 0) >= before + count)
+    return time.monotonic() - began
 
 
-def _counts(muster: RunningServer) -> dict[str, int]:
+def _create(muster: RunningServer, count: int, code: str, name: str) -> None:
+    path, headers = f"/v1/{muster.project_id}/training-jobs", {"X-Auth-Token": muster.token}
+    bodies = [json.dumps(_body(f"{name}-{number}", code)).encode() for number in range(count)]
+    requests = [raw_request("POST", muster.port, path, headers, body) for body in bodies]
+    run_load(muster.pid, muster.port, requests, clients=CLIENTS)
+
+
+def _counts(client: httpx.Client, muster: RunningServer) -> dict[str, int]:
     """The training jobs of the public pool by state."""
     path = f"/v2/{muster.project_id}/statistics/pools/public-{muster.project_id}/workloads"
-    with muster.client() as client:
-        items = client.get(path).raise_for_status().json()["statistics"]["items"]
+    items = client.get(path).raise_for_status().json()["statistics"]["items"]
     return dict(items[0]["status"])
 
 
-def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer) -> Iterator[Figure]:
-    """What many jobs that wait cost, while somebody else's job has all nodes."""
-    count = QUEUED_JOBS_QUICK if run.is_quick else QUEUED_JOBS
+def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer, count: int) -> Iterator[Figure]:
+    """What many jobs cost that wait in Slurm's own queue, while somebody else has all nodes."""
     cluster.run(
         *("sbatch", "--nodes=8", "--exclusive", "--mem=0", "--output=/dev/null"),
-        "--wrap=sleep 3600",
+        "--wrap=sleep 7200",
     )
-    with run.told(f"{count:,} queued jobs"):
-        with muster.client() as client:
-            _put(client, "short", SHORT)
-        asyncio.run(_create(muster, count, "short"))
+    with run.told(f"{count:,} queued jobs"), muster.client() as client:
+        _put(client, "short", SHORT)
+        empty = _heart_per_cpu_second(muster)
+        _create(muster, count, "short", "queued")
         submitted = time.monotonic()
 
-        def waiting() -> bool:
-            counts = _counts(muster)
-            return counts["Queue"] + counts["Pending"] == count and counts["Pending"] > 0
+        def are_known() -> bool:
+            counts = _counts(client, muster)
+            return counts["Queue"] + counts["Pending"] == count
 
-        _wait_until(waiting)
+        _wait_until(are_known)
         known_seconds = time.monotonic() - submitted
+        _wait_until(lambda: _pending(cluster) == count, QUEUED_SECONDS_MAX)
         cpu_before, began = _cpu_seconds(muster.pid), time.monotonic()
         time.sleep(WATCH_SECONDS)
         percent = 100 * (_cpu_seconds(muster.pid) - cpu_before) / (time.monotonic() - began)
         memory = resident_mib(muster.pid)
+        full = _heart_per_cpu_second(muster)
     cluster.run("scancel", "--quiet", "--name=wrap")
-    how = f"{count:,} jobs of one CPU each, while another job has all nodes"
+    how = f"{count:,} jobs in Slurm's own queue, while another job has all nodes"
     yield Figure(
         what="Slurm: queued jobs known and counted",
         value=known_seconds,
@@ -275,6 +291,30 @@ def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer) -> Iterator[
         how=f"{how}; resident",
         at_most=MEMORY_MIB,
     )
+    yield Figure(
+        what="Slurm: statistics, list and pools while they wait",
+        value=100 * full / empty,
+        unit="%",
+        how=f"{how}; a second of the server's CPU, looks included, against before",
+    )
+
+
+def _heart_per_cpu_second(muster: RunningServer) -> float:
+    paths = (
+        f"/v2/{muster.project_id}/statistics/pools/public-{muster.project_id}/workloads",
+        f"/v1/{muster.project_id}/training-jobs?per_page=10",
+        f"/v2/{muster.project_id}/pools",
+    )
+    headers = {"X-Auth-Token": muster.token}
+    requests = [raw_request("GET", muster.port, path, headers) for path in paths]
+    load = run_load(muster.pid, muster.port, requests * HEART_ROUNDS, clients=CLIENTS)
+    return load.per_cpu_second
+
+
+def _pending(cluster: SlurmCluster) -> int:
+    """The jobs of muster's in Slurm's queue."""
+    names = cluster.run("squeue", "-h", "-t", "pending", "-o", "%j").split()
+    return sum(name.startswith("muster-") for name in names)
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -12,8 +12,9 @@ from muster.domain.errors import EngineUnavailable
 from muster.domain.pool import Host
 from muster.engines.discovery import Machine
 from muster.engines.engine import Cluster
+from muster.engines.slurmchanges import pool_of_partition
 from muster.engines.slurmcommands import SlurmCluster, SlurmCommands
-from muster.engines.slurmnodes import keep_known, pool_of_partition, read_known
+from muster.engines.slurmnodes import keep_known, read_known
 from muster.inventory import (
     FlavorEntry,
     Inventory,

@@ -10,8 +10,9 @@ import pytest
 from tests.end_to_end.server import Remote, running_server, wait_for
 from tests.end_to_end.test_sdk_notebooks import FLAVOR, delete_all
 from tests.engines.slurm_cluster import SlurmCluster
+from tests.required import import_needed
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def remote(slurm: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def test_it_comes_up_on_a_node_and_answers_behind_the_servers_address(remote: Remote) -> None:
-    pytest.importorskip("jupyterlab", reason="the extra `notebook` is not installed")
+    import_needed("jupyterlab", "jupyterlab")
     project = remote.project
     [image] = project.get("/images", type="BUILD_IN")["data"]
     made = project.post(

@@ -8,7 +8,7 @@ from tests.end_to_end.inference import Inference, kill_hard
 from tests.end_to_end.server import processes_below, running_server, wait_for
 from tests.engines.slurm_cluster import SlurmCluster
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +34,5 @@ def test_a_service_answers_is_updated_and_mended(inference: Inference) -> None:
     assert set(inference.words(service_id, 4)) == {"new"}
     before = inference.processes(service_id)
     kill_hard(min(before))
-    inference.wait(service_id, "concerning")
-    inference.wait(service_id, "running")
+    inference.wait_for_replacement(service_id)
     assert len(inference.processes(service_id) - before) == 1

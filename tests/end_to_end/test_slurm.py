@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.server import Remote, running_server, wait_for
+from tests.end_to_end.signs import WAITS_FOR_A_FILE
 from tests.engines.slurm_cluster import SlurmCluster
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 TELLS_ALL = """
 import json, os
@@ -39,12 +40,6 @@ else:
             break
         except OSError:
             time.sleep(0.1)
-"""
-WAITS_FOR_A_FILE = """
-import time
-from pathlib import Path
-while not Path({gate!r}).exists():
-    time.sleep(0.1)
 """
 HANGS = """#!/bin/sh
 [ -e {switch} ] && exec sleep 120

@@ -10,11 +10,12 @@ import httpx
 import pytest
 
 from tests.end_to_end.server import Remote, running_server, wait_for
+from tests.end_to_end.signs import WAITS_FOR_A_FILE
 from tests.end_to_end.test_servers import Site
 from tests.engines.slurm_cluster import SlurmCluster, require_slurm, running_slurm
 from tests.postgres import find_programs, running_postgres
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SLEEPER = """
 import time
@@ -22,13 +23,6 @@ print("up", flush=True)
 time.sleep(600)
 """
 HELLO = "print('hello')"
-WAITS_FOR_A_FILE = """
-import time
-from pathlib import Path
-while not Path({gate!r}).exists():
-    time.sleep(0.1)
-print("through")
-"""
 GPUS = "modelarts.vm.gpu.8"
 
 
@@ -432,7 +426,7 @@ def test_with_the_settings_that_the_docs_name_jobs_outlive_a_restart_of_the_cont
     slurm.config.write_text(slurm.config.read_text() + "ReconfigFlags=KeepPartInfo\n")
     slurm.run("scontrol", "reconfigure")
     gate = tmp_path / "gate"
-    code = WAITS_FOR_A_FILE.format(gate=str(gate))
+    code = WAITS_FOR_A_FILE.format(gate=str(gate)) + "print('through')\n"
     with pool_of(remote, slurm, "lasting") as pool_id:
         job = remote.submit("lasts", code, pool_id=pool_id, spec_id=remote.spec_ids[GPUS])
         remote.wait(job, 8)

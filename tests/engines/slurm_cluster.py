@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import SystemRandom
 from typing import Final
 
 NODES: Final = tuple(f"n{number}" for number in range(1, 9))
+CPUS: Final = 16  # of each node; none of them is there
+MEMORY_MIB_PER_CPU: Final = 4096
 CARDS: Final = 8  # of each node: GPUs on the first six, NPUs on the last two
 NPU_NODES: Final = NODES[6:]
-START_SECONDS: Final = 30.0
+START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 3.0
 LOOK_SECONDS: Final = 0.05
 PROGRAMS: Final = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo", "scancel")
@@ -32,13 +35,11 @@ def find_what_is_missing() -> str:
 
 def require_slurm() -> None:
     """Skip the test where there is no Slurm, unless this run must have one."""
-    import pytest  # here: measurements use the rest where no tests are installed
+    from tests import required  # here: measurements use the rest where no tests are installed
 
     missing = find_what_is_missing()
-    if missing and "slurm" in os.environ.get("MUSTER_TESTS_REQUIRE", "").split():
-        pytest.fail(missing)
     if missing:
-        pytest.skip(missing)
+        required.is_missing("slurm", missing)
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class SlurmCluster:
 
     folder: Path
     ports: list[int]
+    cpus: int = CPUS  # of each node
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
@@ -58,7 +60,7 @@ class SlurmCluster:
         """What Slurm's commands need to find this cluster."""
         return {"PATH": _PATH, "SLURM_CONF": str(self.config), "HOME": str(self.folder)}
 
-    def run(self, *command: str, timeout: float = 30) -> str:
+    def run(self, *command: str, timeout: float = 60) -> str:
         done = subprocess.run(  # noqa: S603
             command,
             env=self.environ,
@@ -86,6 +88,18 @@ class SlurmCluster:
     def start_controller(self) -> None:
         self.launch("slurmctld", "slurmctld", "-D", "-i", "-f", str(self.config))
 
+    @contextmanager
+    def configured(self, change: Callable[[str], str]) -> Iterator[None]:
+        """With other settings, until it is over; the controller is started again for either."""
+        before = self.config.read_text()
+        self.config.write_text(change(before))
+        self.restart_controller()
+        try:
+            yield
+        finally:
+            self.config.write_text(before)
+            self.restart_controller()
+
     def restart_controller(self) -> None:
         """As an operator does: it saves what it knows, and reads its configuration again."""
         process = self.processes.pop("slurmctld")
@@ -95,7 +109,7 @@ class SlurmCluster:
 
         def answers() -> bool:
             with suppress(AssertionError, subprocess.TimeoutExpired):
-                return "UP" in self.run("scontrol", "ping", timeout=5)
+                return "UP" in self.run("scontrol", "ping", timeout=20)
             return False
 
         self.wait_for(answers)
@@ -153,7 +167,7 @@ class SlurmCluster:
 
         def is_idle() -> bool:
             with suppress(AssertionError, subprocess.TimeoutExpired):
-                said = self.run("sinfo", "-h", "-N", "-p", "all", "-o", "%N %T", timeout=5)
+                said = self.run("sinfo", "-h", "-N", "-p", "all", "-o", "%N %T", timeout=20)
                 return sorted(said.split("\n")[:-1]) == sorted(f"{n} idle" for n in NODES)
             return False
 
@@ -221,12 +235,13 @@ class SlurmCluster:
 
 
 @contextmanager
-def running_slurm() -> Iterator[SlurmCluster]:
+def running_slurm(*, cpus: int = CPUS) -> Iterator[SlurmCluster]:
+    """One with so many CPUs a node."""
     # Short: a socket's path ends at 107 characters.
     with ExitStack() as opened:
         folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))
         opened.callback(shutil.rmtree, folder, ignore_errors=True)
-        cluster = SlurmCluster(folder, find_free_ports(1 + len(NODES)))
+        cluster = SlurmCluster(folder, find_free_ports(1 + len(NODES)), cpus)
         opened.callback(cluster.stop)
         write_files(cluster)
         cluster.launch_munge("munged", folder / "run")
@@ -238,11 +253,16 @@ def running_slurm() -> Iterator[SlurmCluster]:
 
 
 def find_free_ports(count: int) -> list[int]:
+    """Below those that systems give to connections: none of these takes one before it is used."""
+    found: list[int] = []
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        for port in SystemRandom().sample(range(20_000, 32_000), 100 * count):
+            with suppress(OSError):
+                held.enter_context(socket.socket()).bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                break
+    return found
 
 
 def write_files(cluster: SlurmCluster) -> None:
@@ -273,9 +293,10 @@ def make_device(folder: Path, kind: str, number: int) -> Path:
 
 def config_of(cluster: SlurmCluster) -> str:
     host, folder, user = socket.gethostname(), cluster.folder, pwd.getpwuid(os.getuid()).pw_name
+    size = f"CPUs={cluster.cpus} RealMemory={cluster.cpus * MEMORY_MIB_PER_CPU}"
     nodes = "\n".join(
-        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=16"
-        f" RealMemory=65536 Gres={'npu' if name in NPU_NODES else 'gpu'}:{CARDS} State=UNKNOWN"
+        f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} {size}"
+        f" Gres={'npu' if name in NPU_NODES else 'gpu'}:{CARDS} State=UNKNOWN"
         for name, port in zip(NODES, cluster.ports[1:], strict=True)
     )
     return f"""
@@ -312,6 +333,7 @@ SlurmctldTimeout=10
 MessageTimeout=20
 KillWait=5
 MinJobAge=300
+MaxJobCount=20000
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SchedulerType=sched/backfill

@@ -32,7 +32,7 @@ from tests.engines.contract import (
 from tests.engines.slurm_bench import SlurmBench
 from tests.engines.slurm_cluster import NODES, SlurmCluster
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 LOSES_ITS_ANSWER = """#!/bin/sh
 {program} "$@" > {folder}/answer || exit 1
@@ -122,11 +122,13 @@ async def test_a_node_that_dies_loses_its_gang_but_does_not_fail_it(bench: Slurm
 
 async def test_a_submit_whose_answer_is_lost_runs_once(bench: SlurmBench, tmp_path: Path) -> None:
     bench.replace_sbatch(LOSES_ITS_ANSWER, tmp_path)
-    bench.commands.timeout_seconds = 1.0
+    usual = bench.commands.timeout_seconds
+    bench.commands.timeout_seconds = 3.0  # enough for sbatch to have submitted it
     launch = bench.launch(PRINTS_TO_BOTH)
 
     with pytest.raises(EngineUnavailable):
         await bench.engine.start(launch)
+    bench.commands.timeout_seconds = usual
     assert await bench.engine.find(launch.attempt_id, launch.folder) == launch.attempt_id
     ref = await bench.engine.start(launch)
 

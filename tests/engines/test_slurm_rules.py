@@ -18,7 +18,7 @@ from tests.engines.contract import PRINTS_TO_BOTH, WAITS, program, states
 from tests.engines.slurm_bench import SlurmBench
 from tests.engines.slurm_cluster import SlurmCluster
 
-pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(300)]
 
 TELLS_CARDS = program(
     "import os\n"
@@ -166,6 +166,21 @@ async def test_cards_of_a_kind_that_the_nodes_lack_are_refused(bench: SlurmBench
 
     with pytest.raises(EngineRefused, match="configuration is not available"):
         await bench.engine.start(replace(launch, tasks=(npus,)))
+
+
+async def test_cards_of_a_kind_that_slurm_does_not_know_are_refused_in_its_words(
+    bench: SlurmBench,
+) -> None:
+    def without_npus(config: str) -> str:
+        return config.replace("GresTypes=gpu,npu", "GresTypes=gpu").replace(" Gres=npu:8", "")
+
+    launch = bench.launch_on("n8")
+    npus = TaskPlacement(index=0, node_name="n8", card_kind=CardKind.NPU, cards=(0,))
+    with bench.cluster.configured(without_npus):
+        with pytest.raises(EngineRefused, match="Invalid generic resource"):
+            await bench.engine.start(replace(launch, tasks=(npus,)))
+
+        assert not launch.folder.exists()
 
 
 async def test_a_partition_that_vanishes_under_a_queued_job_gives_the_job_back(

@@ -1,15 +1,21 @@
 """What Slurm's commands print, as values; and what the part on the nodes makes of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.placement import CardKind
-from muster.engines import slurmjob
+from muster.engines import slurmasking, slurmjob
 from muster.engines.attemptfiles import Claim, Result
 from muster.engines.engine import Observation, TaskState
-from muster.engines.slurmattempt import AWAY_SECONDS, HOPELESS_SECONDS, Attempt
+from muster.engines.slurmattempt import (
+    AWAY_SECONDS,
+    HOPELESS_SECONDS,
+    SETTLE_SECONDS,
+    Attempt,
+)
 from muster.engines.slurmcommands import (
     SlurmCommands,
     SlurmJob,
@@ -36,7 +42,7 @@ DETAILS = """\
 
 
 def test_jobs_of_others_are_left_out_and_reasons_may_hold_anything() -> None:
-    text = "7|muster-abc|PENDING|(Resources|x)\n8|other|RUNNING|None\n\nnonsense\n"
+    text = "7|muster-abc|PENDING||(Resources|x)\n8|other|RUNNING|n1|None\n\nnonsense\n"
 
     assert parse_jobs(text) == [
         SlurmJob(id="7", name="muster-abc", state="PENDING", reason="(Resources|x)")
@@ -84,7 +90,7 @@ def test_a_job_goes_to_a_partition_that_has_its_hosts() -> None:
 
 
 def test_the_cards_of_each_group_of_nodes_are_read() -> None:
-    assert slurmjob.parse_cards(DETAILS) == [
+    assert slurmasking.parse_cards(DETAILS) == [
         ("n[1-2]", {"gpu": [0, 1]}),
         ("n7", {"gpu": [3], "npu": [0, 2, 7]}),
     ]
@@ -106,7 +112,7 @@ def test_tasks_that_share_a_node_share_out_its_cards() -> None:
         "1": ("10.0.0.1", [0, 1]),
         "2": ("10.0.0.2", [6, 7]),
     }
-    table = slurmjob.rank_table(layout, {})
+    table = slurmasking.rank_table(layout, {})
     assert [server["server_id"] for server in table["server_list"]] == ["10.0.0.2", "10.0.0.1"]
     ranks = [(d["device_id"], d["rank_id"]) for s in table["server_list"] for d in s["device"]]
     assert ranks == [("4", "0"), ("5", "1"), ("6", "4"), ("7", "5"), ("0", "2"), ("1", "3")]
@@ -199,6 +205,19 @@ def attempt(**known: object) -> Attempt:
 
 def row(state: str, reason: str = "None", job_id: str = "7") -> SlurmJob:
     return SlurmJob(id=job_id, name="muster-" + "a" * 32, state=state, reason=reason)
+
+
+def test_what_slurm_cancels_on_a_node_before_it_began_has_lost_nothing() -> None:
+    refused, called_off = attempt(submitted_at=1.0), attempt(submitted_at=1.0)
+    ended = row("CANCELLED")
+    refused.note_jobs([replace(ended, nodes="n1")], asked_at=2.0, now=2.0)
+    called_off.note_jobs([ended], asked_at=2.0, now=2.0)
+
+    ends = [each.fate(2.0 + SETTLE_SECONDS) for each in (refused, called_off)]
+
+    seen = [judge_attempt(JobFiles(end=end), task_count=1) for end in ends]
+    assert [each.was_preempted for each in seen] == [True, False]
+    assert [each.tasks[0].state for each in seen] == [TaskState.GONE, TaskState.ENDED]
 
 
 def test_an_answer_from_before_it_began_does_not_tell_of_a_requeue() -> None:

@@ -13,10 +13,10 @@ import pytest_asyncio
 from muster.domain.errors import EngineUnavailable
 from muster.domain.pool import PUBLIC_PARTITION
 from muster.engines.engine import ClusterWish, HostUsage
+from muster.engines.slurmchanges import Change, partition_name, plan_changes
 from muster.engines.slurmcommands import SlurmCommands, parse_cluster
 from muster.engines.slurmnodes import (
     CHANGES_MAX,
-    Change,
     NodeLoad,
     SlurmNodes,
     View,
@@ -24,8 +24,6 @@ from muster.engines.slurmnodes import (
     condition_of,
     find_missing_partition,
     parse_loads,
-    partition_name,
-    plan_changes,
     read_known,
     usage_of,
 )
@@ -202,7 +200,7 @@ class Nodes:
         return dict(line.split(" ", 1) for line in said.splitlines())
 
     async def until_so(self, is_so: Callable[[], bool]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not is_so():
                 await asyncio.sleep(0.2)
                 await self.look()
@@ -358,6 +356,38 @@ async def test_a_partition_that_is_closed_is_told(nodes: Nodes) -> None:
 
 
 @pytest.mark.asyncio
+async def test_a_cluster_that_forgets_partitions_when_reconfigured_says_so_on_their_nodes(
+    nodes: Nodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await nodes.wish(made={POOL: frozenset({"n1"})})
+
+    told = nodes.nodes.conditions("")
+
+    assert told["n1"].is_up
+    assert "ReconfigFlags=KeepPartInfo" in told["n1"].message
+    assert told["n2"].message == ""
+    assert "slurm_would_forget_partitions" in capsys.readouterr().out
+
+
+@pytest.mark.asyncio
+async def test_a_cluster_that_keeps_partitions_says_nothing_of_it(nodes: Nodes) -> None:
+    config = nodes.cluster.config
+    before = config.read_text()
+    config.write_text(before + "ReconfigFlags=KeepPartInfo\n")
+    nodes.cluster.run("scontrol", "reconfigure")
+    try:
+        nodes.cluster.wait_for(
+            lambda: "KeepPartInfo" in nodes.cluster.run("scontrol", "show", "config")
+        )
+        await nodes.wish(made={POOL: frozenset({"n1"})})
+
+        assert nodes.nodes.conditions("")["n1"].message == ""
+    finally:
+        config.write_text(before)
+        nodes.cluster.run("scontrol", "reconfigure")
+
+
+@pytest.mark.asyncio
 async def test_how_busy_real_nodes_are_is_known(nodes: Nodes) -> None:
     await nodes.wish()
 
@@ -412,7 +442,8 @@ async def test_a_look_takes_few_commands_whatever_the_number_of_nodes_and_pools(
 
     await nodes.look()
 
-    assert Counted.calls == 2 + CHANGES_MAX + 2
+    # Nodes and loads, before and after the changes; and Slurm's settings, once a minute.
+    assert Counted.calls == 2 + 1 + CHANGES_MAX + 2
 
 
 @pytest.mark.asyncio

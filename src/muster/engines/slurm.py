@@ -22,12 +22,11 @@ from typing import Final
 
 import structlog
 
-from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady
-from muster.domain.jobfolder import log_file, task_folder
+from muster.domain.errors import EngineRefused, EngineUnavailable
+from muster.domain.jobfolder import task_folder
 from muster.engines import slurmjob
 from muster.engines.attemptfiles import (
     count_tasks,
-    read_part,
     read_state,
     refuse_missing_folders,
     remove,
@@ -35,7 +34,6 @@ from muster.engines.attemptfiles import (
 )
 from muster.engines.background import Background
 from muster.engines.engine import (
-    LOG_CHUNK_BYTES_MAX,
     Cluster,
     ClusterWish,
     EngineRef,
@@ -46,16 +44,14 @@ from muster.engines.engine import (
     Sample,
     TaskState,
 )
-from muster.engines.slurmattempt import HELD_BY_SLURM, KILL_AGAIN_SECONDS, Attempt
+from muster.engines.slurmattempt import HELD_BY_SLURM, Attempt
 from muster.engines.slurmcommands import (
     SlurmCommands,
     SlurmJob,
-    attempt_of,
     name_of,
     partition_for,
 )
 from muster.engines.slurmfiles import (
-    JobClaim,
     JobEnd,
     JobFiles,
     Plan,
@@ -66,19 +62,21 @@ from muster.engines.slurmfiles import (
 )
 from muster.engines.slurmjudge import judge_attempt
 from muster.engines.slurmnodes import SlurmNodes, find_missing_partition
+from muster.engines.slurmreuse import SpareJobs, hand_over, kind_of
 from muster.engines.slurmsubmit import SlurmOptions, lay_out
 from muster.engines.slurmtakeover import take_over
+from muster.engines.slurmunwanted import UnwantedJobs
 from muster.engines.slurmusage import UsageMeter, read_usage
 
 FILES_SECONDS: Final = 0.2  # between two looks into the folders of what runs
 WAITING_SECONDS: Final = 5.0  # likewise, of what waits in Slurm's queue
 JOBS_SECONDS: Final = 0.5  # between two questions to Slurm while anything may change ...
 ANSWER_SHARE: Final = 4.0  # ... but not before so many times as long as the answer took
+BREATH: Final = 500  # attempts that are looked at before others have their turn
 FILES_SHARE: Final = 1.0  # likewise; to look at files costs nobody else
 REST_SECONDS_MAX: Final = 8.0  # one slow answer is no reason to take Slurm for silent
 CLUSTER_SECONDS: Final = 5.0
 SILENCE_SECONDS: Final = 15.0  # without an answer, until its nodes count as down
-CANCELS_MAX: Final = 32  # at one look; what is left holds no node, and the next look goes on
 REMEMBERED_MAX: Final = 10_000
 
 log = structlog.get_logger()
@@ -100,8 +98,8 @@ class SlurmEngine:
         self._options = options or SlurmOptions()
         self._attempts: dict[str, Attempt] = {}
         self._remembered: OrderedDict[str, Observation] = OrderedDict()
-        self._to_cancel: dict[str, float] = {}  # names of jobs that must not run; when last told
-        self._strangers: set[str] = set()  # names of jobs that are not ours to end
+        self._unwanted = UnwantedJobs(self._jobs_folder, commands)
+        self._spare = SpareJobs()
         self._meter = UsageMeter()
         self._waiting_looked_at = 0.0  # monotonic
         self._nodes = SlurmNodes(
@@ -194,7 +192,7 @@ class SlurmEngine:
         attempt = self._attempts.get(ref)
         if attempt is None:
             if await self._background.in_thread(stop_tasks, self._jobs_folder / ref, grace_seconds):
-                self._to_cancel.setdefault(name_of(ref), 0.0)
+                self._unwanted.add(name_of(ref))
             return
         if attempt.starting is not None:
             earlier = attempt.stop_grace_seconds
@@ -203,17 +201,6 @@ class SlurmEngine:
             )
             return
         await self._stop(attempt, grace_seconds)
-
-    async def read_log(
-        self, ref: EngineRef, task_index: int, offset: int, limit: int
-    ) -> tuple[bytes, int]:
-        file = log_file(self._jobs_folder / ref, task_index)
-        data = await self._background.in_thread(
-            read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX)
-        )
-        if data is None:
-            raise LogNotReady(f"Task {task_index} has written no log yet. Ask again later.")
-        return data, offset + len(data)
 
     async def forget(self, ref: EngineRef) -> None:
         if ref in self._attempts:
@@ -305,6 +292,7 @@ class SlurmEngine:
                 self._options,
                 partition=partition,
                 addresses=addresses,
+                wait_seconds=self._spare.note_start(launch, time.monotonic()),
             )
         except BaseException:
             self._drop(attempt)
@@ -342,10 +330,27 @@ class SlurmEngine:
             if any(not job.is_over for job in known):
                 attempt.submitted_at = time.monotonic()
                 return
+        elif await self._hand_over(attempt, plan):
+            return
         attempt.was_tried = True
         await self._commands.submit(plan.submit)
         attempt.submitted_at = time.monotonic()
         attempt.missing_since = None
+
+    async def _hand_over(self, attempt: Attempt, plan: Plan) -> bool:
+        """Let a Slurm job run it whose own attempt has ended, if there is one that is alike."""
+        if not plan.reuse_seconds:
+            return False
+        kind = kind_of(plan.submit)
+        attempt.kind = kind if plan.wait_seconds else None
+        while spare := self._spare.take(kind, time.monotonic()):
+            attempt.was_tried = True
+            if await self._background.in_thread(
+                hand_over, self._jobs_folder, attempt.id, to_job_of=spare
+            ):
+                attempt.submitted_at = time.monotonic()
+                return True
+        return False
 
     def _drop(self, attempt: Attempt) -> None:
         self._attempts.pop(attempt.id, None)
@@ -354,7 +359,7 @@ class SlurmEngine:
         async with attempt.stopping:
             has_fenced = await self._background.in_thread(stop_tasks, attempt.folder, grace_seconds)
         if has_fenced:
-            self._to_cancel.setdefault(attempt.name, 0.0)
+            self._unwanted.add(attempt.name)
         else:
             # The nodes see to it themselves, the controller up or not. Should they not:
             attempt.kill_after(grace_seconds, time.monotonic())
@@ -405,7 +410,7 @@ class SlurmEngine:
                 self._take_in(attempt, files)
 
     async def _ask_for_jobs(self) -> None:
-        if not self._attempts and not self._to_cancel:
+        if not self._attempts and not self._unwanted:
             return
         asked_at = time.monotonic()
         submitted = {a.id for a in self._attempts.values() if a.submitted_at is not None}
@@ -415,11 +420,15 @@ class SlurmEngine:
         self._note_answer()
         now, view = time.monotonic(), self._nodes.view
         away = {node.name for node in view.cluster.nodes if not node.is_up} if view else set()
-        for attempt in list(self._attempts.values()):
+        for number, attempt in enumerate(list(self._attempts.values())):
+            if number % BREATH == BREATH - 1:
+                await asyncio.sleep(0)  # ten thousand at once would hold up every request
             # One that was submitted while Slurm was listing may be missing for that reason.
             if attempt.id not in submitted or attempt.starting is not None:
                 continue
-            rows = jobs.get(attempt.name, ())
+            if attempt.id not in self._attempts:
+                continue  # it has ended meanwhile
+            rows = [row for name in attempt.job_names for row in jobs.get(name, ())]
             for job_id in attempt.note_jobs(rows, asked_at=asked_at, now=now):
                 await self._commands.cancel(attempt.name, job_id)
             attempt.note_nodes(away, now=now)
@@ -430,8 +439,10 @@ class SlurmEngine:
             elif end := attempt.fate(now):
                 await self._end(attempt, end)
             elif attempt.is_to_be_killed(now):
-                await self._commands.cancel(attempt.name)
-        await self._cancel_unwanted(jobs)
+                await self._commands.cancel(attempt.job_name)
+            elif attempt.job is not None and attempt.is_to_be_renamed(now):
+                await self._commands.rename(attempt.job.id, attempt.name)
+        await self._unwanted.cancel(jobs, wanted=self._attempts)
 
     async def _end(self, attempt: Attempt, end: JobEnd) -> None:
         """Write down that it is over, and see to it that it is."""
@@ -439,7 +450,7 @@ class SlurmEngine:
         if end.state in HELD_BY_SLURM:
             if files.has_begun:  # what a node that Slurm does not reach may run is to end
                 await self._background.in_thread(stop_tasks, attempt.folder, 0.0)
-            self._to_cancel.setdefault(attempt.name, 0.0)
+            self._unwanted.add(attempt.job_name)
         if await self._background.in_thread(
             write_end, attempt.folder, end, has_begun=files.has_begun
         ):
@@ -452,30 +463,6 @@ class SlurmEngine:
             await self._start_again(attempt)
         except EngineRefused as refused:
             log.warning("slurm_refuses_a_lost_job", attempt_id=attempt.id, why=refused.message)
-
-    async def _cancel_unwanted(self, jobs: Mapping[str, Sequence[SlurmJob]]) -> None:
-        """End what was stopped before it came up, by an earlier server too."""
-        for name, rows in jobs.items():
-            is_known = attempt_of(name) in self._attempts or name in self._to_cancel
-            if is_known or name in self._strangers or all(row.is_over for row in rows):
-                continue
-            folder = self._jobs_folder / attempt_of(name)
-            claim = await self._background.in_thread(
-                read_state, folder / slurmjob.CLAIM_FILE, JobClaim
-            )
-            if claim is not None and not claim.job_id:
-                self._to_cancel[name] = 0.0
-            else:
-                self._strangers.add(name)  # another server's, or one that is about to end
-        now, calls = time.monotonic(), 0
-        for name, told_at in list(self._to_cancel.items()):
-            if all(row.is_over for row in jobs.get(name, ())):
-                del self._to_cancel[name]
-            elif now - told_at >= KILL_AGAIN_SECONDS and calls < CANCELS_MAX:
-                calls += 1
-                self._to_cancel[name] = now
-                await self._commands.cancel(name)
-        self._strangers &= jobs.keys()
 
     async def _ask_for_cluster(self) -> None:
         if self._answered_at is None:
@@ -496,8 +483,10 @@ class SlurmEngine:
         if attempt.seen.is_over and attempt.starting is None:
             self._drop(attempt)
             self._remember(attempt.id, attempt.seen)
+            if attempt.kind is not None and files.is_complete and files.end is None:
+                self._spare.add(attempt.kind, attempt.id, time.monotonic())
             if files.end is None and files.claim is not None and not files.claim.job_id:
-                self._to_cancel.setdefault(attempt.name, 0.0)
+                self._unwanted.add(attempt.name)
             with suppress(OSError):  # a mark that stays is read once more, and does no harm
                 unmark_live(self._jobs_folder, attempt.id)
         if has_changed:

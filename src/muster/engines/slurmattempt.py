@@ -13,9 +13,18 @@ from typing import Final
 
 from muster.engines import shim
 from muster.engines.engine import Observation, TaskState
-from muster.engines.slurmcommands import NODES_AWAY, REQUEUED, SILENT, VANISHED, SlurmJob, name_of
+from muster.engines.slurmcommands import (
+    NODES_AWAY,
+    NOT_LAUNCHED,
+    REQUEUED,
+    SILENT,
+    VANISHED,
+    SlurmJob,
+    name_of,
+)
 from muster.engines.slurmfiles import GONE_STATE, JobEnd, JobFiles
 from muster.engines.slurmjudge import is_killed, judge_attempt
+from muster.engines.slurmreuse import Kind
 
 SUBMIT_AGAIN_SECONDS: Final = 5.0  # answered, but without a job that was submitted
 MISSING_SECONDS: Final = 30.0  # likewise, of one that had begun
@@ -24,6 +33,7 @@ RESULTS_SECONDS: Final = 30.0  # ... and for its results: a shared folder may la
 KILL_MARGIN_SECONDS: Final = 15.0  # after the grace time, until Slurm is told to end it all
 KILL_AGAIN_SECONDS: Final = 30.0
 FATE_SECONDS_MAX: Final = 30.0  # for which a kill waits to be explained while Slurm is silent
+RENAME_SECONDS: Final = 5.0  # a job that has gone on to an attempt of less is not worth a call
 AWAY_SECONDS: Final = 20.0  # for a node that is restarted; then others may have its work
 HOPELESS_SECONDS: Final = 30.0  # for what an operator is changing to be changed whole
 
@@ -50,6 +60,7 @@ class Attempt:
     folder: Path
     task_count: int
     hosts: frozenset[str] = frozenset()  # that it is to run on; none: Slurm chooses
+    kind: Kind | None = None  # of its job, where that waits for another attempt once this has ended
     submitted_at: float | None = None  # None: no answer to a submit yet
     was_tried: bool = False
     files: JobFiles = field(default_factory=JobFiles)
@@ -63,6 +74,7 @@ class Attempt:
     begun_since: float | None = None  # when it was first seen that a job has it
     away_since: float | None = None  # it waits, and one of its hosts is down or drained
     hopeless_since: float | None = None  # Slurm says that it can never run
+    was_renamed: bool = False  # its job, which ran another attempt before
     was_requeued: bool = False  # Slurm, or an operator, took it off its nodes to run it again
     starting: asyncio.Task[None] | None = None
     stop_grace_seconds: float | None = None  # a stop that came while it was being started
@@ -75,6 +87,17 @@ class Attempt:
     @property
     def name(self) -> str:
         return name_of(self.id)
+
+    @property
+    def job_names(self) -> set[str]:
+        """What the Slurm job that runs it may be called: it may have run another attempt before."""
+        claim = self.files.claim
+        return {self.name, claim.job_name} if claim and claim.job_name else {self.name}
+
+    @property
+    def job_name(self) -> str:
+        """What that job was called when last seen."""
+        return self.job.name if self.job is not None else self.name
 
     @property
     def is_waiting(self) -> bool:
@@ -92,7 +115,9 @@ class Attempt:
             self.job = next((j for j in jobs if not j.is_over), jobs[0] if jobs else None)
         else:
             self.job = next((j for j in jobs if j.id == claim.job_id), None)
-            too_many = [j.id for j in jobs if j.id != claim.job_id and not j.is_over]
+            too_many = [
+                j.id for j in jobs if j.name == self.name and j.id != claim.job_id and not j.is_over
+            ]
         if self.job is None:
             self.missing_since = self.missing_since or now
             self.over_since = self.hopeless_since = self.away_since = None
@@ -142,11 +167,29 @@ class Attempt:
                 return None
             why = f" ({self.job.reason})" if self.job.reason not in SILENT else ""
             message = f"Slurm ended the job: {self.job.state}{why}."
-            return JobEnd(state=self.job.state, at_ms=shim.now_ms(), message=message)
+            state = NOT_LAUNCHED if self._was_not_launched(self.job) else self.job.state
+            return JobEnd(state=state, at_ms=shim.now_ms(), message=message)
         is_lost = self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
         if self.files.has_begun and is_lost:
             return JobEnd(state=GONE_STATE, at_ms=shim.now_ms(), message="Slurm has lost the job.")
         return None
+
+    def _was_not_launched(self, job: SlurmJob) -> bool:
+        """Its node has refused it, and Slurm has cancelled it for that.
+
+        A controller that has crashed hands job ids out again. A node that still has a job of that
+        id refuses the new one and is drained; Slurm may not requeue the job, and cancels it. What
+        somebody cancels has waited, and was given no nodes yet, or has begun.
+        """
+        return job.state == "CANCELLED" and bool(job.nodes) and not self.files.has_begun
+
+    def is_to_be_renamed(self, now: float) -> bool:
+        """It runs on in a job that bears another's name; said once."""
+        begun = self.begun_since is not None and now - self.begun_since >= RENAME_SECONDS
+        if self.was_renamed or not begun or self.job is None or self.job.state != "RUNNING":
+            return False
+        self.was_renamed = self.job.name != self.name
+        return self.was_renamed
 
     def is_to_be_killed(self, now: float) -> bool:
         """It was asked to end, and has not, for too long; counted from now on again."""

@@ -26,6 +26,7 @@ CALLS_AT_ONCE: Final = 4  # a controller serves a few fast callers better than m
 SUBMITS_AT_ONCE: Final = 8  # beside them: a burst of submits holds up no question
 MESSAGE_CHARACTERS_MAX: Final = 300
 NAME_PREFIX: Final = "muster-"
+COMMENT_PREFIX: Final = "muster:"
 
 # What sbatch says of a job that this cluster, as it is configured, can never run. The rest passes.
 _REFUSALS: Final = (
@@ -67,9 +68,10 @@ _DOES_NOT_ANSWER: Final = "*"
 
 REQUEUED: Final = "REQUEUED"  # ours: it ran, and waits to run again
 NODES_AWAY: Final = "NODES_AWAY"  # ours: it waits for nodes that are down or drained
+NOT_LAUNCHED: Final = "NOT_LAUNCHED"  # ours: it was given nodes, and cancelled before it began
 # States of squeue that a job does not leave any more.
 PREEMPTED: Final = frozenset({"PREEMPTED", REQUEUED})
-VANISHED: Final = PREEMPTED | {"NODE_FAIL", "BOOT_FAIL", NODES_AWAY}
+VANISHED: Final = PREEMPTED | {"NODE_FAIL", "BOOT_FAIL", NODES_AWAY, NOT_LAUNCHED}
 OVER: Final = VANISHED | {
     "COMPLETED",
     "FAILED",
@@ -87,6 +89,7 @@ class SlurmJob:
     id: str
     name: str
     state: str  # as Slurm spells it: PENDING, RUNNING, COMPLETING ...
+    nodes: str = ""  # that it was given; none: it has only waited
     reason: str = ""
 
     @property
@@ -162,15 +165,20 @@ class SlurmCommands:
     async def list_jobs(self, name: str | None = None) -> list[SlurmJob]:
         """Every job of ours that Slurm still knows, ended ones too; or those of one name."""
         which = ("--name", name) if name else ()
-        fields = _SEPARATOR.join(("%i", "%j", "%T", "%r"))
+        fields = _SEPARATOR.join(("%i", "%j", "%T", "%N", "%r"))
         text = await self._run(
             "squeue", "--noheader", "--me", "--all", "--states=all", "-o", fields, *which
         )
-        return parse_jobs(text)
+        return await asyncio.to_thread(parse_jobs, text)
 
     async def cancel(self, name: str, job_id: str | None = None) -> None:
         """End the jobs of a name; with an id, only that one, and only if it has the name."""
         await self._run("scancel", "--quiet", f"--name={name}", *([job_id] if job_id else []))
+
+    async def rename(self, job_id: str, name: str) -> None:
+        """Give a job the name and the comment of the attempt that it runs now."""
+        comment = f"Comment={COMMENT_PREFIX}{attempt_of(name)}"
+        await self._run("scontrol", "update", f"JobId={job_id}", f"JobName={name}", comment)
 
     async def read_cluster(self) -> SlurmCluster:
         fields = _SEPARATOR.join(("%N", "%P", "%c", "%m", "%T", "%G", "%o", "%E"))
@@ -190,6 +198,12 @@ class SlurmCommands:
             EngineUnavailable: nothing was changed, or nobody knows; the message says why.
         """
         await self._run("scontrol", verb, *arguments)
+
+    async def read_config(self) -> dict[str, str]:
+        """The settings that the controller runs with, by their names."""
+        lines = (await self._run("scontrol", "show", "config")).splitlines()
+        pairs = (line.split("=", 1) for line in lines if "=" in line)
+        return {name.strip(): value.strip() for name, value in pairs}
 
     async def read_version(self) -> str:
         return (await self._run("sinfo", "--version")).strip()
@@ -237,10 +251,10 @@ def parse_jobs(text: str) -> list[SlurmJob]:
     """What `squeue` has of jobs whose name is one of ours."""
     found = []
     for line in text.splitlines():
-        fields = line.strip().split(_SEPARATOR, 3)
-        if len(fields) == 4 and fields[1].startswith(NAME_PREFIX):
-            job_id, name, state, reason = fields
-            found.append(SlurmJob(id=job_id, name=name, state=state, reason=reason))
+        fields = line.strip().split(_SEPARATOR, 4)
+        if len(fields) == 5 and fields[1].startswith(NAME_PREFIX):
+            job_id, name, state, nodes, reason = fields
+            found.append(SlurmJob(id=job_id, name=name, state=state, nodes=nodes, reason=reason))
     return found
 
 

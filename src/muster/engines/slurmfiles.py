@@ -32,6 +32,7 @@ class JobClaim(msgspec.Struct, frozen=True):
     """Which Slurm job runs an attempt, or that none ever may."""
 
     job_id: str = ""
+    job_name: str = ""  # of the attempt that the job was submitted for
     fenced_at_ms: int | None = None  # it was stopped before it came up
     ended_at_ms: int | None = None  # Slurm ended it before it came up
 
@@ -62,6 +63,8 @@ class Plan(msgspec.Struct, frozen=True):
     attempt_id: str
     submit: list[str]
     groups: list[Group] = []
+    reuse_seconds: int = 0  # 0: its job runs nothing else, and it runs in no other's
+    wait_seconds: float = 0.0  # for which its job waits for another attempt
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,36 +10,36 @@ the server wrote down, or that the environment tells.
 Slurm may start a job twice, and a submit whose answer was lost may be made again. So the batch
 script first claims the attempt, by an atomic link in the job folder: whoever comes second ends.
 
-This file imports nothing of muster but `shim.py`, which lies beside it: it runs where only the
-standard library and the shared folder are. What it and the engine keep in a job folder:
+This file imports nothing of muster but `shim.py` and `slurmasking.py`, which lie beside it: it runs
+where only the standard library and the shared folder are. What it and the engine keep in a job
+folder:
 
     slurm.json           what was submitted; written before the submit
     slurm-claim.json     which job runs the attempt, or that none ever may; made only once
     slurm-nodes.json     where each task is, and which cards it may use; written by the batch script
+    slurm-next.json      what the same job runs next, or that it runs nothing more; made only once
     slurm-end.json       how Slurm ended the job, once it has; written by the engine
     slurm-devices-NODE.json   the network addresses of the NPUs of a node; written by its agent
     task-N/gone.json     its shim has ended without a result
     task-N/usage.json    what its processes use, every few seconds
 
-Source: sbatch(1), srun(1), scontrol(1), Slurm 22.05; proc_pid_stat(5), Linux man-pages 6.03; the
-file of network addresses, /etc/hccn.conf, of the Ascend drivers.
+Source: sbatch(1), srun(1), Slurm 22.05; proc_pid_stat(5), Linux man-pages 6.03.
 """
 
 # pathlib takes as long to import as half of the rest together.
 # ruff: noqa: PTH100, PTH110, PTH120, PTH123, S603
 
 import _socket  # what socket is made of, in a tenth of the time
-import contextlib
-import json
 import os
-import re
-import signal
 import sys
 import time
 
 TYPE_CHECKING = False  # typing itself takes a tenth of the start
 if TYPE_CHECKING:
+    import signal
     from typing import Any
+else:
+    import _signal as signal  # as in shim.py, and for the same reason
 
 try:
     from muster.engines import shim
@@ -52,18 +52,15 @@ Json = dict[str, "Any"]  # what a state file holds
 PLAN_FILE = "slurm.json"
 CLAIM_FILE = "slurm-claim.json"
 NODES_FILE = "slurm-nodes.json"
+NEXT_FILE = "slurm-next.json"
 END_FILE = "slurm-end.json"
+LOG_FILE = "slurm.log"
 GONE_FILE = "gone.json"
 USAGE_FILE = "usage.json"
-DEVICES_FILE = "slurm-devices-{node}.json"
 
 LOOK_SECONDS = 0.25  # between two looks for a wish to stop
+NEXT_SECONDS = 0.02  # between two looks for another attempt
 FIRST_USAGE_SECONDS = 1.0  # a task that ends before is not worth a look at every process
-DEVICES_SECONDS = 60.0  # for the other nodes to tell the addresses of their NPUs
-DEVICES_AGAIN_SECONDS = 0.05
-COMMAND_TIMEOUT_SECONDS = 30
-COMMAND_TRIES = 20  # a controller that is being restarted is waited for
-COMMAND_AGAIN_SECONDS = 3.0
 # Below the range from which the kernel hands out ports by itself (32768 to 60999).
 MASTER_PORTS = range(20_000, 32_000)
 
@@ -71,10 +68,6 @@ MASTER_PORTS = range(20_000, 32_000)
 _TIMES = slice(11, 15)
 _REAPED_TIMES = slice(13, 15)
 _RESIDENT = 21
-
-# Patterns are compiled where they are used: few jobs need them, and all would wait for it.
-_DEVICE_ADDRESS = r"(?m)^\s*address_(\d+)\s*=\s*(\S+)\s*$"
-_GRES = r"(gpu|npu)(?::[^:,()]+)?:\d+\(IDX:([0-9,-]+)\)"
 
 
 def main(arguments: list[str]) -> None:
@@ -85,6 +78,13 @@ def main(arguments: list[str]) -> None:
         run_node(folder, os.environ["SLURMD_NODENAME"])
 
 
+def main_and_leave(arguments: list[str]) -> None:
+    """`main`, and end at once: Python's own way out takes a tenth of what the start takes."""
+    main(arguments)
+    sys.stderr.flush()
+    os._exit(0)
+
+
 def command_line(python: str, programs: object, what: str, folder: object) -> list[str]:
     """How to run this file, which lies in the folder `programs`, on a node.
 
@@ -93,32 +93,91 @@ def command_line(python: str, programs: object, what: str, folder: object) -> li
     """
     code = (
         f"import gc, sys; gc.disable(); sys.path.insert(0, {str(programs)!r}); "
-        "import slurmjob as j; gc.enable(); j.main(sys.argv[1:])"
+        "import slurmjob as j; gc.enable(); j.main_and_leave(sys.argv[1:])"
     )
     return [python, "-I", "-S", "-c", code, what, str(folder)]
 
 
 def run_batch(folder: str) -> None:
-    """Claim the attempt, find out where its tasks are, and have an agent run them on each node."""
-    signal.signal(signal.SIGTERM, lambda *_: None)  # Slurm ends the agents, and waits for them
+    """Run the attempt, and then others for a while, if the engine has any for a job like this."""
+    # Slurm ends the tasks, and waits for them. That it has told us to end is kept for later.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    began = time.monotonic()
+    while plan := run_attempt(folder):
+        attempt_id = take_next(folder, plan, until=began + plan["reuse_seconds"])
+        if attempt_id is None:
+            return
+        folder = f"{os.path.dirname(folder)}/{attempt_id}"
+        move_to(folder)
+
+
+def run_attempt(folder: str) -> Json | None:
+    """Claim the attempt, find out where its tasks are, and have an agent run them on each node.
+
+    Returns:
+        What was submitted; None where somebody else has the attempt.
+    """
     job_id = os.environ["SLURM_JOB_ID"]
-    content = {"job_id": job_id, "claimed_at_ms": shim.now_ms()}
+    content = {
+        "job_id": job_id,
+        "job_name": os.environ.get("SLURM_JOB_NAME", ""),
+        "claimed_at_ms": shim.now_ms(),
+    }
     if not shim.claim(folder, content, CLAIM_FILE):
-        return
-    plan = read_json(f"{folder}/{PLAN_FILE}")
+        return None
+    plan: Json = shim.read_json(f"{folder}/{PLAN_FILE}")
     names = find_names(plan, os.environ["SLURM_JOB_NODELIST"])
     layout = lay_out(plan, names, find_addresses(plan, names), find_cards(plan, names, job_id))
     layout["master_port"] = find_free_port(int(plan["attempt_id"][:8], 16))
     shim.write_json(f"{folder}/{NODES_FILE}", layout)
     if len(names) == 1:
-        run_node(folder, names[0])
+        run_tasks(folder, names[0], plan, layout)
     else:
         run_agents(folder, plan, len(names))
+    return plan
+
+
+def take_next(folder: str, plan: Json, *, until: float) -> str | None:
+    """The attempt that the engine hands over to this job once its own has ended, or None.
+
+    None is final: from then on the engine can hand nothing over. One that was handed over to a job
+    which is being ended is left alone: nobody claims it, and so the engine submits it.
+    """
+    if not plan["reuse_seconds"]:
+        return None
+    until = min(until, time.monotonic() + plan["wait_seconds"])
+    file = f"{folder}/{NEXT_FILE}"
+    while True:
+        if signal.SIGTERM in signal.sigpending():
+            return None
+        if os.path.exists(file):
+            told = read_json_or_none(file)
+            return None if told is None else told["attempt_id"]
+        if time.monotonic() >= until:
+            break
+        signal.sigtimedwait([signal.SIGCHLD], NEXT_SECONDS)
+    try:
+        is_closed = shim.claim(folder, {}, NEXT_FILE)
+    except OSError:
+        return None  # the folder is gone
+    return None if is_closed else shim.read_json(file)["attempt_id"]
+
+
+def move_to(folder: str) -> None:
+    """What this process writes for people goes to where they look for it."""
+    os.chdir(folder)
+    log_fd = os.open(LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for fd in (1, 2):
+        os.dup2(log_fd, fd)
+    os.close(log_fd)
 
 
 def run_agents(folder: str, plan: Json, node_count: int) -> None:
     import subprocess  # it takes a third of the start, and few jobs need it
 
+    # Here Slurm ends the agents of the nodes, which must not inherit that it is blocked.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     command = [
         "srun",
         f"--nodes={node_count}",
@@ -135,6 +194,15 @@ def run_agents(folder: str, plan: Json, node_count: int) -> None:
     subprocess.run(command, check=False, stdin=subprocess.DEVNULL)
 
 
+def asking() -> "Any":
+    """What few jobs need, and what would cost all of them its import."""
+    if "muster" in sys.modules:
+        from muster.engines import slurmasking
+    else:
+        import slurmasking  # type: ignore[no-redef, import-not-found]
+    return slurmasking
+
+
 def find_names(plan: Json, node_list: str) -> list[str]:
     """The nodes of this job."""
     asked_for = [group["host"] for group in plan["groups"]]
@@ -142,14 +210,17 @@ def find_names(plan: Json, node_list: str) -> list[str]:
         return asked_for
     if not set("[,") & set(node_list):
         return [node_list]
-    return run_command("scontrol", "show", "hostnames", node_list).split()
+    found: str = asking().run_command("scontrol", "show", "hostnames", node_list)
+    return found.split()
 
 
 def find_addresses(plan: Json, names: list[str]) -> dict[str, str]:
     known = plan["addresses"]
     if all(name in known for name in names):
         return {name: resolve(known[name]) for name in names}
-    return parse_addresses(run_command("scontrol", "show", "node", "-o", ",".join(names)))
+    details = asking().run_command("scontrol", "show", "node", "-o", ",".join(names))
+    found = asking().parse_addresses(details)
+    return {name: resolve(address) for name, address in found.items()}
 
 
 def find_cards(plan: Json, names: list[str], job_id: str) -> dict[str, dict[str, list[int]]]:
@@ -157,76 +228,19 @@ def find_cards(plan: Json, names: list[str], job_id: str) -> dict[str, dict[str,
     if not plan["cards_per_task"]:
         return {}
     given = os.environ.get("SLURM_JOB_GPUS", "")
-    if plan["card_kind"] == "gpu" and len(names) == 1 and re.fullmatch(r"[0-9,-]+", given):
-        return {names[0]: {"gpu": expand(given)}}
-    details = run_command("scontrol", "show", "job", "-d", job_id)
-    cards = {}
-    for nodes, found in parse_cards(details):
-        several = set("[,") & set(nodes)
-        for name in (
-            run_command("scontrol", "show", "hostnames", nodes).split() if several else [nodes]
-        ):
-            cards[name] = found
-    return cards
-
-
-def run_command(*command: str) -> str:
-    """What a command of Slurm says. One that fails is tried again for a while."""
-    import subprocess  # as above
-
-    for left in reversed(range(COMMAND_TRIES)):
-        try:
-            return subprocess.run(
-                command,
-                check=True,
-                capture_output=True,
-                text=True,
-                timeout=COMMAND_TIMEOUT_SECONDS,
-            ).stdout
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-            print(f"{' '.join(command)}: {error}", file=sys.stderr)  # noqa: T201 - slurm.log
-            if not left:
-                raise
-        time.sleep(COMMAND_AGAIN_SECONDS)
-    raise AssertionError
-
-
-def parse_addresses(text: str) -> dict[str, str]:
-    """The address of each node in `scontrol show node -o`."""
-    found = {}
-    for line in text.splitlines():
-        fields = dict(re.findall(r"(\w+)=(\S*)", line))
-        if "NodeName" in fields:
-            name = fields["NodeName"]
-            found[name] = resolve(fields.get("NodeAddr") or name)
-    return found
+    is_numbered = bool(given) and not set(given) - set("0123456789,-")
+    if plan["card_kind"] == "gpu" and len(names) == 1 and is_numbered:
+        return {names[0]: {"gpu": asking().expand(given)}}
+    return asking().ask_for_cards(job_id)  # type: ignore[no-any-return]
 
 
 def resolve(name: str) -> str:
+    # Of text Python would import what international names need: as long as its own start.
+    plain = name.encode() if name.isascii() else name
     try:
-        return _socket.gethostbyname(name)
+        return _socket.gethostbyname(plain)  # type: ignore[arg-type]
     except OSError:
         return name  # better the name than nothing: other nodes may know it
-
-
-def parse_cards(text: str) -> list[tuple[str, dict[str, list[int]]]]:
-    """(nodes, cards by kind) of each group of nodes in `scontrol show job -d`."""
-    found = []
-    for line in text.splitlines():
-        match = re.match(r"\s+Nodes=(\S+) .*GRES=(\S*)", line)
-        if match:
-            gres = {kind: expand(numbers) for kind, numbers in re.findall(_GRES, match[2])}
-            found.append((match[1], gres))
-    return found
-
-
-def expand(numbers: str) -> list[int]:
-    """`0-1,4` is 0, 1 and 4."""
-    cards: list[int] = []
-    for part in numbers.split(","):
-        first, _, last = part.partition("-")
-        cards += range(int(first), int(last or first) + 1)
-    return cards
 
 
 def lay_out(
@@ -259,35 +273,6 @@ def lay_out(
     return {"tasks": tasks}
 
 
-def rank_table(layout: Json, device_addresses: dict[str, dict[str, str]]) -> Json:
-    """As `environment.rank_table`, of where the tasks are in truth.
-
-    Args:
-        layout: of the tasks.
-        device_addresses: in the network of the cards, by node, then card; what is missing is left
-            out, and the cards of one machine find each other without.
-    """
-    servers: dict[str, list[dict[str, str]]] = {}
-    ranks = 0
-    for index in sorted(layout["tasks"], key=int):
-        task = layout["tasks"][index]
-        known = device_addresses.get(task["node"], {})
-        for card in task["cards"]:
-            device = {"device_id": str(card), "rank_id": str(ranks)}
-            if str(card) in known:
-                device["device_ip"] = known[str(card)]
-            servers.setdefault(task["address"], []).append(device)
-            ranks += 1
-    return {
-        "version": "1.0",
-        "status": "completed",
-        "server_count": str(len(servers)),
-        "server_list": [
-            {"server_id": address, "device": devices} for address, devices in servers.items()
-        ],
-    }
-
-
 def find_free_port(first: int) -> int:
     """One that nobody listens on here, looking from the `first`-th on."""
     for step in range(len(MASTER_PORTS)):
@@ -305,54 +290,29 @@ def find_free_port(first: int) -> int:
 
 
 def run_node(folder: str, name: str) -> None:
-    """Run the tasks of this node, each under a shim, until the last has ended."""
+    plan = shim.read_json(f"{folder}/{PLAN_FILE}")
+    run_tasks(folder, name, plan, shim.read_json(f"{folder}/{NODES_FILE}"))
+
+
+def run_tasks(folder: str, name: str, plan: Json, layout: Json) -> None:
+    """Run the tasks of this node, each under a shim, until the last has ended.
+
+    Slurm signals every process of a job. The shims heed it; this one waits for them, and keeps in
+    mind that it was told.
+    """
     # A SIGTERM must wait until a shim that is being forked can heed it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})
     shim.become_subreaper()
-    plan = read_json(f"{folder}/{PLAN_FILE}")
-    layout = read_json(f"{folder}/{NODES_FILE}")
     if plan["rank_table"]:
-        shim.write_json(
-            plan["rank_table"], rank_table(layout, share_devices(folder, name, plan, layout))
-        )
+        addresses = asking().share_devices(folder, name, plan, layout)
+        shim.write_json(plan["rank_table"], asking().rank_table(layout, addresses))
     shims = {}
     for index, task in layout["tasks"].items():
         if task["node"] == name:
             task_folder = f"{folder}/task-{index}"
             write_spec(task_folder, variables_of(task, plan, layout))
             shims[fork_shim(task_folder)] = task_folder
-    # Slurm signals every process of a job. The shims heed it; this one waits for them.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     watch(shims, usage_seconds=plan["usage_seconds"])
-
-
-def share_devices(folder: str, name: str, plan: Json, layout: Json) -> dict[str, dict[str, str]]:
-    """The network addresses of the NPUs of every node: each tells those of its own.
-
-    So every node comes to the same rank table, and none runs a task before it is whole.
-    """
-    found = {name: read_devices(plan["npu_addresses"].replace("%n", name))}
-    shim.write_json(f"{folder}/{DEVICES_FILE.format(node=name)}", found[name])
-    others = {task["node"] for task in layout["tasks"].values()} - {name}
-    deadline = time.monotonic() + DEVICES_SECONDS
-    while others - found.keys() and time.monotonic() < deadline:
-        for other in others - found.keys():
-            told = read_json_or_none(f"{folder}/{DEVICES_FILE.format(node=other)}")
-            if told is not None:
-                found[other] = told
-        time.sleep(DEVICES_AGAIN_SECONDS)
-    if silent := others - found.keys():
-        print(f"No addresses of NPUs from {sorted(silent)}.", file=sys.stderr)  # noqa: T201
-    return found
-
-
-def read_devices(path: str) -> dict[str, str]:
-    """By the number of the card; nothing where there is no such file."""
-    try:
-        with open(path) as file:
-            return dict(re.findall(_DEVICE_ADDRESS, file.read()))
-    except OSError:
-        return {}
 
 
 def variables_of(task: Json, plan: Json, layout: Json) -> dict[str, str]:
@@ -376,7 +336,7 @@ def variables_of(task: Json, plan: Json, layout: Json) -> dict[str, str]:
 
 
 def write_spec(task_folder: str, variables: dict[str, str]) -> None:
-    spec = read_json(f"{task_folder}/{shim.SPEC_FILE}")
+    spec = shim.read_json(f"{task_folder}/{shim.SPEC_FILE}")
     spec["environment"].update(variables)
     if "serves_at" in spec:
         spec["serves_at"] = variables["MA_CURRENT_IP"]
@@ -437,7 +397,7 @@ def on_shim_ended(task_folder: str, others: dict[int, str]) -> None:
             shim.send_signal(pid, start_ticks, signal.SIGKILL)
         time.sleep(shim.KILL_AGAIN_SECONDS)
         shim.reap()
-    with contextlib.suppress(OSError):  # the folder is gone: nobody will ask
+    with shim.Suppressed(OSError):  # the folder is gone: nobody will ask
         shim.write_json(f"{task_folder}/{GONE_FILE}", {"at_ms": shim.now_ms()})
 
 
@@ -463,7 +423,7 @@ def write_usage(shims: dict[int, str]) -> None:
             "cpu_ms": ticks * 1000 // os.sysconf("SC_CLK_TCK"),
             "memory_mib": resident * os.sysconf("SC_PAGE_SIZE") >> 20,
         }
-        with contextlib.suppress(OSError):  # a full disk, or a folder that is gone
+        with shim.Suppressed(OSError):  # a full disk, or a folder that is gone
             shim.write_json(f"{task_folder}/{USAGE_FILE}", use)
 
 
@@ -477,13 +437,8 @@ def read_use(pid: int, times: slice) -> tuple[int, int]:
     return sum(map(int, fields[times])), int(fields[_RESIDENT])
 
 
-def read_json(path: str) -> "Any":
-    with open(path, "rb") as file:
-        return json.load(file)
-
-
 def read_json_or_none(path: str) -> "Any":
     try:
-        return read_json(path)
+        return shim.read_json(path)
     except (OSError, ValueError):
         return None

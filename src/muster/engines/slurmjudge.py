@@ -4,7 +4,7 @@ from dataclasses import replace
 from signal import SIGKILL, SIGTERM
 from typing import Final
 
-from muster.engines.attemptfiles import STOPPED_EXIT_CODE, judge
+from muster.engines.attemptfiles import judge, stopped_before_start
 from muster.engines.engine import Observation, TaskObservation, TaskState
 from muster.engines.slurmcommands import PREEMPTED
 from muster.engines.slurmfiles import JobClaim, JobEnd, JobFiles, TaskFiles
@@ -29,14 +29,7 @@ def judge_attempt(files: JobFiles, *, task_count: int) -> Observation:
 
 def _judge_not_begun(index: int, claim: JobClaim | None, end: JobEnd | None) -> TaskObservation:
     if claim is not None and claim.fenced_at_ms is not None:
-        return TaskObservation(
-            index=index,
-            state=TaskState.ENDED,
-            exit_code=STOPPED_EXIT_CODE,
-            was_stopped=True,
-            ended_at_ms=claim.fenced_at_ms,
-            message="It was stopped before it came up.",
-        )
+        return stopped_before_start(index, claim.fenced_at_ms)
     if end is None:
         return TaskObservation(index=index, state=TaskState.STARTING)
     if end.is_loss:

@@ -1,20 +1,15 @@
 """The nodes and partitions of a Slurm cluster: how they are, and how muster wants them to be.
 
-A look reads all of them with two commands, whatever their number. `plan_changes` compares what was
-seen with what is wished for, and is pure; each change is one command, for many nodes at once.
-
-What muster changes bears its mark, with the id of a pool: a partition of its own is named after the
-pool, and a node that it drains says in its reason which pool has locked it. What others have made
-or drained is left alone, and so is what another muster has on the same cluster.
+A look reads all of them with two commands, whatever their number. `slurmchanges.py` tells what is
+to be changed; each change is one command, for many nodes at once.
 
 Slurm forgets partitions that were made by `scontrol` when its controller starts again. They are
 missed at the next look, and made once more.
 """
 
 import asyncio
-import re
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,19 +20,22 @@ import structlog
 from muster.domain.errors import EngineUnavailable
 from muster.domain.pool import PUBLIC_PARTITION, Host
 from muster.engines.engine import Cluster, ClusterWish, HostCondition, HostUsage
+from muster.engines.slurmchanges import (
+    Change,
+    locked_by,
+    marks_of,
+    members_of,
+    partition_name,
+    plan_changes,
+)
 from muster.engines.slurmcommands import SlurmCluster, SlurmCommands, SlurmNode
 
-PARTITION_PREFIX: Final = "muster-"  # of those that muster makes; the id of the pool follows
 CHANGES_MAX: Final = 32  # at one look; the next one goes on
 CHANGES_SECONDS_MAX: Final = 5.0  # likewise
-RESUME: Final = "State=RESUME"
+CONFIG_SECONDS: Final = 60.0  # between two looks at Slurm's settings
 TAKEN_BACK_SECONDS: Final = 15.0  # until a node that is taken back must have answered
-_LOCKED: Final = "muster: locked in pool {pool_id}"
-_LOCKED_BY: Final = re.compile(r"muster: locked in pool (\S+)")
 _NOT_HEARD_YET: Final = "unknown"  # the controller has just come up: no reason to refuse work
-_DRAINED: Final = frozenset({"drained", "draining"})
 _DOES_NOT_ANSWER: Final = "*"
-_MARKS: Final = "*~#!%$@^-+"
 _UP: Final = "up"
 
 log = structlog.get_logger()
@@ -60,20 +58,6 @@ class View:
     closed: Mapping[str, str] = field(default_factory=dict)  # states of partitions not up
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One command of `scontrol`, and what it is for."""
-
-    verb: str
-    arguments: tuple[str, ...]
-    pools: frozenset[str]  # who waits for it
-    hosts: frozenset[str] = frozenset()  # that it drains or takes back
-
-    @property
-    def is_resume(self) -> bool:
-        return RESUME in self.arguments
-
-
 class SlurmNodes:
     """What is known of a cluster's nodes, and what is to be done with them."""
 
@@ -91,6 +75,8 @@ class SlurmNodes:
         self._may_change_partitions = may_change_partitions
         self._known = known
         self._wish: ClusterWish | None = None  # nobody has said anything yet: nothing is changed
+        self._config_read_at: float | None = None  # monotonic
+        self._risk = ""  # what Slurm's settings would do to the partitions that muster makes
         self._failures: dict[Change, str] = {}  # of changes that are still to be made
         self._taken_back: dict[str, float] = {}  # hosts, and when; monotonic
         self._changing = asyncio.Lock()
@@ -107,6 +93,7 @@ class SlurmNodes:
         async with self._changing:
             before = self._seen
             await self._read()
+            await self._read_config()
             await self._change()
             return self._seen != before
 
@@ -168,12 +155,26 @@ class SlurmNodes:
         if has_grown and self._known is not None:
             await asyncio.to_thread(keep_known, cluster, self._known)
 
+    async def _read_config(self) -> None:
+        if not self._may_change_partitions:
+            return
+        now = time.monotonic()
+        if self._config_read_at is None or now - self._config_read_at >= CONFIG_SECONDS:
+            self._config_read_at = now
+            try:
+                risk = risk_of(await self._commands.read_config())
+            except EngineUnavailable:
+                return  # nodes and partitions were read: this alone is no reason to do without
+            if risk and not self._risk:
+                log.warning("slurm_would_forget_partitions", why=risk)
+            self._risk = risk
+
     @property
     def _seen(self) -> object:
         """What others are to hear of: not the loads, which change at each look."""
         if self.view is None:
             return None
-        return self.view.cluster, self.view.closed, self._unusable()
+        return self.view.cluster, self.view.closed, self._risk, self._unusable()
 
     def cluster(self) -> Cluster | None:
         """As `engine.Engine.observe_cluster` promises."""
@@ -187,9 +188,13 @@ class SlurmNodes:
         back = {host for host, at in self._taken_back.items() if now - at < TAKEN_BACK_SECONDS}
         notes = {host: why for change, why in self._failures.items() for host in change.hosts}
         # Asked at each pass, of thousands of nodes: told again as long as nothing is new.
-        basis = (self.view, silence, back, notes)
+        wish = self._wish or ClusterWish()
+        basis = (self.view, silence, back, notes, wish.made, self._risk)
         if basis != self._told[0]:
-            self._told = basis, self._conditions(self.view, silence, back, notes)
+            told = self._conditions(self.view, silence, back, notes)
+            if self._risk:
+                told |= with_note(told, frozenset().union(*wish.made.values()), self._risk)
+            self._told = basis, told
         return self._told[1]
 
     @staticmethod
@@ -251,29 +256,10 @@ def cluster_of(seen: SlurmCluster) -> Cluster:
     """In the terms of every engine."""
     return Cluster(
         hosts=tuple(host_of(node) for node in seen.nodes),
-        partitions={name: tuple(hosts) for name, hosts in _members(seen).items()},
+        partitions={name: tuple(hosts) for name, hosts in members_of(seen).items()},
         public_partition=seen.default_partition,
-        marked=frozenset(_marks(seen)),
+        marked=frozenset(marks_of(seen)),
     )
-
-
-def _members(seen: SlurmCluster) -> dict[str, list[str]]:
-    """The nodes of each partition."""
-    members: dict[str, list[str]] = {name: [] for name in seen.partitions}
-    for node in seen.nodes:
-        for name in node.partitions:
-            members[name].append(node.name)
-    return members
-
-
-def partition_name(pool_id: str) -> str:
-    """What muster calls the partition that it makes for a pool."""
-    return PARTITION_PREFIX + pool_id
-
-
-def pool_of_partition(name: str) -> str | None:
-    """The pool that a partition was made for; None where muster has not made it."""
-    return name.removeprefix(PARTITION_PREFIX) if name.startswith(PARTITION_PREFIX) else None
 
 
 def _why_closed(name: str, view: View) -> str:
@@ -292,26 +278,6 @@ def _why_closed(name: str, view: View) -> str:
 
 def _not_made(why: str) -> str:
     return f"Its partition could not be made or changed. {why}"
-
-
-def _marks(cluster: SlurmCluster) -> Iterator[str]:
-    """Pools that something in the cluster was changed for."""
-    for name in cluster.partitions:
-        if (pool_id := pool_of_partition(name)) is not None:
-            yield pool_id
-    for node in cluster.nodes:
-        if (pool_id := locked_by(node)) is not None:
-            yield pool_id
-
-
-def locked_by(node: SlurmNode) -> str | None:
-    """The pool that a node was drained for; None where muster has not drained it."""
-    found = _LOCKED_BY.fullmatch(node.reason) if _is_drained(node) else None
-    return found[1] if found else None
-
-
-def _is_drained(node: SlurmNode) -> bool:
-    return node.state.rstrip(_MARKS) in _DRAINED
 
 
 def host_of(node: SlurmNode) -> Host:
@@ -351,82 +317,34 @@ def condition_of(
     return HostCondition(is_up=False, message=node.message)
 
 
+def with_note(
+    told: Mapping[str, HostCondition], hosts: Collection[str], note: str
+) -> dict[str, HostCondition]:
+    """Those of the hosts that nothing else is said of, and the note."""
+    return {
+        host: replace(told[host], message=note)
+        for host in hosts
+        if host in told and not told[host].message
+    }
+
+
+def risk_of(config: Mapping[str, str]) -> str:
+    """What an operator is to know before the next `scontrol reconfigure`; "": nothing."""
+    if "keeppartinfo" in config.get("ReconfigFlags", "").lower():
+        return ""
+    return (
+        "`scontrol reconfigure` would end the jobs of this pool: Slurm forgets the partitions that"
+        " muster makes. Set ReconfigFlags=KeepPartInfo in slurm.conf, and reconfigure while no"
+        " job of such a pool runs."
+    )
+
+
 def inventory_of(cluster: SlurmCluster) -> object:
     """What there is, without how it is just now."""
     return cluster.partitions, [
         (n.name, n.partitions, n.cpu_count, n.memory_mib, n.card_kind, n.card_model, n.card_count)
         for n in cluster.nodes
     ]
-
-
-# ---------------------------------------------------------------- what is to be changed
-
-
-def plan_changes(
-    cluster: SlurmCluster, wish: ClusterWish, *, may_change_partitions: bool
-) -> list[Change]:
-    """What is to be done for the cluster to be as it is wished for. Pure.
-
-    Partitions come first: jobs wait for them. What bears the mark of a pool that is not in
-    `wish.own` is another muster's.
-    """
-    changes: list[Change] = []
-    if may_change_partitions:
-        changes += _partitions_to_set(cluster, wish)
-    changes += _nodes_to_drain(cluster, wish)
-    changes += _nodes_to_resume(cluster, wish)
-    if may_change_partitions:
-        changes += _partitions_to_drop(cluster, wish)
-    return changes
-
-
-def _partitions_to_set(cluster: SlurmCluster, wish: ClusterWish) -> Iterator[Change]:
-    known = {node.name for node in cluster.nodes}
-    members = _members(cluster)
-    for pool_id, hosts in sorted(wish.made.items()):
-        name = partition_name(pool_id)
-        wanted = hosts & known  # Slurm refuses the whole for one that it does not have
-        there = set(members.get(name, ()))
-        if wanted and wanted != there:
-            nodes = f"Nodes={','.join(sorted(wanted))}"
-            verb = "update" if there else "create"
-            limits = ("MaxTime=INFINITE", "State=UP")
-            yield Change(verb, (f"PartitionName={name}", nodes, *limits), frozenset({pool_id}))
-
-
-def _partitions_to_drop(cluster: SlurmCluster, wish: ClusterWish) -> Iterator[Change]:
-    for name in cluster.partitions:
-        pool_id = pool_of_partition(name)
-        if pool_id in wish.own and not wish.made.get(pool_id):
-            yield Change("delete", (f"PartitionName={name}",), frozenset({pool_id}))
-
-
-def _nodes_to_drain(cluster: SlurmCluster, wish: ClusterWish) -> Iterator[Change]:
-    wanted: dict[str, list[str]] = {}
-    for node in cluster.nodes:
-        pool_id = wish.drained.get(node.name)
-        if pool_id is not None and not _is_drained(node):
-            wanted.setdefault(pool_id, []).append(node.name)
-    for pool_id, hosts in sorted(wanted.items()):
-        reason = f"Reason={_LOCKED.format(pool_id=pool_id)}"
-        yield _update_nodes(hosts, frozenset({pool_id}), "State=DRAIN", reason)
-
-
-def _nodes_to_resume(cluster: SlurmCluster, wish: ClusterWish) -> Iterator[Change]:
-    marked = {node.name: locked_by(node) for node in cluster.nodes}
-    free = {
-        name: pool_id
-        for name, pool_id in marked.items()
-        if pool_id in wish.own and name not in wish.drained
-    }
-    if free:
-        pools = frozenset(pool_id for pool_id in free.values() if pool_id is not None)
-        yield _update_nodes(list(free), pools, RESUME)
-
-
-def _update_nodes(hosts: Sequence[str], pools: frozenset[str], *settings: str) -> Change:
-    names = f"NodeName={','.join(sorted(hosts))}"
-    return Change("update", (names, *settings), pools, frozenset(hosts))
 
 
 def find_missing_partition(arguments: Iterable[str], view: View | None) -> str | None:

@@ -7,7 +7,7 @@ import hashlib
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 
 from muster.domain.workload import PRIORITY_MAX
-from muster.engines import environment, shim, slurmjob
+from muster.engines import environment, shim, slurmasking, slurmjob
 from muster.engines.attemptfiles import prepare
 from muster.engines.engine import Launch
-from muster.engines.slurmcommands import name_of
+from muster.engines.slurmcommands import COMMENT_PREFIX, name_of
 from muster.engines.slurmfiles import Group
 
 TIME_LIMIT_MARGIN_MINUTES: Final = 5  # Slurm's own limit is the net below the platform's
@@ -42,6 +42,7 @@ class SlurmOptions:
     python: str = "python3"  # on the nodes; 3.11 or later
     npu_addresses: str = NPU_ADDRESSES_FILE  # on the nodes; `%n` stands for the node's name
     usage_seconds: float = 5.0  # between two looks of a node at what its tasks use
+    reuse_seconds: int = 30  # for which a Slurm job may take further attempts; 0: it takes none
 
     def arguments(self) -> Iterator[str]:
         if self.account:
@@ -52,7 +53,7 @@ class SlurmOptions:
 
 def put_program(jobs_folder: Path) -> Path:
     """Where the nodes find their program: under its digest, as queued jobs keep to theirs."""
-    sources = [Path(str(module.__file__)) for module in (shim, slurmjob)]
+    sources = [Path(str(module.__file__)) for module in (shim, slurmasking, slurmjob)]
     texts = [source.read_bytes() for source in sources]
     digest = hashlib.sha256(b"\0".join(texts)).hexdigest()[:12]
     folder = jobs_folder / PROGRAMS_FOLDER / digest
@@ -72,6 +73,7 @@ def lay_out(
     *,
     partition: str | None,
     addresses: Mapping[str, str],
+    wait_seconds: float,
 ) -> None:
     """Make the job folder, and in it what is to be submitted.
 
@@ -82,6 +84,7 @@ def lay_out(
         options: of the cluster.
         partition: where it goes; None: Slurm decides.
         addresses: of nodes, by name; one that is missing is asked for when the job runs.
+        wait_seconds: for which its job then waits for another attempt to run.
     """
     prepare(launch, jobs_folder, master_port=0)
     folder = launch.folder.absolute()
@@ -92,7 +95,7 @@ def lay_out(
     step_options = task_options(launch, max(len(group.tasks) for group in groups))
     submit = [
         f"--job-name={name_of(launch.attempt_id)}",
-        f"--comment=muster:{launch.attempt_id}",
+        f"--comment={COMMENT_PREFIX}{launch.attempt_id}",
         "--no-requeue",  # the platform starts a further attempt, on nodes that are up
         f"--nodes={len(groups)}",
         f"--ntasks={len(groups)}",
@@ -122,12 +125,22 @@ def lay_out(
             "cards_per_task": len(first.cards),
             "step_options": step_options,
             "usage_seconds": options.usage_seconds,
+            "reuse_seconds": options.reuse_seconds if may_be_followed(launch, groups) else 0,
+            "wait_seconds": wait_seconds,
             "npu_addresses": options.npu_addresses,
             "rank_table": (
                 str(environment.rank_table_file(folder)) if environment.has_npus(launch) else ""
             ),
         },
     )
+
+
+def may_be_followed(launch: Launch, groups: Sequence[Group]) -> bool:
+    """Its Slurm job may run another attempt after it, or it may itself follow another.
+
+    What serves, or is worked in, may last for days: its job is to bear its own name.
+    """
+    return len(groups) == 1 and not launch.serves and launch.work_folder is None
 
 
 def group_tasks(launch: Launch) -> list[Group]:
