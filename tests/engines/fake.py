@@ -13,10 +13,9 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
-from muster.domain.errors import EngineUnavailable, LogNotReady
+from muster.domain.errors import EngineUnavailable
 from muster.domain.placement import CardKind, TaskPlacement
 from muster.engines.engine import (
-    LOG_CHUNK_BYTES_MAX,
     Cluster,
     ClusterWish,
     EngineRef,
@@ -144,6 +143,11 @@ class FakeEngine:
     def down(self) -> set[str]:
         return set(self._down)
 
+    def find_log(self, attempt_id: str, task_index: int) -> bytes | None:
+        """In place of the file of the job folder: a fake writes none."""
+        tasks = self._attempts.get(attempt_id, [])
+        return tasks[task_index].log if task_index < len(tasks) else None
+
     def write_log(self, attempt_id: str, task_index: int, data: bytes) -> None:
         task = self._attempts[attempt_id][task_index]
         task.log = (task.log or b"") + data
@@ -173,6 +177,11 @@ class FakeEngine:
     def running(self) -> set[str]:
         """The attempts that have a task which may still have processes."""
         return {id_ for id_, tasks in self._attempts.items() if not all(t.is_over for t in tasks)}
+
+    def is_ending(self, attempt_id: str) -> bool:
+        """Whether it was told to stop an attempt, and a task of it still runs."""
+        tasks = self._attempts.get(attempt_id, [])
+        return any(not task.is_over and task.kill_at_ms is not None for task in tasks)
 
     def cards_in_use(self) -> dict[Card, list[str]]:
         """Who uses each card. More than one is a broken promise of the platform."""
@@ -218,17 +227,6 @@ class FakeEngine:
                 if not task.is_over:
                     self._stop(task, self.now_ms + int(grace_seconds * 1000))
             self._changed()
-
-    async def read_log(
-        self, ref: EngineRef, task_index: int, offset: int, limit: int
-    ) -> tuple[bytes, int]:
-        async with self._may_fail("read_log"):
-            tasks = self._attempts.get(ref, [])
-            log = tasks[task_index].log if task_index < len(tasks) else None
-            if log is None:
-                raise LogNotReady(f"Task {task_index} has written no log yet. Ask again later.")
-            data = log[offset : offset + min(limit, LOG_CHUNK_BYTES_MAX)]
-            return data, offset + len(data)
 
     async def forget(self, ref: EngineRef) -> None:
         async with self._may_fail("forget"):

@@ -22,6 +22,9 @@ class FakeBench(Bench):
     def make_engine(self) -> Engine:
         return self.engine
 
+    def find_log(self, ref: EngineRef, task_index: int = 0) -> bytes | None:
+        return self.engine.find_log(ref, task_index)
+
     async def wait(self) -> None:
         self.engine.advance(100)
         await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """The shim alone, as it runs where there is no engine beside it."""
 
 import ast
+import errno
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 
 from muster.engines import processes, shim
 
-DEADLINE_SECONDS = 30.0
+DEADLINE_SECONDS = 60.0
 LOOK_AGAIN_SECONDS = 0.01
 SIGNALS_OF_THE_C_LIBRARY = 0b11 << 31  # 32 and 33, which no program can use
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -76,6 +77,35 @@ def test_it_writes_how_the_command_ended(tmp_path: Path, command: str, exit_code
 
     assert (result["exit_code"], result["was_stopped"], result["message"]) == (exit_code, False, "")
     assert 0 < result["started_at_ms"] <= result["ended_at_ms"]
+
+
+def test_how_a_command_ended_is_on_disk_before_the_shim_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[int] = []  # inodes
+    monkeypatch.setattr(os, "fsync", lambda fd: flushed.append(os.fstat(fd).st_ino))
+
+    shim.write_result(str(tmp_path), {"exit_code": 0})
+
+    assert flushed == [(tmp_path / shim.EXIT_FILE).stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_disk_that_is_full_only_once_it_is_flushed_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors = [OSError(errno.ENOSPC, "full")]
+
+    def fsync(_fd: int) -> None:
+        if errors:
+            raise errors.pop()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(shim, "DISK_RETRY_SECONDS", 0.0)
+
+    shim.write_result(str(tmp_path), {"exit_code": 7})
+
+    assert json.loads((tmp_path / shim.EXIT_FILE).read_text()) == {"exit_code": 7}
+    assert errors == []
 
 
 def test_it_leaves_no_drafts_behind(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from muster.engines.engine import CardUsage, HostUsage
 from muster.engines.local import LocalEngine
 from muster.engines.usage import NvidiaCards, UsageReader
 
-DEADLINE_SECONDS: Final = 30.0
+DEADLINE_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.01
 CARD: Final = CardUsage(
     kind=CardKind.GPU, index=1, busy_percent=37.0, memory_used_mib=512, memory_total_mib=2048

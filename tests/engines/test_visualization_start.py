@@ -1,18 +1,16 @@
 """What starts a TensorBoard, as a process of its own; venv and pip are real, the package small."""
 
-import json
-import os
 import shutil
 import subprocess
 import sys
-import zipfile
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.timeout(120)
+from tests.engines.starting import Script, package, started
+
+pytestmark = pytest.mark.timeout(300)
 
 # In place of TensorBoard: it tells what it was started with.
 STAND_IN = """
@@ -25,29 +23,13 @@ def run_main():
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:
     """A package `tensorboard` without anything that it needs."""
-    path = tmp_path / "tensorboard-0.0.1-py3-none-any.whl"
-    info = "tensorboard-0.0.1.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("tensorboard/__init__.py", "")
-        archive.writestr("tensorboard/main.py", STAND_IN)
-        archive.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: tensorboard\nVersion: 0.0.1\n"
-        )
-        archive.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        archive.writestr(f"{info}/RECORD", "")
-    return path
+    return package(tmp_path, "tensorboard", **{"main.py": STAND_IN})
 
 
 class Starter:
     """The script as it is installed, with a list of packages of its own."""
 
     def __init__(self, folder: Path, packages: str) -> None:
-        self.folder = folder
-        self.environments = folder / "environments"
-        self.here = folder / "task" / "code"
-        self.here.mkdir(parents=True)
         engines = folder / "installed" / "muster" / "engines"
         engines.mkdir(parents=True)
         for module in ("muster", "muster.engines"):
@@ -56,40 +38,24 @@ class Starter:
         for name in ("notebook.py", "visualization.py"):
             shutil.copy(str(files("muster.engines") / name), engines / name)
         (engines / "tensorboard-packages.txt").write_text(packages)
-        self.script = engines / "visualization.py"
+        self.environments = folder / "environments"
+        self.script = Script(
+            path=engines / "visualization.py",
+            here=folder / "task" / "code",
+            home=folder,
+            environments=self.environments,
+        )
+        self.script.here.mkdir(parents=True)
 
     def run(self, *, interpreter: str = "", results: str = "/results") -> tuple[int, str]:
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-I", "-S", str(self.script), str(self.environments)],
-            cwd=self.here,
-            env={
-                "PATH": os.environ["PATH"],
-                "HOME": str(self.folder),
-                "TMPDIR": str(self.folder),
-                "PIP_NO_INDEX": "1",
-                "MUSTER_VISUALIZATION_INTERPRETER": interpreter,
-                "MUSTER_VISUALIZATION_FOLDER": results,
-                "MUSTER_VISUALIZATION_PREFIX": "/visualizations/x",
-                "MUSTER_HOST": "127.0.0.1",
-                "MUSTER_PORT": "12345",
-            },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=100,
-            check=False,
+        return self.script.run(
+            MUSTER_VISUALIZATION_INTERPRETER=interpreter,
+            MUSTER_VISUALIZATION_FOLDER=results,
+            MUSTER_VISUALIZATION_PREFIX="/visualizations/x",
         )
-        return done.returncode, done.stdout
 
     def told(self) -> dict[str, str]:
-        found: dict[str, str] = json.loads((self.here / "start.json").read_text())
-        return found
-
-
-def started(output: str) -> dict[str, Any]:
-    [line] = [line for line in output.splitlines() if line.startswith("STARTED ")]
-    found: dict[str, Any] = json.loads(line.removeprefix("STARTED "))
-    return found
+        return self.script.told()
 
 
 def test_an_environment_is_made_at_the_first_start_and_used_by_the_next(

@@ -22,7 +22,7 @@ from muster.objects.s3bucket import S3Options
 ACCESS_KEY: Final = "AKIAMUSTERTEST"
 SECRET_KEY: Final = "not-a-secret-of-anybody"  # noqa: S105
 REGION: Final = "us-east-1"
-START_SECONDS: Final = 40.0
+START_SECONDS: Final = 90.0
 
 _RUNNING = re.compile(r"Running on (http://[\d.]+:\d+)")
 
@@ -198,7 +198,7 @@ def wire_to(url: str) -> Iterator[Wire]:
 
     thread = threading.Thread(target=run)
     thread.start()
-    assert is_up.wait(10)
+    assert is_up.wait(START_SECONDS)
     try:
         yield wire
     finally:

@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from muster.beneath import remove_tree
 from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.jobfolder import (
     channel_folder,
@@ -31,8 +32,12 @@ from muster.domain.jobfolder import (
     output_folder,
     task_folder,
 )
+from muster.domain.placement import TaskPlacement
 from muster.engines import environment, processes, shim
 from muster.engines.engine import Launch, Observation, TaskObservation, TaskState
+from muster.engines.isolation import OFF, Isolation, confine_task, hand_over_folders, name_user
+from muster.engines.isolation import Kind as IsolationKind
+from muster.engines.owners import take_back
 from muster.engines.processes import ProcessIdentity
 
 LOCK_WAIT_SECONDS: Final = 5.0  # a shim that is coming up keeps the lock for milliseconds
@@ -103,14 +108,7 @@ def judge(
             message=result.message,
         )
     if claim is not None and claim.fenced_at_ms is not None:
-        return TaskObservation(
-            index=index,
-            state=TaskState.ENDED,
-            exit_code=STOPPED_EXIT_CODE,
-            was_stopped=True,
-            ended_at_ms=claim.fenced_at_ms,
-            message="It was stopped before it came up.",
-        )
+        return stopped_before_start(index, claim.fenced_at_ms)
     if claim is None:
         state = TaskState.STARTING if is_watched else TaskState.GONE
         return TaskObservation(index=index, state=state)
@@ -118,6 +116,18 @@ def judge(
         index=index,
         state=TaskState.RUNNING if is_watched else TaskState.GONE,
         started_at_ms=claim.started_at_ms,
+    )
+
+
+def stopped_before_start(index: int, fenced_at_ms: int) -> TaskObservation:
+    """What is true of a task that was stopped before it came up: it never will."""
+    return TaskObservation(
+        index=index,
+        state=TaskState.ENDED,
+        exit_code=STOPPED_EXIT_CODE,
+        was_stopped=True,
+        ended_at_ms=fenced_at_ms,
+        message="It was stopped before it came up.",
     )
 
 
@@ -150,9 +160,19 @@ def refuse_missing_folders(launch: Launch) -> None:
         raise EngineRefused(f"There is no folder {launch.work_folder} to work in any more.")
 
 
-def prepare(launch: Launch, jobs_folder: Path, *, master_port: int) -> None:
+def prepare(
+    launch: Launch, jobs_folder: Path, *, master_port: int, isolation: Isolation = OFF
+) -> None:
     """Lay out the job folder. May be done again until the first task is claimed."""
     mark_live(jobs_folder, launch.attempt_id)
+    lay_out(launch, master_port=master_port, isolation=isolation)
+    # Last: an attempt with a record has everything that its tasks need.
+    record = AttemptRecord(task_count=len(launch.tasks), master_port=master_port)
+    shim.write_json(str(launch.folder / ATTEMPT_FILE), msgspec.to_builtins(record))
+
+
+def lay_out(launch: Launch, *, master_port: int, isolation: Isolation) -> None:
+    """Make all that tasks find in the job folder, and all that their shims do."""
     output_folder(launch.folder).mkdir(parents=True, exist_ok=True)
     for name in launch.output_names:
         channel_folder(launch.folder, name).mkdir(parents=True, exist_ok=True)
@@ -162,6 +182,12 @@ def prepare(launch: Launch, jobs_folder: Path, *, master_port: int) -> None:
         table = environment.rank_table(launch, addresses=addresses)
         environment.rank_table_file(launch.folder).write_text(table)
     for task in launch.tasks:
+        make_folders(launch, task.index)
+    if isolation.kind is not IsolationKind.OFF:
+        hand_over_folders(isolation, launch)
+    else:
+        take_back(launch.writes)
+    for task in launch.tasks:
         variables = environment.task_environment(
             launch,
             task,
@@ -170,13 +196,10 @@ def prepare(launch: Launch, jobs_folder: Path, *, master_port: int) -> None:
             path=os.environ.get("PATH", os.defpath),
             language=os.environ.get("LANG", "C.UTF-8"),
         )
-        prepare_task(launch, task.index, variables)
-    # Last: an attempt with a record has everything that its tasks need.
-    record = AttemptRecord(task_count=len(launch.tasks), master_port=master_port)
-    shim.write_json(str(launch.folder / ATTEMPT_FILE), msgspec.to_builtins(record))
+        write_spec(launch, task, {**name_user(isolation), **variables}, isolation)
 
 
-def prepare_task(launch: Launch, index: int, variables: Mapping[str, str]) -> None:
+def make_folders(launch: Launch, index: int) -> None:
     environment.home_folder(launch.folder, index).mkdir(parents=True, exist_ok=True)
     environment.temporary_folder(launch.folder, index).mkdir(exist_ok=True)
     code = code_folder(launch.folder, index)
@@ -184,12 +207,32 @@ def prepare_task(launch: Launch, index: int, variables: Mapping[str, str]) -> No
         code.mkdir(exist_ok=True)
     else:
         copy_code(launch.code, code)
-    spec = {
+    if launch.before:
+        environment.setup_folder(launch.folder, index).mkdir(exist_ok=True)
+
+
+def write_spec(
+    launch: Launch, task: TaskPlacement, variables: Mapping[str, str], isolation: Isolation
+) -> None:
+    """Tell the shim of a task all that it has to know."""
+    index = task.index
+    log = str(log_file(launch.folder, index))
+    spec: dict[str, object] = {
         "argv": launch.argv,
         "environment": variables,
         "folder": str(environment.work_folder(launch, index)),
-        "log": str(log_file(launch.folder, index)),
+        "log": log,
+        **confine_task(isolation, launch, task),
     }
+    if launch.before:
+        own = str(environment.setup_folder(launch.folder, index))
+        spec["before"] = {
+            "argv": launch.before,
+            # What it leaves in its home must not be in the way of the task, which may be another's.
+            "environment": {**variables, "HOME": own, "TMPDIR": own},
+            "folder": str(code_folder(launch.folder, index)),
+            "log": log,
+        }
     if launch.serves:
         spec["serves_at"] = ADDRESS  # a cluster's node puts its own in this place
     (task_folder(launch.folder, index) / shim.SPEC_FILE).write_text(json.dumps(spec))
@@ -279,7 +322,7 @@ def read_result(folder: Path) -> Result | None:
 
 def read_state(file: Path, kind: type[T]) -> T | None:
     """A state file; None when it is not there, or cut short by a power failure."""
-    data = read_part(file, 0, STATE_FILE_BYTES_MAX)
+    data = read_beginning(file, STATE_FILE_BYTES_MAX)
     if data is None:
         return None
     try:
@@ -288,8 +331,8 @@ def read_state(file: Path, kind: type[T]) -> T | None:
         return None
 
 
-def read_part(file: Path, offset: int, limit: int) -> bytes | None:
-    """Part of a regular file, or None where there is none.
+def read_beginning(file: Path, limit: int) -> bytes | None:
+    """At most `limit` bytes of a regular file, or None where there is none.
 
     A job may put anything in the place of its files: a link is not followed, a pipe not waited for.
     """
@@ -302,7 +345,7 @@ def read_part(file: Path, offset: int, limit: int) -> bytes | None:
             return None
         raise  # not being able to look is not the same as seeing nothing
     try:
-        return os.pread(fd, limit, offset) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        return os.read(fd, limit) if stat.S_ISREG(os.fstat(fd).st_mode) else None
     finally:
         os.close(fd)
 
@@ -329,6 +372,7 @@ def remove_work(folder: Path) -> None:
                 code_folder(folder, int(index)),
                 environment.home_folder(folder, int(index)),
                 environment.temporary_folder(folder, int(index)),
+                environment.setup_folder(folder, int(index)),
             ):
                 with contextlib.suppress(OSError):  # what cannot go stays: it does no harm
                     _remove_tree(part)
@@ -339,11 +383,11 @@ def _remove_tree(folder: Path) -> None:
     for _ in range(REMOVALS_MAX):
         with contextlib.suppress(FileNotFoundError):
             try:
-                shutil.rmtree(folder)
+                remove_tree(folder)
             except PermissionError:
                 # A job may leave folders behind that even their owner cannot change.
                 for parent, _, _ in os.walk(folder):
                     Path(parent).chmod(stat.S_IRWXU)
-                shutil.rmtree(folder)
+                remove_tree(folder)
         if not folder.exists():
             return

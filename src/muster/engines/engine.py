@@ -18,7 +18,6 @@ from muster.domain.workload import PRIORITY_MIN
 EngineRef = NewType("EngineRef", str)  # how an engine names an attempt that it knows
 
 OBSERVE_BATCH_MAX: Final = 10_000
-LOG_CHUNK_BYTES_MAX: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +38,11 @@ class Launch:
     task: Resources | None = None  # what each task may use; None: the least
     time_limit_ms: int | None = None  # the platform ends it then; an engine may, a little later
     priority: int = PRIORITY_MIN  # among what waits where the engine has a queue of its own
+    project_id: str = ""  # whose it is; nothing of another project's can be reached by it
+    reads: tuple[Path, ...] = ()  # besides its own folder and what runs it: its inputs
+    writes: tuple[Path, ...] = ()  # folders that are kept when it ends; made where they are missing
+    interpreters: tuple[str, ...] = ()  # that it runs by; of the platform's choice, no user's
+    before: tuple[str, ...] = ()  # a command of the platform's own that must have ended well first
 
 
 class TaskState(StrEnum):
@@ -176,7 +180,9 @@ class Engine(Protocol):
         """Start all tasks of an attempt. The same attempt twice starts it once.
 
         Returns when the tasks are handed over; they may not be up yet. Holds too after a crash
-        between this call and the record of its answer: the second call finds the first.
+        between this call and the record of its answer: the second call finds the first. What a task
+        prints is in `log_file` of the job folder, byte for byte as it is written: requests read it
+        there, and never wait for an engine.
 
         Raises:
             EngineRefused: it can never run as it is.
@@ -205,17 +211,6 @@ class Engine(Protocol):
         Those that left the process group or the session too. Returns at once; `observe` tells when
         the last process is gone. An attempt that has ended, or is not known, is left as it is; one
         that has not come up yet never will.
-        """
-
-    async def read_log(
-        self, ref: EngineRef, task_index: int, offset: int, limit: int
-    ) -> tuple[bytes, int]:
-        """Bytes of a task's log exactly as written, from `offset`, and the next offset.
-
-        At most `limit` (LOG_CHUNK_BYTES_MAX) of them; none when nothing is written there yet.
-
-        Raises:
-            LogNotReady: the task has written no log yet.
         """
 
     async def forget(self, ref: EngineRef) -> None:

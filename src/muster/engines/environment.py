@@ -115,6 +115,11 @@ def temporary_folder(folder: Path, task_index: int) -> Path:
     return task_folder(folder, task_index) / "tmp"
 
 
+def setup_folder(folder: Path, task_index: int) -> Path:
+    """The home of what the platform itself does before the task's own command."""
+    return task_folder(folder, task_index) / "setup"
+
+
 RANK_TABLE: Final = "RANK_TABLE_FILE"
 
 

@@ -21,8 +21,8 @@ from typing import Final, ParamSpec, TypeVar
 
 import structlog
 
-from muster.domain.errors import EngineRefused, EngineUnavailable, LogNotReady
-from muster.domain.jobfolder import log_file, task_folder
+from muster.domain.errors import EngineRefused, EngineUnavailable
+from muster.domain.jobfolder import task_folder
 from muster.engines import environment, processes, shim
 from muster.engines.attemptfiles import (
     ATTEMPT_FILE,
@@ -36,7 +36,6 @@ from muster.engines.attemptfiles import (
     prepare,
     read_claim,
     read_ended,
-    read_part,
     read_result,
     read_state,
     refuse_missing_folders,
@@ -46,7 +45,6 @@ from muster.engines.attemptfiles import (
 )
 from muster.engines.background import Background
 from muster.engines.engine import (
-    LOG_CHUNK_BYTES_MAX,
     Cluster,
     ClusterWish,
     EngineRef,
@@ -58,6 +56,7 @@ from muster.engines.engine import (
     TaskObservation,
     TaskState,
 )
+from muster.engines.isolation import OFF, Isolation
 from muster.engines.nursery import Nursery, Shims
 from muster.engines.usage import NvidiaCards, ReadCards, RunningTask, UsageReader
 
@@ -119,8 +118,14 @@ class LocalEngine:
 
     name = "local"
 
-    def __init__(self, jobs_folder: Path, read_cards: ReadCards | None = None) -> None:
+    def __init__(
+        self,
+        jobs_folder: Path,
+        read_cards: ReadCards | None = None,
+        isolation: Isolation = OFF,
+    ) -> None:
         self._jobs_folder = jobs_folder.absolute()
+        self._isolation = isolation
         self._read_cards = read_cards or NvidiaCards()
         self._attempts: dict[str, _Attempt] = {}
         self._remembered: OrderedDict[str, Observation] = OrderedDict()
@@ -204,17 +209,6 @@ class LocalEngine:
             )
         else:
             await self._stop(attempt, grace_seconds)
-
-    async def read_log(
-        self, ref: EngineRef, task_index: int, offset: int, limit: int
-    ) -> tuple[bytes, int]:
-        file = log_file(self._jobs_folder / ref, task_index)
-        data = await self._background.in_thread(
-            read_part, file, offset, min(limit, LOG_CHUNK_BYTES_MAX)
-        )
-        if data is None:
-            raise LogNotReady(f"Task {task_index} has written no log yet. Ask again later.")
-        return data, offset + len(data)
 
     async def forget(self, ref: EngineRef) -> None:
         attempt = self._attempts.get(ref)
@@ -312,7 +306,7 @@ class LocalEngine:
             self._close_line(attempt)  # without the word to go, they end
 
     def _prepare_and_spawn(self, launch: Launch, master_port: int) -> Shims:
-        prepare(launch, self._jobs_folder, master_port=master_port)
+        prepare(launch, self._jobs_folder, master_port=master_port, isolation=self._isolation)
         return self._nursery.spawn(
             [str(task_folder(launch.folder, task.index)) for task in launch.tasks]
         )

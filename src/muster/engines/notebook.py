@@ -1,15 +1,17 @@
 """Starts the JupyterLab of a notebook; run as a program of its own, where the notebook runs.
 
-    PYTHON -I -S notebook.py ENVIRONMENTS_FOLDER
+    PYTHON -I -S notebook.py ENVIRONMENTS_FOLDER [--make]
 
 Where the image names no interpreter, the environment is made first, once for all notebooks:
 ENVIRONMENTS_FOLDER/jupyterlab-DIGEST, by venv, and uv or pip, from the list beside this file.
+With --make it does no more than that: who starts it later may then have no right to.
 It tells how far it is in `start.json` of the folder that it begins in: {"note", "failure"}.
 This file imports nothing of muster: it also runs where only the standard library is.
 
 In its environment it finds what it needs to know:
 
     MUSTER_NOTEBOOK_INTERPRETER  what to run JupyterLab with; empty: the environment that is made
+    MUSTER_NOTEBOOK_PACKAGES     what a saved image has besides, as pip lists it; empty: nothing
     MUSTER_NOTEBOOK_FOLDER       what is kept of the notebook; its files lie in `work`
     MUSTER_NOTEBOOK_BASE_URL     the path that it is reached by
     JUPYTER_TOKEN                what must come with each request
@@ -31,7 +33,9 @@ import time
 START_FILE = "start.json"
 ANNOUNCEMENTS = "@jupyterlab/apputils-extension:announcements"
 PACKAGES_FILE = "notebook-packages.txt"
+PACKAGES = "MUSTER_NOTEBOOK_PACKAGES"
 MADE_MARK = "made"  # in an environment that is whole
+SHELLS = ("/bin/bash", "/bin/sh")  # of terminals, the best first
 LOCK_LOOK_SECONDS = 0.5
 NOTE_SECONDS = 0.5  # between two of them
 LINE_LENGTH_MAX = 500
@@ -54,14 +58,19 @@ class CannotStartError(Exception):
     """Its text is for the notebook's owner."""
 
 
-def main(environments: str) -> None:
+def main(environments: str, *, only_makes_it: bool) -> None:
     here = os.getcwd()
     try:
         interpreter = os.environ["MUSTER_NOTEBOOK_INTERPRETER"]
+        if only_makes_it:
+            make_environment(environments, here)
+            return
         if not interpreter:
             interpreter = make_environment(environments, here)
+        kept, packages = os.environ["MUSTER_NOTEBOOK_FOLDER"], os.environ.get(PACKAGES, "")
+        layer = make_layer(interpreter, kept, packages, here)
         tell(here, note="Starting JupyterLab")
-        run_jupyterlab(interpreter)
+        run_jupyterlab(interpreter, layer)
     except (CannotStartError, OSError) as error:
         tell(here, failure=str(error))
         sys.exit(f"muster: {error}")
@@ -77,6 +86,8 @@ def make_environment(
     folder = os.path.join(environments, f"{name}-{digest}")
     interpreter = os.path.join(folder, "bin", "python")
     mark = os.path.join(folder, MADE_MARK)
+    if os.path.exists(mark):
+        return interpreter  # who only runs it may not be allowed to write there
     os.makedirs(environments, exist_ok=True)
     with open(f"{folder}.lock", "w") as lock:
         while not os.path.exists(mark):
@@ -96,7 +107,33 @@ def make_environment(
     return interpreter
 
 
-def install(interpreter: str, packages: str, here: str) -> None:
+def make_layer(interpreter: str, kept: str, packages: str, here: str) -> str:
+    """The folder of the notebook's own layer over its environment: see layer.py.
+
+    What its user has installed there is kept, whatever environment it is made over.
+    """
+    folder = os.path.join(kept, "environment")
+    mark = os.path.join(folder, MADE_MARK)
+    # What the name of the interpreter leads to tells one version of Python from the next.
+    below = "\n".join((interpreter, os.path.realpath(interpreter), packages))
+    with contextlib.suppress(FileNotFoundError), open(mark) as file:
+        if file.read() == below:
+            return folder
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "layer.py")
+    tell(here, note="Making the notebook's own layer of the environment")
+    run([interpreter, "-I", script, folder], here)
+    if packages:
+        list_file = os.path.join(folder, "packages.txt")
+        with open(list_file, "w") as file:
+            file.write(packages)
+        # The list has all that was there; what they need besides is below.
+        install(os.path.join(folder, "bin", "python"), list_file, here, "--no-deps")
+    with open(mark, "w") as file:
+        file.write(below)
+    return folder
+
+
+def install(interpreter: str, packages: str, here: str, *more: str) -> None:
     """By uv where muster has it, ten times quicker; by pip where that is not there, or fails."""
     uv = os.path.join(os.path.dirname(sys.executable), "uv")
     if os.path.exists(uv):
@@ -104,10 +141,12 @@ def install(interpreter: str, packages: str, here: str) -> None:
             # As pip does where its settings say so: what the system trusts, a mirror's own too.
             certificates = {"UV_SYSTEM_CERTS": "1"}
             command = [uv, "pip", "install", "--python", interpreter, "--requirement", packages]
-            run([*command, *sources_of_pip(interpreter)], here, certificates)
+            # As pip does, too: who runs it may not be allowed to leave what was compiled there.
+            command.append("--compile-bytecode")
+            run([*command, *more, *sources_of_pip(interpreter)], here, certificates)
             return
     pip = [interpreter, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    run([*pip, "install", "--requirement", packages], here)
+    run([*pip, "install", *more, "--requirement", packages], here)
 
 
 def sources_of_pip(interpreter: str) -> list[str]:
@@ -163,12 +202,13 @@ def tell(folder: str, *, note: str = "", failure: str = "") -> None:
     os.replace(draft, os.path.join(folder, START_FILE))  # noqa: PTH105 - see above
 
 
-def run_jupyterlab(interpreter: str) -> None:
-    """Become JupyterLab."""
+def run_jupyterlab(interpreter: str, layer: str) -> None:
+    """Become JupyterLab, by the environment's interpreter; all that it starts is of the layer."""
     environment = dict(os.environ)
     kept = environment.pop("MUSTER_NOTEBOOK_FOLDER")
     base_url = environment.pop("MUSTER_NOTEBOOK_BASE_URL")
     del environment["MUSTER_NOTEBOOK_INTERPRETER"]
+    environment.pop(PACKAGES, None)
     work = os.path.join(kept, "work")
     for folder in (work, os.path.join(kept, "settings")):
         os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -178,7 +218,11 @@ def run_jupyterlab(interpreter: str) -> None:
         "JUPYTER_DATA_DIR": os.path.join(kept, "settings", "data"),
         "IPYTHONDIR": os.path.join(kept, "settings", "ipython"),
         "JUPYTER_RUNTIME_DIR": os.path.join(environment["TMPDIR"], "runtime"),
-        "PATH": f"{os.path.dirname(interpreter)}{os.pathsep}{environment['PATH']}",
+        "JUPYTER_PATH": os.path.join(layer, "share", "jupyter"),
+        "VIRTUAL_ENV": layer,
+        "PATH": os.pathsep.join(
+            (os.path.join(layer, "bin"), os.path.dirname(interpreter), environment["PATH"])
+        ),
     }
     ask_for_no_news(environment["JUPYTER_CONFIG_DIR"])
     os.chdir(work)
@@ -192,6 +236,8 @@ def run_jupyterlab(interpreter: str) -> None:
         "ServerApp.allow_remote_access": "True",  # it is asked by muster's own name
         "ServerApp.allow_root": "True",
         "ServerApp.quit_button": "False",
+        # Not as a login shell, which it would be: that one begins with a PATH of its own.
+        "ServerApp.terminado_settings": f"shell_command={next(filter(os.path.exists, SHELLS))}",
         "LabApp.extension_manager": "readonly",
         "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
     }
@@ -210,4 +256,4 @@ def ask_for_no_news(config: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], only_makes_it="--make" in sys.argv[2:])

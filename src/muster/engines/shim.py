@@ -7,7 +7,8 @@ it alone can tell how the command ended. It is run in one of two ways:
     INTERPRETER -I -S shim.py --serve CONTROL_FD LOCK_FD    forks a shim for each task asked for
 
 The second is there because starting Python costs many times as much as forking it.
-This file imports nothing of muster: it also runs where only the standard library is.
+This file imports nothing of muster: it also runs where only the standard library is. A command that
+is to be kept from the server and other projects is started by `confine.py`, which lies beside it.
 
 What it and the engine keep in a task's folder:
 
@@ -21,21 +22,23 @@ Source: prctl(2), pidfd_open(2), proc_pid_stat(5), Linux man-pages 6.03.
 """
 
 # pathlib takes as long to import as half of the rest together.
-# ruff: noqa: PTH104, PTH108, PTH113, PTH118, PTH123, PTH208
+# ruff: noqa: PTH100, PTH104, PTH108, PTH113, PTH116, PTH118, PTH120, PTH123, PTH208
 
-import contextlib
-import ctypes
 import gc
-import json
 import os
-import signal
 import sys
 import time
 
 TYPE_CHECKING = False  # typing itself takes a tenth of the start
 if TYPE_CHECKING:
+    import signal
     import socket
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from typing import Any
+else:
+    # What signal is made of. With json, ctypes and contextlib it would take longer to import than
+    # Python takes to start, and a node of a cluster starts it for each job.
+    import _signal as signal
 
 SPEC_FILE = "spec.json"
 CLAIM_FILE = "claim.json"
@@ -86,8 +89,7 @@ def run_task(task_folder: str, on_claimed: "Callable[[], None]" = lambda: None) 
     """Run the task in `task_folder`, unless another shim has claimed it already."""
     # Blocked before the claim: who sees the claim may send signals, and they must wait for us.
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    with open(f"{task_folder}/{SPEC_FILE}", "rb") as file:
-        spec = json.load(file)
+    spec = read_json(f"{task_folder}/{SPEC_FILE}")
     become_subreaper()
     started_at_ms = now_ms()
     if not claim(task_folder, {**identity(os.getpid()), "started_at_ms": started_at_ms}):
@@ -107,7 +109,7 @@ def claim(folder: str, content: "Mapping[str, object]", name: str = CLAIM_FILE) 
     """
     draft = f"{folder}/{name}.{os.getpid()}.{time.monotonic_ns()}"
     with open(draft, "w") as file:
-        json.dump(content, file)
+        file.write(to_json(content))
     try:
         os.link(draft, f"{folder}/{name}")
     except FileExistsError:
@@ -120,13 +122,15 @@ def claim(folder: str, content: "Mapping[str, object]", name: str = CLAIM_FILE) 
 def run_command(task_folder: str, spec: dict[str, object]) -> dict[str, object]:
     """How the command ended, once it and all that it left behind have ended."""
     serves_at = spec.pop("serves_at", None)
-    with contextlib.ExitStack() as until_it_has_ended:
+    before = spec.pop("before", None)
+    claim_on_port = None
+    exit_code, was_stopped = 0, False
+    for step in (spec,) if before is None else (before, spec):
         try:
-            if serves_at is not None:
+            if step is spec and serves_at is not None:
                 port, claim_on_port = take_port()
-                until_it_has_ended.enter_context(claim_on_port)
                 tell_port(task_folder, spec["environment"], str(serves_at), port)  # type: ignore[arg-type]
-            pid = spawn(**spec)  # type: ignore[arg-type]  # the engine wrote it for this call
+            pid = spawn(**step)  # type: ignore[arg-type]  # the engine wrote it for this call
         except (OSError, ValueError) as error:
             is_missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             return {
@@ -134,7 +138,11 @@ def run_command(task_folder: str, spec: dict[str, object]) -> dict[str, object]:
                 "was_stopped": False,
                 "message": f"The command could not be started: {error}",
             }
-        exit_code, was_stopped = wait_for_all(pid, task_folder)
+        exit_code, was_stopped = wait_for_all(pid, task_folder, is_wrapped="wrapper" in step)  # type: ignore[operator]
+        if exit_code or was_stopped:
+            break
+    if claim_on_port is not None:
+        claim_on_port.close()
     return {"exit_code": exit_code, "was_stopped": was_stopped, "message": ""}
 
 
@@ -168,13 +176,43 @@ def tell_port(task_folder: str, environment: dict[str, str], host: str, port: in
     write_json(f"{task_folder}/{ENDPOINT_FILE}", {"host": host, "port": port})
 
 
-def spawn(*, argv: list[str], environment: dict[str, str], folder: str, log: str) -> int:
-    """Start the command in a session of its own, with nothing of ours but its log."""
+def spawn(
+    *,
+    argv: list[str],
+    environment: dict[str, str],
+    folder: str,
+    log: str,
+    wrapper: "list[str] | None" = None,
+    confinement: "dict[str, Any] | None" = None,
+) -> int:
+    """Start the command in a session of its own, with nothing of ours but its log.
+
+    Args:
+        argv: the command.
+        environment: all that it gets.
+        folder: where it begins.
+        log: the file of its output.
+        wrapper: a command that runs another one, isolated; it ends as that one does.
+        confinement: as `confine.spawn` takes it, where it is to be isolated so.
+    """
+    if confinement is not None:
+        return load_confine().spawn(  # type: ignore[no-any-return]
+            argv=argv,
+            environment=environment,
+            folder=folder,
+            log=log,
+            confinement=confinement,
+            defaults=_SIGNALS_OF_COMMAND,
+        )
     os.chdir(folder)
+    program = find_program(argv[0], environment.get("PATH", os.defpath))
+    if wrapper is not None:
+        os.stat(program)  # the wrapper would not tell, but end as if the command had
+        program, argv = wrapper[0], [*wrapper, program, *argv[1:]]
     log_fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         return os.posix_spawn(
-            find_program(argv[0], environment.get("PATH", os.defpath)),
+            program,
             argv,
             environment,
             file_actions=[
@@ -190,6 +228,17 @@ def spawn(*, argv: list[str], environment: dict[str, str], folder: str, log: str
         os.close(log_fd)
 
 
+def load_confine() -> "Any":
+    """The module beside this file. It is loaded once, by the process that shims are forked from."""
+    import importlib
+
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
+    try:
+        return importlib.import_module("confine")
+    finally:
+        sys.path.pop()
+
+
 def find_program(name: str, path: str) -> str:
     """The first `name` on the command's own PATH; a name with a slash stands for itself."""
     if "/" in name:
@@ -201,12 +250,20 @@ def find_program(name: str, path: str) -> str:
     raise FileNotFoundError(f"no program {name!r} in PATH={path}")
 
 
-def wait_for_all(command_pid: int, task_folder: str) -> tuple[int, bool]:
+def wait_for_all(
+    command_pid: int, task_folder: str, *, is_wrapped: bool = False
+) -> tuple[int, bool]:
     """Wait for the command, end what it left behind, and tell its exit code and if it was stopped.
 
     Being the subreaper, this process inherits every descendant whose parent ends, also one that
     left the session: no child left means no descendant left.
+
+    Args:
+        command_pid: the command, or what stands around it.
+        task_folder: of the task.
+        is_wrapped: the process ends as the command in it does, so it is not asked to end itself.
     """
+    spared = {command_pid} if is_wrapped else set()
     exit_code: int | None = None
     was_stopped = False
     kill_at: float | None = None  # once set: everything has been asked to end
@@ -217,7 +274,7 @@ def wait_for_all(command_pid: int, task_folder: str) -> tuple[int, bool]:
         if not has_children and exit_code is not None:
             return exit_code, was_stopped
         if exit_code is not None and kill_at is None:
-            signal_descendants(signal.SIGTERM)
+            signal_descendants(signal.SIGTERM, spared)
             kill_at = time.monotonic() + LEFTOVER_GRACE_SECONDS
 
         wait_seconds = LOOK_AGAIN_SECONDS if kill_at is None else kill_at - time.monotonic()
@@ -232,7 +289,7 @@ def wait_for_all(command_pid: int, task_folder: str) -> tuple[int, bool]:
         # Without a request it was not `stop` that ended the task, but whoever sent the signal.
         was_stopped = was_stopped or (exit_code is None and grace_seconds is not None)
         if kill_at is None:
-            signal_descendants(signal.SIGTERM)
+            signal_descendants(signal.SIGTERM, spared)
         # A later stop may hurry, but never put off what an earlier one has promised.
         wanted = time.monotonic() + (GRACE_SECONDS if grace_seconds is None else grace_seconds)
         kill_at = wanted if kill_at is None else min(kill_at, wanted)
@@ -255,16 +312,16 @@ def reap() -> tuple[dict[int, int], bool]:
 def read_grace(task_folder: str) -> float | None:
     """The shortest grace time that a stop has asked for; None when nobody asked."""
     try:
-        with open(f"{task_folder}/{STOP_FILE}", "rb") as file:
-            return float(json.load(file)["grace_seconds"])
+        return float(read_json(f"{task_folder}/{STOP_FILE}")["grace_seconds"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours
         return None
 
 
-def signal_descendants(number: signal.Signals) -> None:
+def signal_descendants(number: "signal.Signals", spared: "Collection[int]" = ()) -> None:
     processes = list_processes()
     for pid in find_descendants({os.getpid()}, processes):
-        send_signal(pid, processes[pid][1], number)
+        if pid not in spared:
+            send_signal(pid, processes[pid][1], number)
 
 
 def list_processes() -> dict[int, tuple[int, int]]:
@@ -288,9 +345,9 @@ def find_descendants(
         yield from generation
 
 
-def send_signal(pid: int, start_ticks: int, number: signal.Signals) -> None:
+def send_signal(pid: int, start_ticks: int, number: "signal.Signals") -> None:
     """Signal the process that was seen as `pid`, never a later one of the same number."""
-    with contextlib.suppress(OSError):
+    with Suppressed(OSError):
         fd = os.pidfd_open(pid)
         try:
             found = read_stat(pid)
@@ -332,15 +389,25 @@ def read_boot_id() -> str:
 
 
 def become_subreaper() -> None:
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER) failed")
+    import _ctypes  # what ctypes is made of, in a quarter of its time
+
+    prctl = _ctypes.dlsym(_ctypes.dlopen(None, 0), "prctl")  # type: ignore[arg-type]
+    if _ctypes.call_function(prctl, (_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)) != 0:
+        raise OSError("prctl(PR_SET_CHILD_SUBREAPER) failed")
 
 
 def write_result(task_folder: str, result: "Mapping[str, object]") -> None:
-    """Write exit.json. A full disk is waited for, as the exit code is known nowhere else."""
+    """Write exit.json. A full disk is waited for, as the exit code is known nowhere else.
+
+    It is on disk before the shim ends: a task that has ended is not lost in a power failure, even
+    where no server was there to record it.
+    """
     for _ in range(DISK_RETRIES_MAX):
         try:
             write_json(f"{task_folder}/{EXIT_FILE}", result)
+            keep_on_disk(f"{task_folder}/{EXIT_FILE}")
+            with Suppressed(OSError):  # not every file system does that for folders
+                keep_on_disk(task_folder)
         except FileNotFoundError:
             return  # the folder is gone: nobody will ask
         except OSError:
@@ -349,12 +416,81 @@ def write_result(task_folder: str, result: "Mapping[str, object]") -> None:
             return
 
 
+def keep_on_disk(path: str) -> None:
+    """Flush a file, or a folder with the names in it."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
 def write_json(path: str, content: "Mapping[str, object]") -> None:
     """Put a whole file in place: a reader finds the old one or the new one."""
     draft = f"{path}.{os.getpid()}.{time.monotonic_ns()}"
     with open(draft, "w") as file:
-        json.dump(content, file)
+        file.write(to_json(content))
     os.rename(draft, path)
+
+
+def read_json(path: str) -> "Any":
+    """What a state file holds.
+
+    Raises:
+        ValueError: it is no JSON, or cut short.
+    """
+    with open(path, encoding="utf-8") as file:
+        return from_json(file.read())
+
+
+# json itself needs regular expressions: they take half as long to import as Python takes to start.
+
+
+def to_json(value: object) -> str:
+    """As json.dumps."""
+    from _json import encode_basestring_ascii, make_encoder
+
+    quote = encode_basestring_ascii
+    encode = make_encoder(None, None, quote, None, ": ", ", ", False, False, True)  # type: ignore[arg-type]
+    return "".join(encode(value, 0))
+
+
+class JsonWays:
+    """How json reads by default, told to the part of it that is written in C."""
+
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    parse_constant = float
+
+
+def from_json(text: str) -> "Any":
+    """As json.loads."""
+    from _json import make_scanner
+
+    text = text.strip()
+    try:
+        value, end = make_scanner(JsonWays)(text, 0)  # type: ignore[arg-type]
+    except StopIteration:
+        raise ValueError("no JSON") from None
+    if end != len(text):
+        raise ValueError(f"more than JSON from character {end} on")
+    return value
+
+
+class Suppressed:
+    """As contextlib.suppress."""
+
+    def __init__(self, *kinds: type[BaseException]) -> None:
+        self._kinds = kinds
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, self._kinds)
 
 
 def now_ms() -> int:
@@ -376,6 +512,7 @@ def serve(*, control_fd: int, lock_fd: int) -> None:
 
     for fd in (control_fd, lock_fd):
         os.set_inheritable(fd, False)
+    load_confine()
     gc.freeze()  # shims share these pages as long as the collector does not write to them
     signal.signal(signal.SIGCHLD, on_child_ended)
     with socket.socket(fileno=control_fd) as control:
@@ -385,8 +522,12 @@ def serve(*, control_fd: int, lock_fd: int) -> None:
             )
             if not request:
                 return
-            with sigchld_blocked():
-                answer_request(control, json.loads(request), line_fd=fds[0], lock_fd=lock_fd)
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+            try:
+                folders = from_json(request.decode())
+                answer_request(control, folders, line_fd=fds[0], lock_fd=lock_fd)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 def on_child_ended(_number: int, _frame: object) -> None:
@@ -410,7 +551,7 @@ def answer_request(
             pidfds.append(os.pidfd_open(pid))
         socket.send_fds(control, [b"{}"], pidfds)
     except OSError as error:
-        control.send(json.dumps({"error": str(error)}).encode())
+        control.send(to_json({"error": str(error)}).encode())
     finally:
         for fd in (line_fd, *pidfds):
             os.close(fd)
@@ -433,18 +574,9 @@ def become_shim(task_folder: str, *, line_fd: int, lock_fd: int) -> None:
 
 def report_up(line_fd: int, lock_fd: int) -> None:
     os.close(lock_fd)
-    with contextlib.suppress(OSError):  # the engine may be gone; the claim tells the next one
+    with Suppressed(OSError):  # the engine may be gone; the claim tells the next one
         os.write(line_fd, UP)
     os.close(line_fd)
-
-
-@contextlib.contextmanager
-def sigchld_blocked() -> "Iterator[None]":
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Starts the TensorBoard of a visualization job; run as a program of its own, where that runs.
 
-    PYTHON -I -S visualization.py ENVIRONMENTS_FOLDER
+    PYTHON -I -S visualization.py ENVIRONMENTS_FOLDER [--make]
 
 Where no interpreter is named, the environment is made first, once for all visualization jobs, as
 that of notebooks is: ENVIRONMENTS_FOLDER/tensorboard-DIGEST, from the list of packages beside this
-file. It tells how far it is in `start.json` of the folder that it begins in: {"note", "failure"}.
+file. With --make it does no more than that.
+It tells how far it is in `start.json` of the folder that it begins in: {"note", "failure"}.
 
 In its environment it finds what it needs to know:
 
@@ -38,14 +39,16 @@ run_main()
 """
 
 
-def main(environments: str) -> None:
+def main(environments: str, *, only_makes_it: bool) -> None:
     here = os.getcwd()
     try:
         interpreter = os.environ["MUSTER_VISUALIZATION_INTERPRETER"]
-        if not interpreter:
+        if not interpreter or only_makes_it:
             interpreter = make_environment(
                 environments, here, name="tensorboard", list_file=PACKAGES_FILE
             )
+        if only_makes_it:
+            return
         tell(here, note="Starting TensorBoard")
         run_tensorboard(interpreter)
     except (CannotStartError, OSError) as error:
@@ -73,4 +76,4 @@ def run_tensorboard(interpreter: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], only_makes_it="--make" in sys.argv[2:])

@@ -5,15 +5,18 @@ questions to the file system are asked in the event loop, as they are on the way
 """
 
 import asyncio
+import errno
 import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from muster.beneath import files_beneath, open_beneath, remove_beneath, take_out
 from muster.domain.errors import (
     CodeFolderInvalid,
     ObjectUnknown,
@@ -281,17 +284,40 @@ class FolderStore:
         await asyncio.to_thread(self._store_folder, source, url, field)
 
     def _store_folder(self, source: Path, url: ObjectUrl, field: str) -> None:
-        for path in list(_files_below(source)):
-            target_url = url.below(path.relative_to(source).as_posix())
-            target = self.local_path(target_url, field=field)
-            self._make_parents(target_url, target)
-            shutil.move(path, target)
+        refused: list[StoragePathInvalid] = []
+        for path, _ in list(files_beneath(source)):
+            try:
+                self._take_file(source, path, url.below(path), field)
+            except StoragePathInvalid as error:
+                refused.append(error)  # the others can be stored
+        if refused:
+            raise refused[0]
 
-    async def store_file(self, source: Path, url: ObjectUrl, *, field: str) -> None:
-        await asyncio.to_thread(self._store_file, source, url)
+    def _take_file(self, source: Path, path: str, url: ObjectUrl, field: str) -> None:
+        """Move a file that a job has left, or copy it where it cannot be moved."""
+        target = self.local_path(url, field=field)
+        self._make_parents(url, target)
+        if target.is_dir():
+            raise StoragePathInvalid(f"{field}: '{url}' is to be an object, and is a folder.")
+        draft = self._uploads / f"taken-{uuid.uuid4().hex}"
+        try:
+            take_out(source, path, draft)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._store_file(source, path, url)
+            remove_beneath(source, path)
+            return
+        draft.replace(target)
 
-    def _store_file(self, source: Path, url: ObjectUrl) -> None:
-        with source.open("rb") as file, self._writing(url) as target:
+    async def store_file(
+        self, source: Path, url: ObjectUrl, *, field: str, below: str | None = None
+    ) -> None:
+        root, path = (source.parent, source.name) if below is None else (source, below)
+        await asyncio.to_thread(self._store_file, root, path, url)
+
+    def _store_file(self, root: Path, path: str, url: ObjectUrl) -> None:
+        with os.fdopen(open_beneath(root, path), "rb") as file, self._writing(url) as target:
             shutil.copyfileobj(file, target, CHUNK_BYTES)
 
     async def close(self) -> None:

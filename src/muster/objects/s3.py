@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from muster.beneath import files_beneath, open_beneath, remove_beneath
 from muster.domain.errors import (
     CodeFolderInvalid,
     InvalidRequest,
@@ -37,7 +38,6 @@ from muster.objects.s3files import (
     fetch_object,
     files_below,
     for_each,
-    local_files,
     save,
     without_markers,
 )
@@ -346,31 +346,31 @@ class S3Store:
         bucket = self._bucket(url.bucket)
         refused: list[InvalidRequest] = []
 
-        async def store(path: Path) -> None:
-            target = url.below(path.relative_to(source).as_posix())
+        async def store(path: str) -> None:
             try:
-                size = await self._store_file(path, bucket, target)
+                size = await self._store_file(source, path, bucket, url.below(path))
             except InvalidRequest as error:
                 refused.append(error)  # the others can be stored
                 return
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+            await asyncio.to_thread(remove_beneath, source, path)
             progress.file_count += 1
             progress.byte_count += size
 
-        paths = await asyncio.to_thread(lambda: list(local_files(source)))
+        paths = await asyncio.to_thread(lambda: [path for path, _ in files_beneath(source)])
         with self._naming(url, field):
             await for_each(each(paths), store, self._lanes)
         if refused:
             raise refused[0]
 
-    async def store_file(self, source: Path, url: ObjectUrl, *, field: str) -> None:
+    async def store_file(
+        self, source: Path, url: ObjectUrl, *, field: str, below: str | None = None
+    ) -> None:
+        root, path = (source.parent, source.name) if below is None else (source, below)
         with self._naming(url, field):
-            await self._store_file(source, self._bucket(url.bucket), url)
+            await self._store_file(root, path, self._bucket(url.bucket), url)
 
-    async def _store_file(self, source: Path, bucket: S3Bucket, url: ObjectUrl) -> int:
-        # A task owned the file: it may have put a link in its place.
-        handle = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
+    async def _store_file(self, root: Path, path: str, bucket: S3Bucket, url: ObjectUrl) -> int:
+        with os.fdopen(open_beneath(root, path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
 
             async def chunks() -> AsyncGenerator[bytes, None]:

@@ -105,15 +105,6 @@ async def save(
             progress.byte_count += len(chunk)
 
 
-def local_files(folder: Path) -> Iterator[Path]:
-    """Regular files only: a link could lead anywhere."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if path.is_file() and not path.is_symlink():
-                yield path
-
-
 async def for_each(
     items: AsyncGenerator[T, None], do: Callable[[T], Awaitable[None]], lanes: asyncio.Semaphore
 ) -> None:

@@ -153,10 +153,26 @@ class ObjectStore(Protocol):
     async def store_folder(
         self, source: Path, url: ObjectUrl, *, field: str, progress: Progress
     ) -> None:
-        """Move every file below `source` to the same place below the URL. May be done again."""
+        """Move every file below `source` to the same place below the URL. May be done again.
 
-    async def store_file(self, source: Path, url: ObjectUrl, *, field: str) -> None:
-        """Copy one file to the URL."""
+        A job has written there, and no link in it is followed.
+        """
+
+    async def store_file(
+        self, source: Path, url: ObjectUrl, *, field: str, below: str | None = None
+    ) -> None:
+        """Copy one file to the URL.
+
+        Args:
+            source: the file.
+            url: where it goes.
+            field: of the request; errors name it.
+            below: the file's path, where `source` is a folder that a job has written to: no link
+                below that is followed.
+
+        Raises:
+            OSError: there is no such file, or something else is in its place.
+        """
 
     async def close(self) -> None:
         """End what is under way."""
