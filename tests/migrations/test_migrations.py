@@ -10,7 +10,7 @@ import pytest
 from muster.domain.phase import Phase
 from muster.domain.placement import CardKind
 from muster.domain.pool import DEFAULT_LINE, Host, PoolPhase
-from muster.store import archive, identity, named, pools, workloads
+from muster.store import archive, identity, named, pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.paging.scope import Scope
 from muster.store.recount import differences
@@ -42,7 +42,7 @@ def put_the_only_host(tx: Transaction) -> None:
         card_kind=CardKind.GPU,
         cards=(0, 1, 2, 3),
     )
-    pools.put_hosts(tx, [host])
+    pool_nodes.put_hosts(tx, [host])
 
 
 def the_project(connection: Connection) -> str:
@@ -77,7 +77,7 @@ async def test_nodes_and_held_cards_of_schema_1_become_those_of_the_only_host_un
     try:
         await database.write(put_the_only_host)
 
-        nodes = await database.read(pools.list_nodes)
+        nodes = await database.read(pool_nodes.list_nodes)
         assert {node.name: node.host_name for node in nodes if node.line_name} == {
             "research-1": "vm",
             "research-2": "vm",

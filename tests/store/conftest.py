@@ -1,15 +1,14 @@
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
 from muster.store.database import Database
-from muster.store.sqlite import SqliteDatabase
+from muster.store.identity import list_projects
 from tests.postgres import find_programs
 from tests.store.rows import set_up_store
-from tests.stores import Stores, running_stores
+from tests.stores import Stores, new_sqlite, running_stores
 
 STORES = ("sqlite", *(f"postgres-{whose}" for whose in find_programs()))
 
@@ -29,20 +28,22 @@ def stores() -> Iterator[Stores]:
 @pytest.fixture(params=STORES)
 def empty(file: Path, stores: Stores, request: pytest.FixtureRequest) -> Iterator[Database]:
     """A database as the first start finds it: tables without rows. On every store there is."""
-    with ExitStack() as opened:
-        yield opened.enter_context(stores.fresh(request.param, file))
+    set_up = set_up_store if "database" in request.fixturenames else None
+    with stores.fresh(request.param, file, set_up) as database:
+        yield database
 
 
 @pytest_asyncio.fixture
 async def database(empty: Database) -> Database:
     """A database with two projects, their public pools, and a dedicated pool for the first."""
-    await empty.write(set_up_store)
+    if not await empty.read(list_projects):  # where a module has an `empty` of its own
+        await empty.write(set_up_store)
     return empty
 
 
 @pytest.fixture
 def embedded(file: Path) -> Iterator[Database]:
     """As `empty`, in a file: for what only the embedded store does."""
-    database = SqliteDatabase(file)
+    database = new_sqlite(file)
     yield database
     database.close()

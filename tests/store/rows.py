@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from muster.domain.command import Run
+from muster.domain.errors import MusterError
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.placement import CardKind, TaskPlacement, place
 from muster.domain.pool import (
@@ -21,10 +22,11 @@ from muster.domain.pool import (
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload
 from muster.reconciler.pools import settle_pools
-from muster.store import identity, jobs, pools, workloads
+from muster.store import identity, jobs, moves, pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES
 from muster.store.database import Database
+from muster.store.moves import EndAttempt, Hold, Move, Release
 from muster.store.recount import differences
 from muster.store.submissions import NewJob, NewVersion, Submission, insert_submission
 from muster.store.transaction import Transaction
@@ -112,10 +114,10 @@ def set_up_pools(
     """A public pool for every project, and one that has its nodes already."""
     for project in identity.list_projects(tx.connection):
         pools.ensure_public_pool(tx, project.id, now_ms=now_ms)
-    pools.put_hosts(tx, hosts)
+    pool_nodes.put_hosts(tx, hosts)
     pools.insert_pool(tx, pool)
     for node in nodes:
-        pools.add_nodes(tx, (node,), now_ms=now_ms, actor="muster")
+        pool_nodes.add_nodes(tx, (node,), now_ms=now_ms, actor="muster")
     pools.move_pool(tx, pool, PoolEvent.COMPLETED, now_ms=now_ms, actor="muster")
     settle_pools(tx, {}, now_ms=now_ms)  # the hosts become public nodes
 
@@ -262,32 +264,46 @@ def move(
     """One event, and what the reconciler does to nodes and cards with it."""
     if event is Event.PLACED:
         workload = hold(tx, workload)
-    workload = workloads.move_workload(
+    workload = moves.move_workload(
         tx, workload, event, now_ms=now_ms, actor="ann", reason=reason, at_ms=at_ms
     )
     if event in (Event.RETRIED, Event.PREEMPTED):
-        workload = workloads.release_nodes(tx, workload)
-        return workloads.end_attempt(
-            tx,
-            workload,
-            ended_at_ms=at_ms or now_ms,
-            is_preempted=event is Event.PREEMPTED,
-        )
+        workload = release_nodes(tx, workload)
+        is_preempted = event is Event.PREEMPTED
+        ended = EndAttempt(ended_at_ms=at_ms or now_ms, is_preempted=is_preempted)
+        return one_step(tx, workload, ended)
     ends_holding = (Event.SUCCEEDED, Event.TASK_FAILED, Event.REFUSED, Event.STOPPED)
-    return workloads.release_nodes(tx, workload) if event in ends_holding else workload
+    return release_nodes(tx, workload) if event in ends_holding else workload
 
 
 def hold(tx: Transaction, workload: Workload) -> Workload:
     placements = find_room(tx, workload)
     assert placements is not None
     attempt_id = f"{workload.attempt_count:016x}{workload.id:016x}"
-    return workloads.hold_nodes(tx, workload, placements, attempt_id)
+    return hold_nodes(tx, workload, placements, attempt_id)
+
+
+def hold_nodes(
+    tx: Transaction, workload: Workload, placements: Sequence[TaskPlacement], attempt_id: str
+) -> Workload:
+    return one_step(tx, workload, Hold(placements=tuple(placements), attempt_id=attempt_id))
+
+
+def release_nodes(tx: Transaction, workload: Workload) -> Workload:
+    return one_step(tx, workload, Release())
+
+
+def one_step(tx: Transaction, workload: Workload, step: Hold | Release | EndAttempt) -> Workload:
+    [outcome] = moves.move_workloads(tx, [Move(workload=workload, steps=(step,))])
+    if isinstance(outcome, MusterError):
+        raise outcome
+    return outcome
 
 
 def find_room(tx: Transaction, workload: Workload) -> tuple[TaskPlacement, ...] | None:
     """Cards of its partition that nobody holds. CPUs and memory do not run out here."""
     held = set(workloads.list_held_cards(tx.connection))
-    nodes = pools.list_partition_nodes(tx.connection, workload.partition)
+    nodes = pool_nodes.list_partition_nodes(tx.connection, workload.partition)
     free = [
         replace(n, cards=tuple(c for c in n.cards if (n.host_name, c) not in held)) for n in nodes
     ]

@@ -8,12 +8,22 @@ import pytest
 
 from muster.domain.command import Run
 from muster.domain.phase import Event, Phase
-from muster.store import archive, jobs, listing, pool_listing, workloads
+from muster.store import (
+    archive,
+    jobs,
+    listing,
+    pool_listing,
+    purging,
+    timeline,
+    training_listing,
+    workloads,
+)
 from muster.store.archive import Archived, ArchiveUnreadable, pack, unpack
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.history import stream_history
-from muster.store.listing import ListQuery, SearchTerm, TrainingSearch
+from muster.store.listing import ListQuery
+from muster.store.training_listing import SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
@@ -106,15 +116,15 @@ def all_that_is_shown(connection: Connection) -> dict[str, Any]:
     ids = [id_ for [id_] in connection.execute("SELECT id FROM workload ORDER BY id")]
     job_ids = [id_ for [id_] in connection.execute("SELECT id FROM job ORDER BY id")]
     by_algorithm = SearchTerm(key="algorithm_name", operator="in", values=("yolo",))
-    total, found = listing.page_of_training_jobs(connection, search())
+    total, found = training_listing.page_of_training_jobs(connection, search())
     return {
         "workloads": [
             msgspec.to_builtins(workloads.get_workload(connection, id_)) | {"revision": 0}
             for id_ in ids
         ],
         "runs": [workloads.get_run(connection, id_) for id_ in ids],
-        "events": [workloads.list_events(connection, id_) for id_ in ids],
-        "attempts": workloads.list_past_attempts(connection, ids),
+        "events": [timeline.list_events(connection, id_) for id_ in ids],
+        "attempts": timeline.list_past_attempts(connection, ids),
         "versions": [
             jobs.list_job_versions(connection, id_, offset=0, limit=-1) for id_ in job_ids
         ],
@@ -125,7 +135,7 @@ def all_that_is_shown(connection: Connection) -> dict[str, Any]:
             for key in listing.VERSION_SORT_KEYS
         ],
         "search": (total, [(row[:12], row.config, row[13:-1]) for row in found]),
-        "by algorithm": listing.page_of_training_jobs(connection, search(by_algorithm))[0],
+        "by algorithm": training_listing.page_of_training_jobs(connection, search(by_algorithm))[0],
         "of a pool": pool_listing.page_of_pool_workloads(
             connection,
             project_id=PROJECT,
@@ -245,8 +255,8 @@ async def test_an_archived_job_is_deleted_without_a_trace(database: Database) ->
 
 
 def purge_all(tx: Transaction) -> None:
-    for workload_id, _ in workloads.list_purgeable(tx.connection):
-        workloads.purge_workload(tx, workload_id)
+    for workload_id, _ in purging.list_purgeable(tx.connection):
+        purging.purge_workload(tx, workload_id)
 
 
 @pytest.mark.asyncio
@@ -259,7 +269,7 @@ async def test_every_attempt_of_an_archived_job_is_known_when_it_is_purged(
 
     await database.write(delete_job, job)
 
-    [(_, attempts)] = await database.read(workloads.list_purgeable)
+    [(_, attempts)] = await database.read(purging.list_purgeable)
     assert len(attempts) == 2
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from muster.domain.history import ENDED, HistoryRow
 from muster.domain.phase import Event, Phase, Reason
-from muster.store import jobs, listing, workloads
+from muster.store import jobs, timeline, training_listing, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.history import (
@@ -228,9 +228,9 @@ async def test_a_workload_keeps_its_id_where_nobody_has_it(database: Database) -
 async def test_its_one_event_tells_who_moved_it_in(database: Database) -> None:
     await move_in(database, row(1))
 
-    def read(connection: Connection) -> list[workloads.WorkloadEvent]:
+    def read(connection: Connection) -> list[timeline.WorkloadEvent]:
         [(workload_id,)] = connection.execute("SELECT id FROM workload").fetchall()
-        return workloads.list_events(connection, workload_id)
+        return timeline.list_events(connection, workload_id)
 
     [event] = await database.read(read)
     assert (event.event, event.phase_after, event.actor, event.at_ms) == (
@@ -285,9 +285,9 @@ async def test_a_range_of_times_is_exact_where_older_history_came_in_later(
     await move_in(database, row(1), row(2))
 
     def made_between(connection: Connection, start: int, end: int) -> tuple[int, set[str]]:
-        total, rows = listing.page_of_training_jobs(
+        total, rows = training_listing.page_of_training_jobs(
             connection,
-            listing.TrainingSearch(
+            training_listing.TrainingSearch(
                 project_id=PROJECT,
                 workspace_id="0",
                 sort_key="create_time",

@@ -6,7 +6,7 @@ import pytest
 
 from muster.domain.errors import JobUnknown, NameTaken, QuotaExceeded, WorkspaceUnknown
 from muster.domain.phase import FINISHED, Event, Phase, view_of
-from muster.store import jobs, workloads
+from muster.store import jobs, purging, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.submissions import Submission, insert_submission
@@ -27,8 +27,8 @@ from tests.store.rows import (
 
 
 def purge_all(tx: Transaction) -> None:
-    for workload_id, *_ in workloads.list_purgeable(tx.connection):
-        workloads.purge_workload(tx, workload_id)
+    for workload_id, *_ in purging.list_purgeable(tx.connection):
+        purging.purge_workload(tx, workload_id)
 
 
 def rows_left(connection: Connection) -> dict[str, int]:

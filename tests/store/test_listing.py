@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from random import Random
@@ -16,21 +16,24 @@ from hypothesis import strategies as st
 from muster.domain.phase import Phase, Reason, StatisticsState, view_of
 from muster.domain.workload import WorkloadType
 from muster.domain.workspace import Workspace
-from muster.store import identity, jobs, listing, pool_listing, workspaces
+from muster.store import (
+    identity,
+    jobs,
+    listing,
+    pool_listing,
+    tags,
+    training_listing,
+    workspaces,
+)
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
 from muster.store.database import Database
 from muster.store.history import is_out_of_order
-from muster.store.listing import (
-    JOB_SORT_KEYS,
-    TRAINING_SORT_KEYS,
-    VERSION_SORT_KEYS,
-    ListQuery,
-    SearchTerm,
-    TrainingSearch,
-)
+from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
 from muster.store.paging import gathering, id_order, key_order, pages
 from muster.store.sqlite import SqliteDatabase, open_snapshot
+from muster.store.tags import TagTerm
+from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     ACCOUNT,
@@ -108,6 +111,15 @@ def fill(tx: Transaction) -> None:
                 delete_version(tx, job, latest)
 
 
+def tag(tx: Transaction) -> None:
+    """Jobs with none, one or both of two tags; few values, so that many have the same."""
+    versions = tx.execute("SELECT id FROM version WHERE is_deleted = 0 ORDER BY id").fetchall()
+    for index, (version_id,) in enumerate(versions):
+        given = {"team": ("vision", "audio", "")[index % 3]} if index % 4 else {}
+        given |= {"cost": "7"} if index % 5 == 0 else {}
+        tags.put_version_tags(tx, version_id, {}, given)
+
+
 def mix_times(tx: Transaction) -> None:
     """As if older history had come in later."""
     for table in ("job", "version"):
@@ -125,7 +137,7 @@ def mix_times(tx: Transaction) -> None:
 OVER_BLOCKS: Final = (id_order, "WALKED_MAX", -1)
 NEVER_GATHERED: Final = (gathering, "GATHERED_MAX", 0)
 SEARCHED: Final = (
-    (listing, "FOUND_MAX", 0),
+    (training_listing, "FOUND_MAX", 0),
     (listing, "FEW_FOUND_MAX", 0),
     (listing, "LOOKED_THROUGH_MAX", 0),
     (listing, "FOUND_PART", 0),
@@ -139,7 +151,7 @@ WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
     "in chunks": (
         NEVER_GATHERED,
         (key_order, "_CHUNK_ROWS", 2),
-        (listing, "FOUND_MAX", 2),
+        (training_listing, "FOUND_MAX", 2),
         (listing, "FEW_FOUND_MAX", 2),
         (listing, "LOOKED_THROUGH_MAX", 0),
     ),
@@ -159,6 +171,7 @@ def connection(
             patch.setattr(module, name, value)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
+        asyncio.run(database.write(tag))
         if request.param.startswith("out of order"):
             asyncio.run(database.write(mix_times))
         with open_snapshot(file) as connection:
@@ -362,6 +375,16 @@ def meets(row: Row, term: SearchTerm) -> bool:
     return (subject in term.values) == (term.operator == "in")
 
 
+def meets_tags(given: dict[str, str], search: TrainingSearch) -> bool:
+    return has_tags(given, search.tags) and not (search.is_untagged and given)
+
+
+def has_tags(given: dict[str, str], terms: Sequence[TagTerm]) -> bool:
+    return all(
+        term.key in given and (not term.values or given[term.key] in term.values) for term in terms
+    )
+
+
 def expected_versions(connection: Connection, search: TrainingSearch) -> list[int]:
     uids = dict(connection.execute("SELECT id, uid FROM workload"))
     creators = dict(connection.execute("SELECT id, creator_name FROM job"))
@@ -378,6 +401,7 @@ def expected_versions(connection: Connection, search: TrainingSearch) -> list[in
         and (from_ms is None or row["created_at_ms"] >= from_ms)
         and (to_ms is None or row["created_at_ms"] <= to_ms)
         and all(meets(row, term) for term in search.terms)
+        and meets_tags(tags.list_version_tags(connection, row["id"]), search)
     ]
     key = {"name": "job_name", "phase": "status"}.get(search.sort_key, search.sort_key)
     matching.sort(key=lambda row: row["id"])
@@ -442,6 +466,16 @@ terms = st.lists(
     ),
     max_size=2,
 ).map(tuple)
+tag_terms = st.sampled_from(
+    [
+        (TagTerm("team"),),
+        (TagTerm("team", ("vision",)),),
+        (TagTerm("team", ("audio", "nobody")), TagTerm("cost", ("7",))),
+        (TagTerm("cost"), TagTerm("team")),
+        (TagTerm("cost", ("8",)),),
+        (TagTerm("no such' key"),),
+    ]
+)
 
 
 @given(
@@ -458,6 +492,8 @@ terms = st.lists(
         created_from_ms=times,
         created_to_ms=times,
         terms=st.just(()) | terms,
+        tags=st.just(()) | tag_terms,
+        is_untagged=st.sampled_from([False, False, False, True]),
     )
 )
 def test_a_page_of_a_search_is_that_part_of_all_versions_in_order(
@@ -465,7 +501,7 @@ def test_a_page_of_a_search_is_that_part_of_all_versions_in_order(
 ) -> None:
     ids = expected_versions(connection, search)
 
-    total, page = listing.page_of_training_jobs(connection, search)
+    total, page = training_listing.page_of_training_jobs(connection, search)
 
     assert [row.version_id for row in page] == ids[search.offset : search.offset + search.limit]
     assert total == len(ids)

@@ -4,20 +4,27 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection
 from muster.store.database import Database
+from muster.store.postgres import transactions
 from muster.store.postgres.transactions import WRITE_ATTEMPTS
 from muster.store.transaction import Transaction
-from tests.postgres import find_programs
+from tests.postgres import PostgresServer, find_programs
 from tests.store.rows import add_workload, counts_of, find_differences
 from tests.stores import Stores
 
 PROGRAMS = sorted(find_programs())
 
 pytestmark = pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here")
+
+
+@pytest.fixture
+def server(stores: Stores) -> PostgresServer:
+    return stores.server(f"postgres-{PROGRAMS[0]}")
 
 
 @pytest.fixture
@@ -77,4 +84,79 @@ async def test_one_that_is_lost_again_and_again_is_refused_and_leaves_nothing(
     assert [type(answer) for answer in answers] == [StoreUnavailable] * 3
     assert await counts_of(database) == {}
     assert await database.write_together(work, "d") == "d"
+    assert await database.scan(find_differences) == []
+
+
+class Pausing:
+    """Work that stands still, so many times, until PostgreSQL has given it up."""
+
+    def __init__(self, server: PostgresServer, times: int, *, is_at_the_end: bool) -> None:
+        self.admin_url = server.admin_url
+        self.left = times
+        self.runs = 0
+        self.idle_ms: list[int] = []  # that each of the runs was allowed
+        self.is_at_the_end = is_at_the_end
+
+    def __call__(self, tx: Transaction, names: Sequence[str]) -> list[str]:
+        self.runs += 1
+        [pid, idle_ms] = tx.connection.execute(
+            "SELECT pg_backend_pid(), (SELECT CAST(setting AS integer) FROM pg_settings"
+            " WHERE name = 'idle_in_transaction_session_timeout')"
+        ).fetchone()
+        self.idle_ms.append(idle_ms)
+        if not self.is_at_the_end:
+            self._pause(pid)
+        for name in names:
+            add_workload(tx, name)
+        if self.is_at_the_end:
+            self._pause(pid)
+        return list(names)
+
+    def _pause(self, pid: int) -> None:
+        if not self.left:
+            return
+        self.left -= 1
+        there = "SELECT count(*) FROM pg_stat_activity WHERE pid = %s"
+        with psycopg.connect(self.admin_url, autocommit=True) as admin:
+            while admin.execute(there, (pid,)).fetchone() == (1,):
+                pass
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_at_the_end", [False, True])
+async def test_a_write_that_is_slow_once_is_run_again_and_has_longer(
+    database: Database, server: PostgresServer, is_at_the_end: bool
+) -> None:
+    pausing = Pausing(server, 1, is_at_the_end=is_at_the_end)
+
+    assert await database.write_together(pausing, "slow") == "slow"
+
+    first, second = pausing.idle_ms
+    assert second > first
+    assert await counts_of(database) == {"Creating": 1}
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("is_at_the_end", [False, True])
+async def test_a_write_that_is_too_slow_each_time_is_refused_and_leaves_nothing(
+    database: Database,
+    server: PostgresServer,
+    monkeypatch: pytest.MonkeyPatch,
+    is_at_the_end: bool,
+) -> None:
+    monkeypatch.setattr(transactions, "WRITER_IDLE_MS", (1_000, 50, 50))
+    pausing = Pausing(server, WRITE_ATTEMPTS, is_at_the_end=is_at_the_end)
+
+    answers = await asyncio.gather(
+        database.write(add_workload, "beside"),
+        *(database.write_together(pausing, name) for name in "ab"),
+        return_exceptions=True,
+    )
+
+    assert {type(answer) for answer in answers} == {StoreUnavailable}
+    assert {"Nothing was changed" in str(answer) for answer in answers} == {True}
+    assert pausing.runs == WRITE_ATTEMPTS
+    assert await counts_of(database) == {}
+    assert await database.write_together(pausing, "c") == "c"
     assert await database.scan(find_differences) == []

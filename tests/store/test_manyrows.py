@@ -64,7 +64,7 @@ async def test_what_a_statement_returns_comes_for_all_rows(empty: Database, coun
 
 
 def test_a_single_row_stands_in_place_of_the_table_of_values() -> None:
-    text, order = of_one_row(load_statements("workloads")["insert_event"])
+    text, order = of_one_row(load_statements("moves")["insert_event"])
 
     assert "VALUES" not in text
     assert text.count("?") == len(order)

@@ -25,7 +25,7 @@ from muster.domain.phase import Phase
 from muster.domain.program import Program
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
-from muster.store import images, notebooks, workloads
+from muster.store import images, notebooks, purging, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.notebooks import SORT_KEYS, NotebookList
@@ -163,7 +163,7 @@ async def test_a_notebook_outlives_the_rows_of_its_workload(database: Database) 
     def purge(tx: Transaction) -> None:
         workload = workloads.get_workload(tx.connection, stored.workload_id)
         workloads.mark_deleted(tx, workload)
-        workloads.purge_workload(tx, stored.workload_id)
+        purging.purge_workload(tx, stored.workload_id)
 
     await database.write(purge)
     left = await database.read(notebooks.get_notebook, PROJECT, stored.uid)

@@ -14,22 +14,17 @@ import pytest
 
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
-from muster.store import listing, pool_listing
+from muster.store import listing, networks, pool_listing, tags, training_listing
 from muster.store.connection import Connection
-from muster.store.listing import (
-    JOB_SORT_KEYS,
-    TRAINING_SORT_KEYS,
-    VERSION_SORT_KEYS,
-    ListQuery,
-    SearchTerm,
-    TrainingSearch,
-)
+from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
 from muster.store.paging import gathering, id_order
 from muster.store.paging.gathering import entries_of_candidates
 from muster.store.paging.scope import CREATED, Scope, candidates_of
 from muster.store.sqlite import SqliteDatabase, open_snapshot
+from muster.store.tags import TagTerm
+from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
-from tests.store.test_listing import fill
+from tests.store.test_listing import fill, tag
 
 STATUSES: Final = ((), (7,), (5, 8, 10, 11))
 
@@ -45,6 +40,7 @@ READ_WHOLE: Final = (
     "SCAN candidate ",
     "SCAN found ",
     "SCAN u ",
+    "SCAN w USING COVERING INDEX sqlite_autoindex_workload_1 ",  # ids: no order tells their parts
     "SCAN job_search ",
     "SCAN job_search_mark ",
 )
@@ -65,6 +61,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
         patch.setattr(listing, "FOUND_PART", 0)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
+        asyncio.run(database.write(tag))
         with open_snapshot(file) as connection:
             yield connection
 
@@ -200,6 +197,8 @@ TERMS: Final = {
     "names": (SearchTerm(key="name", operator="in", values=("digits-01",)),),
     "ids": (SearchTerm(key="id", operator="in", values=(f"{1:032x}",)),),
     "a whole id as a part": (SearchTerm(key="id", operator="like", values=(f"{1:032X}",)),),
+    "a part of an id": (SearchTerm(key="id", operator="like", values=("0001",)),),
+    "parts of ids": (SearchTerm(key="id", operator="like", values=("0001", "2")),),
     "a pool": (SearchTerm(key="pool_id", operator="not", values=(GPU_POOL,)),),
     "pools": (SearchTerm(key="pool_id", operator="like", values=("g", "x")),),
     "a user": (SearchTerm(key="user_id", operator="in", values=("id-of-ann",)),),
@@ -238,13 +237,101 @@ def test_the_search_of_training_jobs(
             terms=terms,
         )
 
-        assert faults(connection, partial(listing.page_of_training_jobs, connection, search)) == []
+        assert (
+            faults(connection, partial(training_listing.page_of_training_jobs, connection, search))
+            == []
+        )
 
 
-@pytest.mark.parametrize(("part", "is_walked"), [(f"{1:032X}", False), (f"{1:031x}", True)])
-def test_a_whole_id_that_is_searched_for_as_a_part_is_looked_up(
-    connection: Connection, part: str, is_walked: bool
+@pytest.mark.parametrize("found_max", [0, 50_000])
+@pytest.mark.parametrize("times", [(None, None), (1_500, 2_500)])
+@pytest.mark.parametrize("sort_key", sorted(TRAINING_SORT_KEYS))
+@pytest.mark.parametrize(
+    "terms",
+    [
+        (TagTerm("team"),),
+        (TagTerm("team", ("vision",)),),
+        (TagTerm("team", ("vision", "audio")), TagTerm("cost", ("7",))),
+    ],
+)
+def test_the_search_of_training_jobs_by_their_tags(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    terms: tuple[TagTerm, ...],
+    sort_key: str,
+    times: tuple[int | None, int | None],
+    found_max: int,
 ) -> None:
+    monkeypatch.setattr(training_listing, "FOUND_MAX", found_max)
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key=sort_key,
+        is_descending=True,
+        offset=0,
+        limit=5,
+        now_ms=50_000,
+        created_from_ms=times[0],
+        created_to_ms=times[1],
+        tags=terms,
+    )
+    read = partial(training_listing.page_of_training_jobs, connection, search)
+
+    assert faults(connection, read) == []
+    steps = [step for _, step in plan(connection, read)]
+    assert any("COVERING INDEX version_tag_by_key" in step for step in steps)
+
+
+@pytest.mark.parametrize("sort_key", sorted(TRAINING_SORT_KEYS))
+@pytest.mark.parametrize("statuses", [None, (10,)])
+def test_the_search_of_training_jobs_without_tags(
+    connection: Connection, sort_key: str, statuses: tuple[int, ...] | None
+) -> None:
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key=sort_key,
+        is_descending=True,
+        offset=10,
+        limit=5,
+        now_ms=50_000,
+        statuses=statuses,
+        is_untagged=True,
+    )
+
+    read = partial(training_listing.page_of_training_jobs, connection, search)
+
+    assert faults(connection, read) == []
+
+
+@pytest.mark.parametrize("name", sorted({**tags.SQL, **networks.SQL}))
+def test_no_statement_about_tags_or_networks_scans(connection: Connection, name: str) -> None:
+    assert isinstance(connection, sqlite3.Connection)
+    statement = {**tags.SQL, **networks.SQL}[name]
+    values = dict.fromkeys(re.findall(r":(\w+)", statement))
+
+    steps = connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+
+    found = [step[3] for step in steps if step[3].startswith("SCAN")]
+    assert [step for step in found if not step.startswith("SCAN json_each")] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "found_max", "step"),
+    [
+        (f"{1:032X}", 50, "SEARCH w USING COVERING INDEX sqlite_autoindex_workload_1 (uid=?)"),
+        (f"{1:031x}", 50, "SCAN w USING COVERING INDEX sqlite_autoindex_workload_1"),
+        ("0", 0, "SEARCH version USING INDEX version_by_id (project_id=? AND workspace_id=?)"),
+    ],
+)
+def test_a_part_of_an_id_is_looked_for_among_ids_alone_unless_it_is_in_many(
+    connection: Connection,
+    part: str,
+    found_max: int,
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(training_listing, "FOUND_MAX", found_max)
     search = TrainingSearch(
         project_id=PROJECT,
         workspace_id=WORKSPACE,
@@ -256,9 +343,10 @@ def test_a_whole_id_that_is_searched_for_as_a_part_is_looked_up(
         terms=(SearchTerm(key="id", operator="like", values=(part,)),),
     )
 
-    steps = plan(connection, partial(listing.page_of_training_jobs, connection, search))
+    steps = plan(connection, partial(training_listing.page_of_training_jobs, connection, search))
 
-    assert any("version_by_id" in step for _, step in steps) == is_walked
+    assert step in [step for _, step in steps]
+    assert any("version_by_id" in step for _, step in steps) == (found_max == 0)
 
 
 @pytest.mark.parametrize("is_ascending", [False, True])

@@ -12,7 +12,7 @@ from muster.domain.phase import Phase
 from muster.domain.pool import NodePhase, Pool, PoolPhase
 from muster.domain.resources import Resources
 from muster.reconciler.pools import settle_pools
-from muster.store import pool_listing, pools
+from muster.store import buckets, catalogue_ids, pool_events, pool_listing, pool_nodes, pools
 from muster.store.database import Database
 from tests.store.rows import (
     GPU_POOL,
@@ -57,7 +57,7 @@ async def test_pools_and_nodes_are_read_as_they_were_stored(database: Database) 
     )
     assert pool.node_count == 2
     assert pool.capacity == NODES[1].room.resources * 2
-    assert await database.read(pools.list_partition_nodes, GPU_POOL) == list(NODES[1:])
+    assert await database.read(pool_nodes.list_partition_nodes, GPU_POOL) == list(NODES[1:])
     assert [p.display_name for p in await database.read(pools.list_pools, OTHER_PROJECT)] == [
         "public"
     ]
@@ -76,7 +76,7 @@ async def test_a_pool_that_is_declared_no_more_is_gone_and_its_cards_are_public(
     await settle(database)
 
     assert await database.read(pools.find_pool, PROJECT, GPU_POOL) is None
-    nodes = await database.read(pools.list_nodes)
+    nodes = await database.read(pool_nodes.list_nodes)
     assert {node.name: node.cards for node in nodes if node.cards} == {
         "host-of-gpu-a": (0, 1, 2, 3),
         "host-of-gpu-b": (0, 1, 2, 3),
@@ -143,10 +143,10 @@ async def test_every_move_of_a_pool_and_its_nodes_is_numbered_without_a_gap(
     )
     await settle(database)
 
-    total, _, events = await database.read(pools.list_events, GPU_POOL, is_ascending=True)
+    total, _, events = await database.read(pool_events.list_events, GPU_POOL, is_ascending=True)
 
     assert [event.number for event in events] == list(range(1, total + 1))
-    assert [event.message for event in events if event.reason == pools.PHASE_CHANGED] == [
+    assert [event.message for event in events if event.reason == pool_events.PHASE_CHANGED] == [
         "Pool status changed, from Creating to Running."
     ]
     assert events[-1].node_name in {"gpu-a", "gpu-b"}
@@ -162,10 +162,12 @@ async def test_of_several_nodes_that_move_at_once_each_has_an_event_of_its_own(
     larger = replace(pool, lines=(replace(pool.lines[0], node_count=4),))
     await database.write(pools.change_pool, larger, now_ms=1_000, actor="ann")
 
-    await database.write(pools.add_nodes, nodes, now_ms=2_000, actor="muster")
-    await database.write(pools.mark_nodes, nodes, NodePhase.ABNORMAL, now_ms=3_000, actor="muster")
+    await database.write(pool_nodes.add_nodes, nodes, now_ms=2_000, actor="muster")
+    await database.write(
+        pool_nodes.mark_nodes, nodes, NodePhase.ABNORMAL, now_ms=3_000, actor="muster"
+    )
 
-    _, _, events = await database.read(pools.list_events, GPU_POOL, is_ascending=True)
+    _, _, events = await database.read(pool_events.list_events, GPU_POOL, is_ascending=True)
     told = [
         (event.node_name, event.type, event.message.split(" count from ")[-1]) for event in events
     ]
@@ -189,11 +191,11 @@ async def test_a_name_that_a_deleted_pool_had_gets_an_id_of_its_own(database: Da
 
 @pytest.mark.asyncio
 async def test_flavors_and_engines_keep_their_ids(database: Database) -> None:
-    first = await database.write(pools.flavor_ids, ["a", "b"])
-    engines = await database.write(pools.ai_engine_ids, [("Python", "3.11")])
+    first = await database.write(catalogue_ids.flavor_ids, ["a", "b"])
+    engines = await database.write(catalogue_ids.ai_engine_ids, [("Python", "3.11")])
 
-    second = await database.write(pools.flavor_ids, ["c", "b"])
-    more = await database.write(pools.ai_engine_ids, [("Torch", "2"), ("Python", "3.11")])
+    second = await database.write(catalogue_ids.flavor_ids, ["c", "b"])
+    more = await database.write(catalogue_ids.ai_engine_ids, [("Torch", "2"), ("Python", "3.11")])
 
     assert (second["a"], second["b"]) == (first["a"], first["b"])
     assert len({*second.values()}) == 3
@@ -202,24 +204,24 @@ async def test_flavors_and_engines_keep_their_ids(database: Database) -> None:
 
 @pytest.mark.asyncio
 async def test_a_bucket_belongs_to_who_claimed_it_first(database: Database) -> None:
-    assert await database.write(pools.claim_bucket, OTHER_PROJECT, "data", is_there=False)
+    assert await database.write(buckets.claim_bucket, OTHER_PROJECT, "data", is_there=False)
 
-    assert not await database.write(pools.claim_bucket, PROJECT, "data", is_there=True)
-    assert await database.write(pools.claim_bucket, OTHER_PROJECT, "data", is_there=True)
-    assert await database.read(pools.may_use_bucket, OTHER_PROJECT, "data")
-    assert not await database.read(pools.may_use_bucket, PROJECT, "data")
-    assert await database.read(pools.list_buckets, OTHER_PROJECT) == ["data"]
+    assert not await database.write(buckets.claim_bucket, PROJECT, "data", is_there=True)
+    assert await database.write(buckets.claim_bucket, OTHER_PROJECT, "data", is_there=True)
+    assert await database.read(buckets.may_use_bucket, OTHER_PROJECT, "data")
+    assert not await database.read(buckets.may_use_bucket, PROJECT, "data")
+    assert await database.read(buckets.list_buckets, OTHER_PROJECT) == ["data"]
 
 
 @pytest.mark.asyncio
 async def test_a_folder_that_nobody_has_claimed_is_the_default_projects(
     database: Database,
 ) -> None:
-    assert await database.read(pools.may_use_bucket, PROJECT, "found")
-    assert not await database.read(pools.may_use_bucket, OTHER_PROJECT, "found")
+    assert await database.read(buckets.may_use_bucket, PROJECT, "found")
+    assert not await database.read(buckets.may_use_bucket, OTHER_PROJECT, "found")
 
-    assert not await database.write(pools.claim_bucket, OTHER_PROJECT, "found", is_there=True)
-    assert await database.write(pools.claim_bucket, PROJECT, "found", is_there=True)
+    assert not await database.write(buckets.claim_bucket, OTHER_PROJECT, "found", is_there=True)
+    assert await database.write(buckets.claim_bucket, PROJECT, "found", is_there=True)
 
 
 @pytest.mark.asyncio

@@ -1,6 +1,7 @@
 """PostgreSQL as the store: lost answers, what it refuses to open, and its schema."""
 
 import asyncio
+import os
 import socket
 import sqlite3
 import threading
@@ -11,10 +12,12 @@ from typing import Final
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.database import Database
+from muster.store.postgres.connection import Address, connect
 from muster.store.postgres.database import PostgresDatabase
 from muster.store.postgres.schema import require_schema
 from muster.store.sqlite import migrate
@@ -122,7 +125,7 @@ def count_jobs(connection: Connection) -> int:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_commit_whose_answer_is_lost_is_done_once_and_acknowledged(
     tmp_path_factory: pytest.TempPathFactory, server: PostgresServer, url: str
 ) -> None:
@@ -143,7 +146,7 @@ async def test_a_commit_whose_answer_is_lost_is_done_once_and_acknowledged(
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_commit_that_a_crash_took_is_not_taken_for_one_that_has_its_number_now(
     tmp_path_factory: pytest.TempPathFactory, server: PostgresServer, url: str
 ) -> None:
@@ -180,6 +183,51 @@ async def test_a_commit_that_a_crash_took_is_not_taken_for_one_that_has_its_numb
                     break
 
     assert any(was_used_again)
+
+
+def test_a_line_to_a_machine_that_has_vanished_is_given_up_in_half_a_minute(
+    server: PostgresServer,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def pass_on() -> None:
+            front, _ = listener.accept()
+            with front, socket.socket(socket.AF_UNIX) as back:
+                back.connect(str(server.folder / ".s.PGSQL.5432"))
+                answering = threading.Thread(target=_pump, args=(back, front))
+                answering.start()
+                _pump(front, back)
+                answering.join()
+
+        thread = threading.Thread(target=pass_on)
+        thread.start()
+        host, port = listener.getsockname()
+        url = f"postgresql://postgres@{host}:{port}/postgres"
+        with (
+            closing(connect(Address(url))) as connection,
+            socket.socket(fileno=os.dup(connection.fileno())) as line,
+        ):
+            idle, between, count, unheard_ms = (
+                line.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (
+                    socket.TCP_KEEPIDLE,
+                    socket.TCP_KEEPINTVL,
+                    socket.TCP_KEEPCNT,
+                    socket.TCP_USER_TIMEOUT,
+                )
+            )
+            assert line.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        thread.join()
+
+    assert idle + between * count <= 30
+    assert 0 < unheard_ms <= 30_000
+
+
+def _pump(here: socket.socket, there: socket.socket) -> None:
+    while data := _received(here):
+        there.sendall(data)
+    with suppress(OSError):
+        there.shutdown(socket.SHUT_WR)
 
 
 @pytest.mark.asyncio
@@ -332,6 +380,39 @@ def test_both_stores_have_the_same_tables_columns_and_indexes(url: str) -> None:
     assert {name: columns[name] for name in tables} == expected
     assert set(columns) - set(tables) == {"commit_mark", "lease", "schema_number"}
     assert indexes <= made
+
+
+@pytest.mark.asyncio
+async def test_a_database_that_may_not_be_written_for_a_while_is_written_again_afterwards(
+    url: str, server: PostgresServer
+) -> None:
+    """As those who run it set it when its disk is nearly full."""
+    name = conninfo_to_dict(url)["dbname"]
+
+    def let_be(*, is_read_only: bool) -> None:
+        with psycopg.connect(server.admin_url, autocommit=True) as admin:
+            admin.execute(
+                f'ALTER DATABASE "{name}" SET default_transaction_read_only = {is_read_only}'
+            )
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+
+    with closing(PostgresDatabase(url)) as database:
+        await database.write(set_up_store)
+        let_be(is_read_only=True)
+        refused = await asyncio.gather(
+            *(database.write(add_workload, name) for name in "ab"), return_exceptions=True
+        )
+        assert await database.read(count_jobs) == 0
+        let_be(is_read_only=False)
+        for name in "ab":
+            await database.write(add_workload, name)
+
+        assert [type(answer) for answer in refused] == [StoreUnavailable] * 2
+        assert "read-only" in str(refused[0])
+        assert await database.read(count_jobs) == 2
+        assert await database.scan(find_differences) == []
 
 
 @pytest.mark.asyncio

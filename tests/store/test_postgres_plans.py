@@ -15,21 +15,17 @@ import pytest
 from muster.domain.history import HistoryRow
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
-from muster.store import listing, pool_listing
+from muster.store import listing, pool_listing, training_listing
 from muster.store.connection import Cursor, Values
 from muster.store.dialect import in_postgres
 from muster.store.history import insert_history
-from muster.store.listing import (
-    JOB_SORT_KEYS,
-    TRAINING_SORT_KEYS,
-    VERSION_SORT_KEYS,
-    SearchTerm,
-    TrainingSearch,
-)
+from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS
 from muster.store.postgres.connection import SCHEMA, PostgresConnection
 from muster.store.postgres.database import PostgresDatabase
 from muster.store.postgres.rows import FEW, encoded, in_one_value
 from muster.store.statements import load_statements
+from muster.store.tags import TagTerm
+from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
 from tests.postgres import find_programs
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, add_workload, set_up_store
@@ -40,7 +36,9 @@ from tests.stores import Stores
 VERSIONS: Final = 24_000
 SORTED_MAX: Final = VERSIONS // 8  # of what is sorted at once: some rows of a filter, never all
 STATUSES: Final = ((), (11,), (5, 10, 11, 12))
-LARGE: Final = frozenset({"job", "version", "workload", "event", "past_attempt", "import_key"})
+LARGE: Final = frozenset(
+    {"job", "version", "workload", "event", "past_attempt", "import_key", "version_tag"}
+)
 ENDED: Final = (10, 10, 10, 10, 10, 10, 11, 12)
 
 KIND: Final = next((f"postgres-{whose}" for whose in find_programs()), "")
@@ -80,6 +78,19 @@ async def fill(database: PostgresDatabase) -> None:
     for start in range(0, VERSIONS, 1_000):
         await database.write(put, rows[start : start + 1_000])
     await database.write(add_workload, "waits", now_ms=100_000)
+    for part in range(VERSIONS // 1_000):
+        await database.write(tag, part)
+
+
+def tag(tx: Transaction, part: int) -> None:
+    """Every version, and few in a further way."""
+    for key, every in (("kind", 1), ("team", 100)):
+        tx.execute(
+            "INSERT INTO version_tag (version_id, key, value, project_id, workspace_id)"
+            " SELECT id, CAST(:key AS text), 'x', project_id, workspace_id FROM version"
+            " WHERE is_deleted = 0 AND id % :parts = :part AND id % :every = 0",
+            {"key": key, "parts": VERSIONS // 1_000, "part": part, "every": every},
+        )
 
 
 class Watched(PostgresConnection):
@@ -174,7 +185,41 @@ def test_the_search_of_training_jobs(
             terms=terms,
         )
 
-        assert faults(connection, partial(listing.page_of_training_jobs, connection, search)) == []
+        assert (
+            faults(connection, partial(training_listing.page_of_training_jobs, connection, search))
+            == []
+        )
+
+
+@pytest.mark.parametrize("found_max", [100, 50_000])
+@pytest.mark.parametrize("sort_key", sorted(TRAINING_SORT_KEYS))
+@pytest.mark.parametrize(
+    "terms",
+    [(TagTerm("team", ("x", "y")),), (TagTerm("kind", ("x",)), TagTerm("team")), (TagTerm("no"),)],
+)
+def test_the_search_of_training_jobs_by_their_tags(
+    connection: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    terms: tuple[TagTerm, ...],
+    sort_key: str,
+    found_max: int,
+) -> None:
+    monkeypatch.setattr(training_listing, "FOUND_MAX", found_max)
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key=sort_key,
+        is_descending=True,
+        offset=0,
+        limit=5,
+        now_ms=200_000,
+        created_from_ms=10_000,
+        tags=terms,
+    )
+
+    read = partial(training_listing.page_of_training_jobs, connection, search)
+
+    assert faults(connection, read) == []
 
 
 @pytest.mark.parametrize("types", [None, list(WorkloadType)])
@@ -221,7 +266,7 @@ def test_a_scan_and_a_sort_would_be_found(connection: Watched) -> None:
 def test_a_few_moves_go_along_an_index_as_the_writer_plans_them(
     connection: Watched, name: str
 ) -> None:
-    sql = load_statements("workloads")[name]
+    sql = load_statements("moves")[name]
     text, names = in_one_value(sql, is_for_few=True)
     rows = encoded(names, [(id_, *[None] * (len(names) - 1)) for id_ in range(1, FEW + 1)])
 

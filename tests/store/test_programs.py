@@ -9,7 +9,7 @@ from muster.domain.phase import Event, Phase
 from muster.domain.program import Program
 from muster.domain.workload import WorkloadType
 from muster.domain.workspace import QuotaResource
-from muster.store import archive, workloads, workspaces
+from muster.store import archive, purging, workloads, workspaces
 from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES
 from muster.store.database import Database
@@ -159,8 +159,8 @@ async def test_one_that_is_deleted_leaves_no_trace(database: Database) -> None:
 
     await database.write(end)
     assert await tally_of(database, WorkloadType.NOTEBOOK) == {}
-    assert [id_ for id_, _ in await database.read(workloads.list_purgeable)] == [workload_id]
-    await database.write(workloads.purge_workload, workload_id)
+    assert [id_ for id_, _ in await database.read(purging.list_purgeable)] == [workload_id]
+    await database.write(purging.purge_workload, workload_id)
 
     assert await snapshot_uses(database) in ({}, {DIGEST: 0})
     assert await database.read(find_differences) == []

@@ -1,4 +1,4 @@
-"""Users and reconciler at random: after each operation the counts are what a recount finds."""
+"""Users and reconciler at random: the counts are always what a recount finds."""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -8,8 +8,9 @@ import pytest
 
 from muster.domain.errors import JobUnknown
 from muster.domain.phase import TRANSITIONS, Event, Reason
-from muster.store import archive, jobs, workloads
+from muster.store import archive, jobs, purging, tags, workloads
 from muster.store.database import Database
+from muster.store.sqlite import SqliteDatabase
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
@@ -21,6 +22,7 @@ from tests.store.rows import (
     find_differences,
     find_room,
     move,
+    release_nodes,
 )
 from tests.store.test_jobs import delete_job, delete_version
 
@@ -41,9 +43,9 @@ class User:
         act = self.random.choices(
             (
                 *(self.submit, self.run_again, self.move_some),
-                *(self.delete_some, self.purge, self.archive_some),
+                *(self.delete_some, self.purge, self.archive_some, self.tag_some),
             ),
-            (3, 3, 20, 2, 1, 1),
+            (3, 3, 20, 2, 1, 1, 3),
         )
         act[0](tx)
 
@@ -88,7 +90,7 @@ class User:
         if event is Event.RETRIED and not workload.retries_left:
             return
         if event is Event.GIVEN_UP:
-            workload = workloads.release_nodes(tx, workload)
+            workload = release_nodes(tx, workload)
         reason = self.random.choice([Reason.NONE, Reason.TASK_EXIT, Reason.CANCELED])
         at_ms = self.random.choice([None, self.now_ms - 2])
         move(tx, workload, event, now_ms=self.now_ms, reason=reason, at_ms=at_ms)
@@ -104,14 +106,24 @@ class User:
             delete_version(tx, job, self.random.choice(versions).id)
 
     def purge(self, tx: Transaction) -> None:
-        for workload_id, *_ in workloads.list_purgeable(tx.connection):
-            workloads.purge_workload(tx, workload_id)
+        for workload_id, *_ in purging.list_purgeable(tx.connection):
+            purging.purge_workload(tx, workload_id)
             self.workload_ids.remove(workload_id)
 
     def archive_some(self, tx: Transaction) -> None:
         before_ms = self.now_ms - self.random.randrange(20)
         due = archive.list_due(tx.connection, ended_before_ms=before_ms, limit=5)
         archive.archive_workloads(tx, due)
+
+    def tag_some(self, tx: Transaction) -> None:
+        job = self.some_job(tx)
+        if job is None or job.latest_version_id is None:
+            return
+        version_id = job.latest_version_id
+        before = tags.list_version_tags(tx.connection, version_id)
+        keys = [key for key in ("team", "cost") if self.random.random() < 0.6]
+        after = {key: self.random.choice(["", "a", "b"]) for key in keys}
+        tags.put_version_tags(tx, version_id, before, after)
 
     def some_job(self, tx: Transaction) -> jobs.Job | None:
         if not self.job_ids:
@@ -124,10 +136,13 @@ class User:
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.asyncio
-async def test_the_counts_are_exact_after_every_operation(database: Database, seed: int) -> None:
+async def test_the_counts_stay_exact_through_all_operations(database: Database, seed: int) -> None:
+    # A recount by PostgreSQL takes as long as twenty operations; what is wrong stays wrong.
+    look_every = 1 if isinstance(database, SqliteDatabase) else 8
     user = User(Random(seed))  # noqa: S311 - to be repeated, not to be secret
 
-    for operation in range(OPERATIONS):
+    for operation in range(1, OPERATIONS + 1):
         await database.write(user.act)
 
-        assert await database.read(find_differences) == [], f"operation {operation}"
+        if operation % look_every == 0:
+            assert await database.read(find_differences) == [], f"operation {operation}"

@@ -16,7 +16,9 @@ from muster.store.statements import load_migrations, load_statements
 NOUNS: Final = (
     "algorithms",
     "archive",
+    "buckets",
     "bulk",
+    "catalogue_ids",
     "check",
     "counting",
     "experiments",
@@ -28,12 +30,19 @@ NOUNS: Final = (
     "leases",
     "metrics",
     "models",
+    "moves",
+    "networks",
     "notebooks",
+    "pool_events",
+    "pool_nodes",
     "pools",
+    "purging",
     "search",
     "services",
     "staging",
     "submissions",
+    "tags",
+    "timeline",
     "visualizations",
     "workloads",
     "workspaces",
@@ -120,7 +129,7 @@ def test_what_the_reconciler_reads_is_every_phase_that_may_change_but_the_queue(
 
 
 def test_what_may_be_purged_is_all_that_nothing_can_run_for() -> None:
-    kept = re.search(r"phase NOT IN \(([^)]*)\)", load_statements("workloads")["list_deleted"])
+    kept = re.search(r"phase NOT IN \(([^)]*)\)", load_statements("purging")["list_deleted"])
 
     assert kept is not None
     assert in_list(kept[1]) == set(Phase) - FINISHED - {Phase.LOST}

@@ -14,17 +14,12 @@ from typing import Any, Final
 import pytest
 
 from muster.domain.phase import StatisticsState
-from muster.store import listing, pool_listing
+from muster.store import listing, pool_listing, training_listing
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.listing import (
-    JOB_SORT_KEYS,
-    TRAINING_SORT_KEYS,
-    VERSION_SORT_KEYS,
-    ListQuery,
-    SearchTerm,
-    TrainingSearch,
-)
+from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
+from muster.store.tags import TagTerm
+from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
 from tests.postgres import find_programs
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, find_differences, set_up_store
@@ -37,7 +32,7 @@ WHOLE_EVERY: Final = 125  # sequences after which everything is compared
 
 TABLES: Final = (
     "tally", "version_total", "job_total", "id_block", "workspace_use", "job", "version",
-    "workload", "event", "card_hold", "past_attempt", "node", "pool", "pool_event",
+    "workload", "event", "card_hold", "past_attempt", "node", "pool", "pool_event", "version_tag",
 )  # fmt: skip
 
 
@@ -63,7 +58,7 @@ class Asker:
         return [
             (listing.page_of_jobs, self._list(JOB_SORT_KEYS, now_ms, self._search())),
             (listing.page_of_versions, self._list(VERSION_SORT_KEYS, now_ms, self._pool())),
-            (listing.page_of_training_jobs, self._training(now_ms)),
+            (training_listing.page_of_training_jobs, self._training(now_ms)),
             (page_of_pool, self._pool_workloads()),
             (stream_whole, self._list(VERSION_SORT_KEYS, now_ms, self._pool())),
         ]
@@ -110,6 +105,9 @@ class Asker:
             created_from_ms=self.random.choice([None, now_ms - 20]),
             created_to_ms=self.random.choice([None, now_ms - 5]),
             terms=self.random.choice(terms),
+            tags=self.random.choice(
+                [(), (), (TagTerm("team"),), (TagTerm("team", ("a", "")), TagTerm("cost"))]
+            ),
         )
 
     def _pool_workloads(self) -> dict[str, Any]:

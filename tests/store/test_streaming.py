@@ -1,17 +1,23 @@
 """Readers of long lists come and go, at any moment, on every store."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 
+from muster.domain.errors import StoreUnavailable
+from muster.store import streaming
 from muster.store.connection import Connection
 from muster.store.database import Database
 
+TURNS = 100  # of the loop: more than anything needs that is due
+
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_reader_that_goes_away_in_the_middle_of_a_step_leaves_it_its_connection(
     database: Database,
 ) -> None:
@@ -42,7 +48,7 @@ async def test_a_reader_that_goes_away_in_the_middle_of_a_step_leaves_it_its_con
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_readers_that_come_and_go_leave_nothing_open(database: Database) -> None:
     def endless(connection: Connection) -> Iterator[int]:
         while True:
@@ -63,3 +69,40 @@ async def test_readers_that_come_and_go_leave_nothing_open(database: Database) -
     stream = database.stream(endless)
     assert await anext(stream) == 2
     await stream.aclose()  # type: ignore[attr-defined]
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_a_reader_that_takes_nothing_more_is_given_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it sees is kept for it: the log of the database would grow for as long as it sleeps."""
+    monkeypatch.setattr(streaming, "STALLED_SECONDS_MAX", 0)
+    connections: list[Connection] = []
+
+    def endless(connection: Connection) -> Iterator[int]:
+        connections.append(connection)
+        while True:
+            yield connection.execute("SELECT count(*) FROM project").fetchone()[0]
+
+    monkeypatch.setattr(streaming, "STREAMS_AT_ONCE", 1)
+    stream = database.stream(endless)
+    assert await anext(stream) == 2
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+    assert not is_open(connections[0])
+
+    monkeypatch.setattr(streaming, "STALLED_SECONDS_MAX", 3_600)
+    another = database.stream(endless)  # for which there is room
+    assert [await anext(another), await anext(another)] == [2, 2]
+    with pytest.raises(StoreUnavailable, match="took nothing"):
+        await anext(stream)
+    await another.aclose()  # type: ignore[attr-defined]
+
+
+def is_open(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT 1").fetchone()
+    except (sqlite3.ProgrammingError, psycopg.OperationalError):
+        return False
+    return True

@@ -23,18 +23,10 @@ from muster.domain.workspace import QuotaResource
 from muster.store import jobs, workloads, workspaces
 from muster.store.connection import REFUSED, Connection
 from muster.store.database import Database
+from muster.store.moves import EndAttempt, Happened, Hold, Move, Release, move_workloads
 from muster.store.submissions import Submission, SubmittedVersion, insert_submissions
+from muster.store.timeline import list_events, list_past_attempts
 from muster.store.transaction import Transaction, reads_no_counters
-from muster.store.workloads import (
-    EndAttempt,
-    Happened,
-    Hold,
-    Move,
-    Release,
-    list_events,
-    list_past_attempts,
-    move_workloads,
-)
 from tests.store.rows import (
     GPU_POOL,
     OTHER_PROJECT,

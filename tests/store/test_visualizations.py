@@ -13,7 +13,7 @@ from muster.domain.experiment import Experiment
 from muster.domain.phase import Phase
 from muster.domain.program import Program
 from muster.domain.resources import Resources
-from muster.domain.visualization import STARTING_STATUS, Visualization
+from muster.domain.visualization import STARTING_STATUS, Visualization, overlap
 from muster.domain.workload import WorkloadType
 from muster.store import experiments, visualizations, workloads
 from muster.store.connection import Connection
@@ -128,6 +128,24 @@ async def test_lists_are_filtered_sorted_and_cut_to_a_page(database: Database) -
     assert await names(statuses=(1,), offset=1, limit=1) == ["Green"]
 
 
+@pytest.mark.parametrize(
+    ("looked_at", "written_to", "expected"),
+    [
+        ("/b/run/", "/b/run/", ("", "")),
+        ("/b/run/", "/b/run", ("", "")),
+        ("/b/", "/b/run/1/", ("", "run/1")),
+        ("/b/run/logs/", "/b/run/", ("logs", "")),
+        ("/b/run/", "/b/run-2/", None),
+        ("/b/run-2/", "/b/run", None),
+        ("/b/run/", "/c/run/", None),
+    ],
+)
+def test_how_what_is_looked_at_and_what_is_written_lie_in_each_other(
+    looked_at: str, written_to: str, expected: tuple[str, str] | None
+) -> None:
+    assert overlap(looked_at, written_to) == expected
+
+
 def test_it_is_running_once_it_answers() -> None:
     coming = visualization(1, phase=Phase.RUNNING, attempt_id="a", answered="before")
 
@@ -191,6 +209,8 @@ async def test_a_wrong_count_of_an_experiment_is_found(database: Database) -> No
 
 
 STATEMENTS: Final = {**visualizations.SQL, **experiments.SQL}
+# Of what runs now: neither grows with what has been.
+SMALL: Final = {"SCAN v USING INDEX visualization_watched", "SCAN w USING INDEX workload_active"}
 
 
 @pytest.mark.parametrize("name", sorted(STATEMENTS))
@@ -202,7 +222,7 @@ def test_no_statement_reads_more_than_what_it_is_about(name: str) -> None:
         steps = [
             step[3]
             for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values)
-            if step[3].startswith("SCAN") and step[3] != "SCAN v USING INDEX visualization_watched"
+            if step[3].startswith("SCAN") and step[3] not in SMALL
         ]
 
     assert steps == []

@@ -9,7 +9,7 @@ from muster.domain.errors import IllegalTransition, StaleWrite
 from muster.domain.phase import FINISHED, Event, Phase, Reason, view_of
 from muster.domain.placement import CardKind, TaskPlacement
 from muster.domain.workload import Workload, WorkloadType
-from muster.store import workloads
+from muster.store import moves, purging, timeline, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
@@ -28,7 +28,9 @@ from tests.store.rows import (
     find_differences,
     get_workload,
     hold,
+    hold_nodes,
     move,
+    release_nodes,
 )
 
 
@@ -98,7 +100,7 @@ async def test_each_move_writes_one_event_row(database: Database) -> None:
     workload = await database.write(add_workload, phase=Phase.QUEUED, now_ms=5)
 
     def stop(tx: Transaction) -> None:
-        workloads.move_workload(
+        moves.move_workload(
             tx,
             workload,
             Event.STOP_ASKED,
@@ -152,11 +154,11 @@ async def test_start_and_end_are_those_that_the_engine_tells(database: Database)
     workload = await database.write(add_workload, phase=Phase.STARTING, now_ms=1_000)
 
     workload = await database.write(move, workload, Event.STARTED, now_ms=2_000, at_ms=1_500)
-    assert workloads.duration_ms_of(workload) is None
+    assert moves.duration_ms_of(workload) is None
     workload = await database.write(move, workload, Event.SUCCEEDED, now_ms=9_000, at_ms=4_500)
 
     assert (workload.started_at_ms, workload.ended_at_ms) == (1_500, 4_500)
-    assert workloads.duration_ms_of(workload) == 3_000
+    assert moves.duration_ms_of(workload) == 3_000
     assert await get_workload(database, workload) == workload
 
 
@@ -191,7 +193,7 @@ async def test_what_was_lost_before_it_came_up_runs_since_it_was_found(
     found = await database.write(move, lost, Event.FOUND, now_ms=9_000, at_ms=8_000)
 
     assert found.started_at_ms == 8_000
-    assert workloads.duration_ms_of(found) is None
+    assert moves.duration_ms_of(found) is None
     assert await database.scan(find_differences) == []
 
 
@@ -213,12 +215,12 @@ async def test_nodes_are_held_and_given_back(database: Database) -> None:
     counts = await counts_of(database, GPU_POOL)
     assert counts == {"Queue": 1, "cpu_millis": 4_000, "memory_mib": 4_096, "gpu_count": 4}
 
-    released = await database.write(workloads.release_nodes, held)
+    released = await database.write(release_nodes, held)
 
     assert not (await get_workload(database, queued)).is_holding
     assert await database.read(held_cards) == []
     assert await counts_of(database, GPU_POOL) == {"Queue": 1}
-    again = await database.write(workloads.release_nodes, released)
+    again = await database.write(release_nodes, released)
     assert again == released
 
 
@@ -240,7 +242,7 @@ async def test_a_card_that_somebody_holds_is_refused_and_nothing_is_half_written
     before = await database.read(held_cards)
 
     with pytest.raises(StaleWrite, match="Card 1 of gpu-a is held by another workload"):
-        await database.write(workloads.hold_nodes, second, overlapping, "f" * 32)
+        await database.write(hold_nodes, second, overlapping, "f" * 32)
 
     assert await database.read(held_cards) == before
     assert await get_workload(database, second) == second
@@ -252,7 +254,7 @@ async def test_a_workload_that_holds_nodes_gets_no_others(database: Database) ->
     held = await database.write(add_workload, phase=Phase.STARTING, pool_id=GPU_POOL, task=TWO_GPUS)
 
     with pytest.raises(StaleWrite):
-        await database.write(workloads.hold_nodes, held, held.placements, "f" * 32)
+        await database.write(hold_nodes, held, held.placements, "f" * 32)
 
     assert (await get_workload(database, held)).attempt_id == held.attempt_id
 
@@ -263,8 +265,8 @@ async def test_old_revisions_hold_release_and_refer_to_nothing(database: Databas
     held = await database.write(hold, queued)
 
     for work, args in (
-        (workloads.hold_nodes, (queued, held.placements, "f" * 32)),
-        (workloads.release_nodes, (replace(held, revision=queued.revision),)),
+        (hold_nodes, (queued, held.placements, "f" * 32)),
+        (release_nodes, (replace(held, revision=queued.revision),)),
         (workloads.set_engine_ref, (queued, "ref")),
     ):
         with pytest.raises(StaleWrite):
@@ -332,22 +334,22 @@ async def test_only_what_nothing_runs_for_may_be_purged(database: Database) -> N
         if phase in FINISHED:
             purgeable.append(workload.id)
 
-    found = await database.read(workloads.list_purgeable)
+    found = await database.read(purging.list_purgeable)
 
     assert [workload_id for workload_id, *_ in found] == purgeable
     await database.write(add_workload, "kept", phase=Phase.COMPLETED)
-    assert len(await database.read(workloads.list_purgeable)) == len(purgeable)
+    assert len(await database.read(purging.list_purgeable)) == len(purgeable)
 
 
 @pytest.mark.asyncio
 async def test_a_lost_workload_may_be_purged_once_its_nodes_are_free(database: Database) -> None:
     lost = await database.write(add_workload, phase=Phase.LOST)
     lost = await database.write(workloads.mark_deleted, lost)
-    assert await database.read(workloads.list_purgeable) == []
+    assert await database.read(purging.list_purgeable) == []
 
-    await database.write(workloads.release_nodes, lost)
+    await database.write(release_nodes, lost)
 
-    assert await database.read(workloads.list_purgeable) == [(lost.id, [(lost.attempt_id, None)])]
+    assert await database.read(purging.list_purgeable) == [(lost.id, [(lost.attempt_id, None)])]
 
 
 async def retry(database: Database, workload: Workload, *, now_ms: int) -> Workload:
@@ -374,7 +376,7 @@ async def test_a_preempted_attempt_goes_into_the_history_and_costs_no_retry(
     assert (queued.phase, queued.is_holding, queued.attempt_id) == (Phase.QUEUED, False, None)
     assert (queued.retries_left, queued.attempt_count) == (0, 1)
     assert await database.read(held_cards) == []
-    [past] = (await database.read(workloads.list_past_attempts, [queued.id]))[queued.id]
+    [past] = (await database.read(timeline.list_past_attempts, [queued.id]))[queued.id]
     assert (past.number, past.reason) == (1, Reason.PREEMPTED)
     assert await database.scan(find_differences) == []
 
@@ -422,7 +424,7 @@ async def test_every_attempt_is_kept_with_what_became_of_it(database: Database) 
     second = await start_again(database, await retry(database, first, now_ms=3_000), now_ms=4_000)
     third = await start_again(database, await retry(database, second, now_ms=5_000), now_ms=6_000)
 
-    past = (await database.read(workloads.list_past_attempts, [third.id, 99]))[third.id]
+    past = (await database.read(timeline.list_past_attempts, [third.id, 99]))[third.id]
 
     assert [(a.number, a.attempt_id, a.engine_ref) for a in past] == [
         (1, first.attempt_id, "ref-1"),
@@ -447,11 +449,11 @@ async def test_a_deleted_one_goes_with_all_its_attempts(database: Database) -> N
     ended = await database.write(move, second, Event.TASK_FAILED, now_ms=5_000)
     await database.write(workloads.mark_deleted, ended)
 
-    [(workload_id, attempts)] = await database.read(workloads.list_purgeable)
+    [(workload_id, attempts)] = await database.read(purging.list_purgeable)
 
     assert attempts == [(first.attempt_id, None), (second.attempt_id, None)]
-    await database.write(workloads.purge_workload, workload_id)
-    assert await database.read(workloads.list_past_attempts, [workload_id]) == {}
+    await database.write(purging.purge_workload, workload_id)
+    assert await database.read(timeline.list_past_attempts, [workload_id]) == {}
 
 
 @pytest.mark.asyncio
@@ -460,7 +462,7 @@ async def test_events_are_numbered_without_a_gap(database: Database) -> None:
     other = await database.write(add_workload, "other", phase=Phase.QUEUED)
     await database.write(move, one, Event.SUCCEEDED, now_ms=9_000)
 
-    events = [await database.read(workloads.list_events, w.id) for w in (one, other)]
+    events = [await database.read(timeline.list_events, w.id) for w in (one, other)]
 
     assert [[event.number for event in mine] for mine in events] == [[1, 2, 3, 4], [1]]
 

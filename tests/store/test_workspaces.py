@@ -10,7 +10,7 @@ from muster.domain.phase import FINISHED, TRANSITIONS, Event, Phase
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType
 from muster.domain.workspace import AuthType, Grant, Quota, QuotaResource, Use, Workspace
-from muster.store import pools, workloads, workspaces
+from muster.store import moves, pools, purging, workloads, workspaces
 from muster.store.database import Database
 from muster.store.ids import Ids
 from muster.store.transaction import Transaction
@@ -28,6 +28,7 @@ from tests.store.rows import (
     find_room,
     hold,
     move,
+    release_nodes,
 )
 
 VISION = Workspace(
@@ -151,6 +152,7 @@ class TestRows:
             service_count=0,
             visualization_count=0,
             experiment_count=0,
+            network_count=0,
         )
         workload = await database.write(add_workload, phase=Phase.RUNNING)
 
@@ -173,15 +175,15 @@ class TestUse:
         assert await used(database) == whole
 
         workload = await database.write(
-            workloads.move_workload, workload, Event.STOP_ASKED, now_ms=2, actor="ann"
+            moves.move_workload, workload, Event.STOP_ASKED, now_ms=2, actor="ann"
         )
         workload = await database.write(
-            workloads.move_workload, workload, Event.STOPPED, now_ms=3, actor="ann"
+            moves.move_workload, workload, Event.STOPPED, now_ms=3, actor="ann"
         )
         assert workload.phase in FINISHED
         assert await used(database) == whole  # it still holds its nodes
 
-        await database.write(workloads.release_nodes, workload)
+        await database.write(release_nodes, workload)
         assert await used(database) == Use()
 
     @pytest.mark.asyncio
@@ -204,7 +206,7 @@ class TestUse:
 
         def end(tx: Transaction) -> None:
             ended = _ended(tx, workload, phase)
-            workloads.release_nodes(tx, ended)
+            release_nodes(tx, ended)
 
         await database.write(end)
 
@@ -215,9 +217,9 @@ class TestUse:
     async def test_what_is_purged_while_it_counts_ceases_to(self, database: Database) -> None:
         def lose(tx: Transaction) -> None:
             workload = bring_to(tx, add_notebook(tx), Phase.LOST, now_ms=1)
-            workload = workloads.release_nodes(tx, workload)
+            workload = release_nodes(tx, workload)
             workloads.mark_deleted(tx, workload)
-            workloads.purge_workload(tx, workload.id)
+            purging.purge_workload(tx, workload.id)
 
         await database.write(lose)
 
@@ -411,7 +413,7 @@ async def test_at_random_nothing_goes_over_its_quota_and_the_counts_stay_exact(
         events = [event for event in events if event not in (Event.RETRIED, Event.PREEMPTED)]
         if not events:
             if random.random() < 0.5:
-                workloads.release_nodes(tx, workload)
+                release_nodes(tx, workload)
             return
         event = random.choice(events)
         if event is Event.PLACED and find_room(tx, workload) is None:
@@ -420,9 +422,9 @@ async def test_at_random_nothing_goes_over_its_quota_and_the_counts_stay_exact(
             return
         if event is Event.PLACED:
             workload = hold(tx, workload)
-        moved = workloads.move_workload(tx, workload, event, now_ms=2_000, actor="ann")
+        moved = moves.move_workload(tx, workload, event, now_ms=2_000, actor="ann")
         if moved.phase in FINISHED - {Phase.STOP_FAILED}:
-            workloads.release_nodes(tx, moved)
+            release_nodes(tx, moved)
 
     for number in range(150):
         try:

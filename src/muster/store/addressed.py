@@ -2,14 +2,12 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Final
 
 from muster.domain.errors import StoreUnavailable
 from muster.store import sqlite
-from muster.store.connection import Connection
+from muster.store.backup import schema_of
+from muster.store.connection import Connection, NotADatabase
 from muster.store.database import Database
-
-POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 
 Address = Path | str  # a file, or the address of a database of PostgreSQL
 
@@ -51,5 +49,32 @@ def require_store(address: Address) -> None:
         from muster.store.postgres import schema
 
         schema.require_schema(address)
-    elif not address.is_file():
-        raise StoreUnavailable(f"There is no database {address}; start `muster serve` on it once.")
+        return
+    if not address.is_file() or _is_empty(address) or not _schema(address):
+        raise StoreUnavailable(
+            f"There is no muster in {address}; put a backup in its place, or start `muster serve`"
+            " on it once."
+        )
+
+
+def refuse_emptied(address: Address) -> None:
+    """Where there was a muster before, an empty file is no new database: it is a lost one.
+
+    Raises:
+        NotADatabase: it was left as it is.
+    """
+    if isinstance(address, Path) and address.is_file() and _is_empty(address):
+        raise NotADatabase(
+            f"{address} is empty, and there was a muster in it. Put a backup in its place; to begin"
+            " anew, remove the file."
+        )
+
+
+def _is_empty(file: Path) -> bool:
+    """To be seen before it is opened, which would write a first page."""
+    return not file.stat().st_size
+
+
+def _schema(file: Path) -> int:
+    with sqlite.open_snapshot(file) as connection:
+        return schema_of(connection)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from muster.domain.errors import MusterError
-from muster.store.connection import Connection, NewerDatabase
+from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.sqlite import open_snapshot
 from muster.store.statements import load_migrations
 
@@ -51,6 +51,7 @@ def back_up(database: Path, copy: Path, advance: Callable[[int, int], None]) -> 
 
     Raises:
         CannotBackUp: nothing was left behind.
+        NotADatabase: the database is damaged; nor was it then.
         MusterError: the database cannot be read, or is of a newer muster.
     """
     try:
@@ -66,6 +67,7 @@ def back_up(database: Path, copy: Path, advance: Callable[[int, int], None]) -> 
         with open_snapshot(database) as source:
             schema_of(source)
             _copy(source, part, copy, advance)
+        _refuse_damaged(part, database)
         _to_disk(part)
         os.link(part, copy)  # unlike a rename, it never takes the place of another file
         _to_disk(copy.parent)
@@ -106,6 +108,22 @@ def _copy(
             )
     except sqlite3.Error as error:
         raise _cannot(copy, str(error)) from error
+
+
+def _refuse_damaged(part: Path, database: Path) -> None:
+    """A copy page by page tells nothing of what is in them; and nobody looks into it for months."""
+    alone = f"{part.as_uri()}?immutable=1"  # it has no log, and needs none made
+    with closing(sqlite3.connect(alone, uri=True, isolation_level=None)) as copied:
+        try:
+            [found] = copied.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            found = str(error)
+    if found != "ok":
+        why = " ".join(found.split())
+        raise NotADatabase(
+            f"{database} is damaged ({why}): no backup was made. Put the last one in its place, and"
+            " what `muster export` still reads of this one."
+        )
 
 
 def _cannot(copy: Path, why: str | None) -> CannotBackUp:

@@ -53,6 +53,12 @@ def delete_image(tx: Transaction, image: Image) -> None:
         raise image_unknown(image.uid)
 
 
+def update_interpreter(tx: Transaction, image: Image) -> None:
+    """Raises ImageUnknown where it is gone."""
+    if tx.execute(SQL["update_interpreter"], _values_of(image)).rowcount == 0:
+        raise image_unknown(image.uid)
+
+
 def find_image(connection: Connection, project_id: str, uid: str) -> Image | None:
     row = connection.execute(SQL["find_image"], {"project_id": project_id, "uid": uid}).fetchone()
     return None if row is None else _image(row)

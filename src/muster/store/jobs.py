@@ -12,6 +12,7 @@ from muster.store.archive import restored_config
 from muster.store.connection import REFUSED, Connection
 from muster.store.experiments import take_version
 from muster.store.statements import load_statements
+from muster.store.tags import take_version_tags
 from muster.store.transaction import Transaction
 
 SQL: Final = load_statements("jobs")
@@ -168,6 +169,7 @@ def hide_version(tx: Transaction, job: Job, version_id: int) -> None:
     project_id, workspace_id, pool_id, hidden_status = hidden
     tx.counts.version(project_id, workspace_id, pool_id, hidden_status, -1, version_id=version_id)
     take_version(tx, version_id)
+    take_version_tags(tx, version_id)
     latest = tx.execute(SQL["find_latest_version"], {"job_id": job.id}).fetchone()
     latest_id, status, started_at_ms, duration_ms = latest or (None, NO_VERSION_STATUS, None, 0)
     tx.execute(
@@ -191,6 +193,7 @@ def hide_job(tx: Transaction, job: Job) -> None:
     for project_id, workspace_id, pool_id, status, version_id in hidden:
         tx.counts.version(project_id, workspace_id, pool_id, status, -1, version_id=version_id)
         take_version(tx, version_id)
+        take_version_tags(tx, version_id)
     tx.execute(SQL["drop_job_without_versions"], {"job_id": job.id})
 
 

@@ -106,10 +106,11 @@ class NotebookList:
     pool_ids: frozenset[str] | None = None  # None: any
     flavor_code: str = ""
     image_uids: frozenset[str] | None = None  # None: any
-    statuses: frozenset[str] = frozenset()  # none: any
+    statuses: frozenset[str] | None = None  # None: any
     tags: Mapping[str, str] = field(default_factory=dict)  # it has all of them
     sort_keys: Sequence[str] = ("create_at",)
     is_descending: bool = True
+    after_uid: str = ""  # begin after this one
     offset: int = 0
     limit: int = 10
 
@@ -126,6 +127,7 @@ SORT_KEYS: Final[Mapping[str, int]] = {
     "pool_id": 12,
 }
 _ID: Final = 0
+_UID: Final = 1
 _TAGS_COLUMN: Final = 16
 
 
@@ -143,7 +145,12 @@ def page_of_notebooks(connection: Connection, query: NotebookList) -> tuple[int,
         return tuple(row[column] for column in (*columns, _ID))
 
     found.sort(key=place, reverse=query.is_descending)
-    page = found[query.offset : query.offset + query.limit]
+    start = query.offset
+    if query.after_uid:
+        uids = [row[_UID] for row in found]
+        # Nothing comes after one that is the last, or none of these.
+        start += uids.index(query.after_uid) + 1 if query.after_uid in uids else len(uids)
+    page = found[start : start + query.limit]
     return len(found), [_notebook(row) for row in page]
 
 
@@ -164,7 +171,7 @@ def _filter_of(query: NotebookList) -> Callable[[Row], bool]:
         return (
             all(row[column] == wanted for column, wanted in equal)
             and all(part in row[column].lower() for column, part in parts)
-            and (not query.statuses or row[17] in query.statuses)
+            and (query.statuses is None or row[17] in query.statuses)
             and (query.image_uids is None or row[11] in query.image_uids)
             and (query.pool_ids is None or row[12] in query.pool_ids)
             and (not query.tags or query.tags.items() <= _TAGS.decode(row[_TAGS_COLUMN]).items())

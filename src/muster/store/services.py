@@ -23,7 +23,7 @@ from muster.domain.service import (
     Wish,
 )
 from muster.domain.workload import WorkloadType
-from muster.store import workloads
+from muster.store import moves, workloads
 from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
@@ -274,7 +274,7 @@ def end_instance(tx: Transaction, one: Instance, *, now_ms: int, actor: str) -> 
     """Ask its workload to stop, if that is still to be asked."""
     workload = workloads.get_workload(tx.connection, one.workload_id)
     if workload.phase in STOPPABLE:
-        workloads.move_workload(
+        moves.move_workload(
             tx,
             workload,
             Event.STOP_ASKED,
@@ -290,7 +290,7 @@ def drop_instance(tx: Transaction, one: Instance, *, now_ms: int, actor: str) ->
     tx.execute(SQL["delete_instance"], {"id": one.id})
     workload = workloads.mark_deleted(tx, workload)
     if workload.phase in STOPPABLE:
-        workloads.move_workload(
+        moves.move_workload(
             tx,
             workload,
             Event.STOP_ASKED,
@@ -334,6 +334,7 @@ class Traffic:
     allows_websockets: bool
     shares: tuple[Share, ...]
     backends: tuple[Backend, ...]  # those that are ready
+    unwell: frozenset[int] = frozenset()  # instances that run, and fail when they are asked
 
 
 def find_traffic(connection: Connection, uid: str) -> Traffic | None:
@@ -358,6 +359,7 @@ def find_traffic(connection: Connection, uid: str) -> Traffic | None:
             for one in instances
             if one.is_ready and one.attempt_id is not None
         ),
+        unwell=frozenset(one.id for one in instances if one.is_unwell),
     )
 
 

@@ -5,13 +5,20 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Final, ParamSpec, TypeVar
 
+import structlog
+
 from muster.domain.errors import StoreUnavailable
+
+log = structlog.get_logger()
 
 View = TypeVar("View")  # a connection of the store
 P = ParamSpec("P")
 T = TypeVar("T")
 
 STREAMS_AT_ONCE: Final = 64  # each holds a connection open for as long as its reader takes
+# Then a reader has gone, or sleeps. What it sees is kept for it: SQLite's log grows meanwhile, and
+# PostgreSQL cleans nothing up.
+STALLED_SECONDS_MAX: Final = 60.0
 
 _END: Any = object()
 
@@ -47,7 +54,8 @@ class Streams:
         """The chunks of `work` on a snapshot of its own.
 
         Raises:
-            StoreUnavailable: there are too many already, or the store does not answer.
+            StoreUnavailable: there are too many already, or the store does not answer, or nothing
+                was asked for since STALLED_SECONDS_MAX.
         """
         if self._count >= STREAMS_AT_ONCE:
             raise StoreUnavailable(
@@ -58,8 +66,17 @@ class Streams:
             with translated_errors():
                 return next(chunks, _END)
 
-        self._count += 1
         opened = ExitStack()
+        self._count += 1
+        opened.callback(self._end_one)
+        is_given_up = False
+
+        def give_up() -> None:
+            nonlocal is_given_up
+            is_given_up = True
+            log.warning("reader_given_up", after_seconds=STALLED_SECONDS_MAX)
+            opened.close()  # between two steps nobody uses it
+
         try:
             connection = await _in_thread(opened.enter_context, open_snapshot())
             chunks = work(connection)
@@ -68,10 +85,21 @@ class Streams:
                     chunk = await _in_thread(step, chunks)
                 if chunk is _END:
                     break
-                yield chunk
+                giving_up = asyncio.get_running_loop().call_later(STALLED_SECONDS_MAX, give_up)
+                try:
+                    yield chunk
+                finally:
+                    giving_up.cancel()
+                if is_given_up:
+                    raise StoreUnavailable(
+                        f"Whoever reads this list took nothing for {STALLED_SECONDS_MAX:g} seconds;"
+                        " ask for it again."
+                    )
         finally:
-            self._count -= 1
             opened.close()
+
+    def _end_one(self) -> None:
+        self._count -= 1
 
 
 async def _in_thread(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

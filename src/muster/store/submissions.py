@@ -15,6 +15,7 @@ from muster.domain.phase import LIVE_STATUSES, Phase, view_of
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.store.archive import kept_config
+from muster.store.buckets import claim_bucket
 from muster.store.experiments import put_version
 from muster.store.ids import Ids
 from muster.store.jobs import (
@@ -27,7 +28,6 @@ from muster.store.jobs import (
     workspace_unknown,
 )
 from muster.store.manyrows import run_for_rows
-from muster.store.pools import claim_bucket
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction, reads_no_counters
 from muster.store.workloads import NewWorkload, count_new_workload, insert_workloads

@@ -21,7 +21,12 @@ class Vault:
 
         self._key_file = key_file
         if not key_file.exists():
-            _write_key(key_file, Fernet.generate_key())
+            try:
+                _write_key(key_file, Fernet.generate_key())
+            except OSError as error:
+                raise KeyFileWrong(
+                    f"The key file {key_file} cannot be written ({error.strerror})."
+                ) from error
         try:
             self._key = key_file.read_bytes()
             self._fernet = Fernet(self._key)

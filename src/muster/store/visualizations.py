@@ -4,9 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+
+from muster.domain.command import Run
 from muster.domain.errors import JobUnknown, QuotaExceeded, StaleWrite
 from muster.domain.phase import Phase, Reason
-from muster.domain.visualization import VISUALIZATIONS_MAX, Visualization
+from muster.domain.visualization import VISUALIZATIONS_MAX, Visualization, overlap
 from muster.store.connection import REFUSED, Connection, Row
 from muster.store.jobs import name_taken
 from muster.store.statements import load_statements
@@ -15,6 +18,19 @@ from muster.store.transaction import Transaction
 SQL: Final = load_statements("visualizations")
 
 WATCHED_MAX: Final = 10_000  # that the keeper looks at in one pass
+WRITERS_MAX: Final = 1_000  # jobs of one project that are asked for what they write
+
+_RUN: Final = msgspec.json.Decoder(Run)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A job that writes what a TensorBoard is to show."""
+
+    attempt_id: str
+    output: str  # the name of one of its outputs (v2); "": what comes under its train_url
+    part: str  # of that output: a path below it; "": all of it
+    place: str  # where that shows up, below the folder that is looked at; "": there itself
 
 
 def count_visualizations(connection: Connection, project_id: str) -> int:
@@ -84,6 +100,27 @@ def list_watched(connection: Connection) -> list[Visualization]:
     """Those whose latest start has not ended yet, as far as that was noted."""
     rows = connection.execute(SQL["list_watched_visualizations"], {"limit": WATCHED_MAX})
     return [_visualization(row) for row in rows]
+
+
+def list_writers(connection: Connection, project_id: str, folder: str) -> list[Writer]:
+    """Jobs that run now and will leave something there when they end, the newest first.
+
+    Args:
+        connection: to the store.
+        project_id: whose jobs.
+        folder: /BUCKET/KEY of a TensorBoard; what lies in it, or around it, counts.
+    """
+    rows = connection.execute(SQL["list_writers"], {"project_id": project_id, "limit": WRITERS_MAX})
+    writers = []
+    for attempt_id, text in rows:
+        run = _RUN.decode(text)
+        urls = [("", run.train_url)] if run.train_url else []
+        urls += [(channel.name, channel.url) for channel in run.outputs]
+        for output, url in urls:
+            place = overlap(folder, url)
+            if place is not None:
+                writers.append(Writer(attempt_id, output, *place))
+    return writers
 
 
 def find_workspace(connection: Connection, project_id: str, job_id: int) -> str | None:

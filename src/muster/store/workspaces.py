@@ -138,6 +138,7 @@ class Contents:
     service_count: int
     visualization_count: int
     experiment_count: int
+    network_count: int
 
 
 def count_contents(connection: Connection, project_id: str, workspace_id: str) -> Contents:

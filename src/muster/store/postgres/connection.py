@@ -23,6 +23,14 @@ from muster.store.postgres.rows import FEW, encoded, in_one_value
 
 STREAM_ROWS: Final = 1_000  # fetched together
 CONNECT_SECONDS: Final = 5
+# A machine that has vanished says nothing any more: it is found out in half a minute, where the
+# system by itself would wait for a quarter of an hour, or two. Of TCP alone.
+KEEPALIVE: Final = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 # The lists are built to be walked along an index, whatever the planner makes of statistics that may
 # be old: what INDEXED BY says to SQLite.
 WALKING: Final = {
@@ -32,6 +40,13 @@ WALKING: Final = {
     "enable_mergejoin": "off",
 }
 SCHEMA: Final = "muster"
+# What says that the line is gone, or PostgreSQL with it, for a while. Being cut off for idling is
+# among what psycopg calls internal errors.
+OF_THE_LINE: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +84,14 @@ def connect(address: Address, **settings: object) -> "psycopg.Connection[Any]":
         "search_path": f"{SCHEMA},public",
         "jit": "off",  # it takes longer than any of our statements
         "timezone": "UTC",
+        "idle_in_transaction_session_timeout": 0,  # a stream waits for its reader
         **settings,
     }
     options = " ".join(f"-c {name}={value}" for name, value in session.items())
     raw: psycopg.Connection[Any] = psycopg.connect(
         make_conninfo(
             address.url,
+            **{name: given.get(name) or value for name, value in KEEPALIVE.items()},
             options=f"{given.get('options') or ''} {options}".strip(),
             connect_timeout=given.get("connect_timeout") or CONNECT_SECONDS,
             application_name=given.get("application_name") or "muster",
@@ -225,12 +242,12 @@ def translated_errors(address: Address) -> Iterator[None]:
 
 
 def translated(error: psycopg.Error, address: Address) -> BaseException:
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+    if isinstance(error, (*OF_THE_LINE, psycopg.errors.ReadOnlySqlTransaction)):
         return StoreUnavailable(
             f"The database {address} cannot be used at the moment ({first_line(error)})."
             " Nothing was changed; try again, and look at PostgreSQL if it stays."
         )
-    if isinstance(error, _OF_THE_SET_UP):
+    if isinstance(error, OF_THE_SET_UP):
         return NotADatabase(
             f"The database {address} cannot be used as it is set up ({first_line(error)})."
             " Look at the rights of its user; docs/postgresql.md tells what is needed."
@@ -238,8 +255,9 @@ def translated(error: psycopg.Error, address: Address) -> BaseException:
     return error
 
 
-# What an administrator has to mend, not we.
-_OF_THE_SET_UP: Final = (
+# What an administrator has to mend, not we. Read-only it may be for a while alone: where its disk
+# is nearly full, or another machine has taken its place.
+OF_THE_SET_UP: Final = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.UndefinedTable,

@@ -14,6 +14,7 @@ from muster.domain.errors import MusterError
 from muster.store.connection import Connection
 from muster.store.groupcommit import GroupCommit, News
 from muster.store.postgres.connection import (
+    OF_THE_LINE,
     WALKING,
     Address,
     PostgresConnection,
@@ -128,7 +129,7 @@ class PostgresDatabase:
                 connection = self._connection_of_thread()
                 try:
                     return work(PostgresConnection(connection), *args, **kwargs)
-                except psycopg.OperationalError:
+                except OF_THE_LINE:
                     if is_last or not connection.broken:
                         raise
         raise AssertionError

@@ -13,6 +13,8 @@ from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection
 from muster.store.groupcommit import News, without_memory
 from muster.store.postgres.connection import (
+    OF_THE_LINE,
+    OF_THE_SET_UP,
     Address,
     PostgresConnection,
     connect,
@@ -23,13 +25,18 @@ from muster.store.postgres.connection import (
 log = structlog.get_logger()
 
 WRITE_LOCK: Final = 0x6D757374  # of pg_advisory_xact_lock; the same in every server
-WRITE_ATTEMPTS: Final = 3
-# A server that stops in the middle of a write must not keep the others from theirs.
-WRITER_IDLE_MS: Final = 1_000
+# A server that stops in the middle of a write must not keep the others from theirs. One that is
+# slow, on a busy machine, is given longer with each attempt.
+WRITER_IDLE_MS: Final = (1_000, 3_000, 10_000)
+WRITE_ATTEMPTS: Final = len(WRITER_IDLE_MS)
 WRITER_WAIT_MS: Final = 15_000
 OUTCOME_SECONDS: Final = 5.0  # to learn what became of a commit whose answer was lost
 
 _TAKE_TURN: Final = f"SELECT pg_advisory_xact_lock({WRITE_LOCK})"
+_TAKE_TURN_FOR_LONGER: Final = (
+    f"SELECT set_config('idle_in_transaction_session_timeout', %s, true),"
+    f" pg_advisory_xact_lock({WRITE_LOCK})"
+)
 # Part of what is committed: it is there exactly if the rest is.
 _MARK_AND_TELL: Final = """
 WITH marked AS (
@@ -64,9 +71,7 @@ class SharedTransactions:
             self._connection.close()
 
     def concerns_all(self, error: BaseException) -> bool:
-        return isinstance(
-            error, psycopg.OperationalError | psycopg.InterfaceError | MemoryError | Lost
-        )
+        return isinstance(error, (*OF_THE_LINE, *OF_THE_SET_UP, MemoryError, Lost))
 
     def for_all_callers(self, error: BaseException) -> BaseException:
         if isinstance(error, Lost):
@@ -79,7 +84,7 @@ class SharedTransactions:
         """A transaction that was lost is run again: nothing of it had happened."""
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
-                self._run_once(work)
+                self._run_once(work, attempt)
             except Lost as lost:
                 if lost.is_committed:
                     return
@@ -99,18 +104,24 @@ class SharedTransactions:
             else:
                 log.info("database_back")
 
-    def _run_once(self, work: Callable[[Connection], frozenset[News]]) -> None:
+    def _run_once(self, work: Callable[[Connection], frozenset[News]], attempt: int) -> None:
         self._number += 1
         is_committing = False
         connection = None
         try:
             connection = self._open()
-            connection.execute(_TAKE_TURN)
+            if attempt == 1:
+                connection.execute(_TAKE_TURN)
+            else:
+                connection.execute(_TAKE_TURN_FOR_LONGER, (str(WRITER_IDLE_MS[attempt - 1]),))
             channels = sorted(work(PostgresConnection(connection)))
             connection.execute(_MARK_AND_TELL, (self._name, self._number, channels))
             is_committing = True
             connection.commit()
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except OF_THE_LINE as error:
+            if isinstance(error, psycopg.errors.IdleInTransactionSessionTimeout):
+                self.close()  # PostgreSQL has; a COMMIT came too late to be heard
+                raise Lost(error, is_committed=False) from error
             if connection is not None and not connection.broken and not connection.closed:
                 self._roll_back(connection)
                 if not _is_passing(error):
@@ -131,7 +142,7 @@ class SharedTransactions:
         if self._connection is None or self._connection.closed:
             self._connection = connect(
                 self._address,
-                idle_in_transaction_session_timeout=WRITER_IDLE_MS,
+                idle_in_transaction_session_timeout=WRITER_IDLE_MS[0],
                 lock_timeout=WRITER_WAIT_MS,
                 synchronous_commit="on",
             )

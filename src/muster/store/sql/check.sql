@@ -71,6 +71,17 @@ SELECT x.version_id, x.experiment_id
    AND e.project_id = v.project_id
  WHERE e.id IS NULL
 
+-- name: tags_of_nobody
+-- Only versions that are listed have tags, and each stands with them in its own workspace.
+SELECT t.version_id, t.key
+  FROM version_tag AS t
+  LEFT JOIN version AS v
+    ON v.id = t.version_id
+   AND v.is_deleted = 0
+   AND v.project_id = t.project_id
+   AND v.workspace_id = t.workspace_id
+ WHERE v.id IS NULL
+
 -- name: cards_held_by_nobody
 SELECT c.host_name, c.card, c.workload_id
   FROM card_hold AS c

@@ -90,6 +90,12 @@ VALUES (
     :uid, :project_id, :workspace_id, :namespace, :name, :tag, :interpreter, :description, :arch,
     :service_type, :resource_categories, :visibility, :user_name, :created_at_ms, :updated_at_ms)
 
+-- name: update_interpreter
+UPDATE image
+   SET interpreter = :interpreter, updated_at_ms = :updated_at_ms
+ WHERE uid = :uid
+   AND project_id = :project_id
+
 -- name: delete_image
 DELETE FROM image
  WHERE uid = :uid

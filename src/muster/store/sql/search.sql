@@ -30,6 +30,15 @@ SELECT v.id
  CROSS JOIN version AS v
     ON v.workload_id = w.id
 
+-- name: find_versions_by_part_of_uid
+-- No order of ids tells which have a part in them: each is looked at, in their own index alone.
+SELECT v.id
+  FROM workload AS w
+ CROSS JOIN version AS v
+    ON v.workload_id = w.id
+ WHERE instr(w.uid, :part) > 0
+ LIMIT :limit
+
 -- name: list_pools
 -- Of a workspace, where any version ran; '' is the public one.
 SELECT DISTINCT pool_id

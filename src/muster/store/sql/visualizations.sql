@@ -70,6 +70,21 @@ SELECT v.id, v.uid, v.project_id, v.workspace_id, v.name, v.description, v.user_
  ORDER BY v.id
  LIMIT :limit
 
+-- name: list_writers
+-- Training jobs of a project that nodes are held for: the words are those of the index. By project
+-- SQLite would look through all that it has ever run.
+SELECT w.attempt_id, coalesce(r.run, w.run)
+  FROM workload AS w INDEXED BY workload_active
+  LEFT JOIN workload_run AS r
+    ON r.workload_id = w.id
+ WHERE (w.phase IN ('Creating', 'Starting', 'Running', 'Terminating', 'Lost') OR w.is_holding = 1)
+   AND w.project_id = :project_id
+   AND w.type = 'train'
+   AND w.is_deleted = 0
+   AND w.attempt_id IS NOT NULL
+ ORDER BY w.id DESC
+ LIMIT :limit
+
 -- name: find_workspace
 SELECT workspace_id
   FROM visualization

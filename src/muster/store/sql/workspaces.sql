@@ -151,6 +151,9 @@ SELECT (SELECT coalesce(sum(count), 0)
          WHERE project_id = :project_id AND workspace_id = :workspace_id),
        (SELECT count(*)
           FROM experiment
+         WHERE project_id = :project_id AND workspace_id = :workspace_id),
+       (SELECT count(*)
+          FROM network
          WHERE project_id = :project_id AND workspace_id = :workspace_id)
 
 -- name: find_workspace_of_job

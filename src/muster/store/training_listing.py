@@ -1,0 +1,405 @@
+"""Lists of v2 training jobs: search, sort, page and exact total.
+
+Each version of a job is one of them. What is asked for becomes a scope and a sort key, as in
+`listing.py`; no user text ever becomes SQL text.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from muster.domain.phase import Phase
+from muster.domain.pool import public_pool_id
+from muster.domain.resources import Resources
+from muster.store import named, tags
+from muster.store.archive import restored_config
+from muster.store.connection import Connection
+from muster.store.history import is_out_of_order
+from muster.store.listing import QUICK_OFFSET_MAX
+from muster.store.paging.pages import TooFar as TooFar
+from muster.store.paging.rows import Rows, Wanted, page_of
+from muster.store.paging.scope import (
+    CREATED,
+    DURATION,
+    STATUS,
+    VERSION_NAME,
+    Candidates,
+    Scope,
+    SortKey,
+    candidates_of,
+)
+from muster.store.paging.totals import first_id_since
+from muster.store.statements import load_statements
+from muster.store.tags import TagTerm
+
+SEARCH: Final = load_statements("search")
+
+# A version after the first needs a name of its own where each version is a job.
+_TRAINING_NAME = (
+    "CASE WHEN version.number = 1 THEN version.job_name"
+    " ELSE version.job_name || printf('-V%04d', version.number) END"
+)
+
+TRAINING_SORT_KEYS: Final[Mapping[str, SortKey]] = {
+    "create_time": CREATED,
+    "name": VERSION_NAME,
+    "phase": STATUS,
+    "duration": DURATION,
+}
+
+# What a search may look at. Each reads one row by its key, so that a count needs no join.
+_SEARCHED: Final[Mapping[str, str]] = {
+    "name": _TRAINING_NAME,
+    "id": "(SELECT w.uid FROM workload AS w WHERE w.id = version.workload_id)",
+    "algorithm_name": "coalesce(json_extract(version.config, '$.algorithm.name'), '')",
+    "user_id": "(SELECT j.creator_name FROM job AS j WHERE j.id = version.job_id)",
+}
+
+_OPERATORS: Final[Mapping[str, str]] = {
+    "in": "coalesce({subject}, '') IN (SELECT value FROM json_each(:{name}))",
+    "not": "coalesce({subject}, '') NOT IN (SELECT value FROM json_each(:{name}))",
+    "like one": "instr(lower({subject}), :{name}) > 0",
+    "like": (
+        "EXISTS (SELECT 1 FROM json_each(:{name}) AS part"
+        " WHERE instr(lower({subject}), part.value) > 0)"
+    ),
+}
+
+_TRAINING_COLUMNS = (
+    f"{_TRAINING_NAME}, version.job_name, version.id, version.job_id, version.workspace_id,"
+    f" version.description, version.created_at_ms, version.started_at_ms, version.ended_at_ms,"
+    " coalesce(version.duration_ms, :now_ms - version.started_at_ms), version.pool_id,"
+    " version.flavor_code, coalesce(version_config.config, version.config),"
+    " job.creator_name, workload.uid, workload.phase, workload.reason, workload.message,"
+    " workload.task_count, workload.priority, workload.id, workload.attempt_count,"
+    " workload.attempt_started_at_ms, workload.task_cpu_millis, workload.task_memory_mib,"
+    " workload.task_gpu_count, workload.task_npu_count, archived.body"
+)
+_TRAINING_TABLES = (
+    "version JOIN job ON job.id = version.job_id JOIN workload ON workload.id = version.workload_id"
+    " LEFT JOIN version_config ON version_config.workload_id = workload.id"
+    " LEFT JOIN archived ON archived.workload_id = workload.id"
+)
+_TRAINING_ROWS: Final = Rows(_TRAINING_COLUMNS, "version", _TRAINING_TABLES, id_place=2)
+
+
+class TrainingRow(NamedTuple):
+    """A v2 training job: one version, with what its job and its workload know of it."""
+
+    name: str
+    job_name: str
+    version_id: int
+    job_id: int
+    workspace_id: str
+    description: str
+    created_at_ms: int
+    started_at_ms: int | None
+    ended_at_ms: int | None
+    duration_ms: int | None  # of one that runs: until the moment that was asked about
+    pool_id: str  # '' is the public pool
+    flavor_code: str
+    kept_config: str  # of an archived one, only what a search looks for
+    creator_name: str
+    uid: str
+    phase: str
+    reason: str
+    message: str
+    task_count: int
+    priority: int
+    workload_id: int
+    attempt_count: int
+    attempt_started_at_ms: int | None
+    task_cpu_millis: int
+    task_memory_mib: int
+    task_gpu_count: int
+    task_npu_count: int
+    archived: bytes | None  # see store/archive.py
+
+    @property
+    def config(self) -> str:
+        """JSON, as `domain.training.TrainingConfig`. Unpacked only where it is asked for."""
+        return restored_config(self.kept_config, self.archived)
+
+    @property
+    def task(self) -> Resources:
+        return Resources(
+            cpu_millis=self.task_cpu_millis,
+            memory_mib=self.task_memory_mib,
+            gpu_count=self.task_gpu_count,
+            npu_count=self.task_npu_count,
+        )
+
+    @property
+    def was_retried(self) -> bool:
+        """Whether it may have attempts that have ended before its last one."""
+        return self.attempt_count > (0 if self.phase == Phase.QUEUED else 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchTerm:
+    key: str  # of _SEARCHED, or `pool_id`
+    operator: str  # of _OPERATORS
+    values: tuple[str, ...]  # any of them
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSearch:
+    """What a search of v2 training jobs is for. Every condition must hold."""
+
+    project_id: str
+    workspace_id: str
+    sort_key: str  # of TRAINING_SORT_KEYS
+    is_descending: bool
+    offset: int
+    limit: int
+    now_ms: int
+    statuses: tuple[int, ...] | None = None  # None: all
+    created_from_ms: int | None = None
+    created_to_ms: int | None = None
+    terms: tuple[SearchTerm, ...] = ()
+    tags: tuple[TagTerm, ...] = ()
+    is_untagged: bool = False  # without any tag
+    is_bounded: bool = False  # TooFar rather than a read that others would feel
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether it may be a bounded index read; anything else belongs into a thread."""
+        return (
+            TRAINING_SORT_KEYS[self.sort_key] in (CREATED, STATUS)
+            and not self.terms
+            and not self.tags
+            and not self.is_untagged
+            and self.created_from_ms is None
+            and self.created_to_ms is None
+            and self.offset + self.limit <= QUICK_OFFSET_MAX
+        )
+
+
+def page_of_training_jobs(
+    connection: Connection, search: TrainingSearch
+) -> tuple[int, list[TrainingRow]]:
+    """(how many match, the rows of the page).
+
+    The rows are as at the moment 0, the same whenever they are read: one that runs has a duration
+    below 0, to which the present is to be added.
+
+    Raises:
+        TooFar: it was asked for as a bounded read, and is none.
+    """
+    total, page = page_of(
+        connection,
+        _training_scope(connection, search),
+        Wanted(
+            key=TRAINING_SORT_KEYS[search.sort_key],
+            is_descending=search.is_descending,
+            offset=search.offset,
+            limit=search.limit,
+            now_ms=search.now_ms,
+            is_bounded=search.is_bounded,
+        ),
+        _TRAINING_ROWS,
+        {"now_ms": 0},
+    )
+    return total, [TrainingRow(*row) for row in page]
+
+
+def find_training_job(
+    connection: Connection, *, project_id: str, uid: str, now_ms: int
+) -> TrainingRow | None:
+    """One that is not deleted, by the id of its workload."""
+    row = connection.execute(
+        f"SELECT {_TRAINING_COLUMNS} FROM {_TRAINING_TABLES}"  # noqa: S608 - constant fragments
+        " WHERE workload.uid = :uid AND version.project_id = :project_id"
+        " AND version.is_deleted = 0",
+        {"uid": uid, "project_id": project_id, "now_ms": now_ms},
+    ).fetchone()
+    return None if row is None else TrainingRow(*row)
+
+
+FOUND_MAX: Final = 50_000  # candidates: their keys are kept in memory
+
+
+def _training_scope(connection: Connection, search: TrainingSearch) -> Scope:
+    scope = Scope(
+        table="version",
+        project_id=search.project_id,
+        workspace_id=search.workspace_id,
+        statuses=search.statuses,
+    )
+    scope = _within_times(connection, scope, search.created_from_ms, search.created_to_ms)
+    pools = [term for term in search.terms if term.key == "pool_id"]
+    if pools:
+        scope = replace(scope, pool_ids=_pools_meeting(connection, scope, pools))
+    if search.is_untagged:
+        scope = replace(scope, more=scope.more + tags.UNTAGGED)
+    scope = _with_tags(connection, scope, search.tags)
+    return _with_terms(connection, scope, [term for term in search.terms if term not in pools])
+
+
+def _within_times(
+    connection: Connection, scope: Scope, from_ms: int | None, to_ms: int | None
+) -> Scope:
+    if from_ms is None and to_ms is None:
+        return scope
+    if is_out_of_order(connection, scope.project_id, scope.workspace_id, "version"):
+        # Ids do not tell times where older history came in later.
+        return replace(
+            scope,
+            more=" AND created_at_ms BETWEEN :from_ms AND :to_ms",
+            more_values={
+                "from_ms": 0 if from_ms is None else from_ms,
+                "to_ms": _LATEST_MS if to_ms is None else to_ms,
+            },
+            has_times=True,
+        )
+    place = replace(scope, statuses=None)
+    return replace(
+        scope,
+        id_from=None if from_ms is None else first_id_since(connection, place, from_ms),
+        id_below=None if to_ms is None else first_id_since(connection, place, to_ms + 1),
+    )
+
+
+_LATEST_MS: Final = 2**63 - 1
+
+
+def _pools_meeting(
+    connection: Connection, scope: Scope, terms: Sequence[SearchTerm]
+) -> tuple[str, ...] | None:
+    """Those pools that meet all of the terms; None: all of them do.
+
+    Pools are few, and the counters know in which of them anything ran.
+    """
+    public = public_pool_id(scope.project_id)
+    place = {"project_id": scope.project_id, "workspace_id": scope.workspace_id}
+    pool_ids = [pool_id for (pool_id,) in connection.execute(SEARCH["list_pools"], place)]
+    meeting = [id_ for id_ in pool_ids if all(_is_met(term, id_ or public) for term in terms)]
+    return None if meeting == pool_ids else tuple(meeting)
+
+
+def _is_met(term: SearchTerm, text: str) -> bool:
+    if term.operator == "like":
+        return any(value.casefold() in text.casefold() for value in term.values)
+    return (text in term.values) == (term.operator == "in")
+
+
+def _with_tags(connection: Connection, scope: Scope, terms: Sequence[TagTerm]) -> Scope:
+    """What has the rarest tag, about, becomes candidates; every row must have all tags."""
+    if not terms:
+        return scope
+    more, values = scope.more, dict(scope.more_values)
+    found = []
+    for index, term in enumerate(terms):
+        name = f"tag_{index}"
+        where, bound = tags.condition(term, name)
+        more += where
+        values |= bound
+        found.append(tags.candidates(term, name, scope))
+    scope = replace(scope, more=more, more_values=values)
+    for count_max in (FOUND_MAX // 100, FOUND_MAX // 10, FOUND_MAX):
+        for candidates in found:
+            if named.are_at_most(connection, scope, candidates, count_max):
+                return replace(scope, candidates=candidates)
+    return replace(scope, counted_by=found[0])
+
+
+def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm]) -> Scope:
+    """What an index answers becomes candidates; every row met must meet all terms."""
+    was_counted = scope.is_counted
+    more = scope.more
+    values = dict(scope.more_values)
+    for index, term in enumerate(terms):
+        name = f"term_{index}"
+        operator, given = term.operator, term.values
+        if term.key == "user_id":
+            given = tuple(_creators(connection, scope.project_id, given))
+        if operator == "like":
+            given = tuple(value.casefold() for value in given)
+            if len(given) == 1:  # as a rule; it costs a tenth of looking through a list
+                operator, values[name] = "like one", given[0]
+        more += f" AND {_OPERATORS[operator].format(subject=_SEARCHED[term.key], name=name)}"
+        values.setdefault(name, json.dumps(given))
+    scope = replace(scope, more=more, more_values=values)
+    for term in terms:
+        found = _candidates(connection, scope, term)
+        if found is None:
+            continue
+        is_few = found.is_known or named.are_at_most(connection, scope, found, FOUND_MAX)
+        if term.operator != "not" and is_few:
+            return replace(scope, candidates=found)
+        if term.operator != "not" or (was_counted and len(terms) == 1):
+            return replace(scope, counted_by=found, counts_others=term.operator == "not")
+    return scope
+
+
+def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candidates | None:
+    """What an index has of one term, or of its contrary; None: no index knows."""
+    match term.key, term.operator:
+        case "id", "in" | "not":
+            uids = {"uids": json.dumps(term.values)}
+            found = connection.execute(SEARCH["find_versions_by_uid"], uids)
+            return candidates_of("id", [id_ for (id_,) in found])
+        case "id", "like" if all(len(value) >= _UID_LENGTH for value in term.values):
+            # In which id is a whole one? In itself.
+            values = tuple(value.casefold() for value in term.values)
+            return _candidates(connection, scope, replace(term, operator="in", values=values))
+        case "id", "like":
+            return _with_part_of_id(connection, term.values)
+        case "name", "in" | "not":
+            return candidates_of("id", _find_named(connection, scope, term.values))
+        case "user_id", "in" | "not":
+            names = _creators(connection, scope.project_id, term.values)
+            return Candidates("job_id", SEARCH["jobs_of_creators"], {"creators": json.dumps(names)})
+        case "name", "like":
+            # What may stand there is left out: the rest is in the name of the job for sure.
+            parts = [_IN_NUMBER.sub("", value.casefold()) for value in term.values]
+            return named.with_any(parts, column="job_id")
+        case _:
+            return None
+
+
+def _with_part_of_id(connection: Connection, parts: Sequence[str]) -> Candidates | None:
+    """The versions with any of the parts in their ids; None: they are too many to be kept."""
+    found: set[int] = set()
+    for part in parts:
+        values = {"part": part.casefold(), "limit": FOUND_MAX + 1}
+        found.update(id_ for (id_,) in connection.execute(SEARCH[_BY_PART_OF_UID], values))
+        if len(found) > FOUND_MAX:
+            return None
+    return candidates_of("id", sorted(found))
+
+
+_BY_PART_OF_UID: Final = "find_versions_by_part_of_uid"
+_UID_LENGTH: Final = 32  # of a workload
+
+# Where a part may stand, wholly or in part, in what a name has behind that of its job: -V0002.
+_IN_NUMBER: Final = re.compile(r"(-|-v\d*)\Z|\Av?\d*\Z")
+_NUMBER: Final = re.compile(r"-V\d{4,}\Z")
+
+
+def _find_named(connection: Connection, scope: Scope, names: Sequence[str]) -> list[int]:
+    """The versions that have these names."""
+    of_jobs = {_NUMBER.sub("", name) for name in names}.union(names)
+    found = connection.execute(
+        SEARCH["find_versions_of_names"],
+        {
+            "project_id": scope.project_id,
+            "workspace_id": scope.workspace_id,
+            "names": json.dumps(sorted(of_jobs)),
+        },
+    )
+    return [
+        id_
+        for id_, name, number in found
+        if (name if number == 1 else f"{name}-V{number:04d}") in names
+    ]
+
+
+def _creators(connection: Connection, project_id: str, user_ids: Sequence[str]) -> list[str]:
+    """The names that those users put on their jobs."""
+    found = connection.execute(
+        SEARCH["list_creators"], {"project_id": project_id, "user_ids": json.dumps(user_ids)}
+    )
+    return [name for (name,) in found]
