@@ -143,7 +143,7 @@ def _explain(error: msgspec.ValidationError, given: object, type_: type[Any]) ->
 def _refusal(subject: str, value: object, expected: str) -> str:
     if value is _UNKNOWN:
         return f"{subject} must be {expected}."
-    return f"{subject} is {_shown(value)}; it must be {expected}."
+    return f"{subject} is {shown(value)}; it must be {expected}."
 
 
 def _value_at(given: Any, path: str) -> object:
@@ -155,8 +155,8 @@ def _value_at(given: Any, path: str) -> object:
     return given
 
 
-def _shown(value: object) -> str:
-    """As JSON, whole if short."""
+def shown(value: object) -> str:
+    """A value as a refusal names it: as JSON, whole if short."""
     try:
         text = msgspec.json.encode(value).decode()
     except OverflowError:  # more than 64 bits
@@ -196,6 +196,8 @@ def _words(infos: Iterable[inspect.Type]) -> Iterator[str]:
                 yield from _words(info.types)
             case inspect.LiteralType():
                 yield from (f"{value!r}" if value != "" else "empty" for value in info.values)
+            case inspect.EnumType():
+                yield from (f"{member.value!r}" for member in info.cls)
             case inspect.IntType():
                 yield _number("a whole number", info.ge, info.le)
             case inspect.FloatType():

@@ -1,6 +1,6 @@
 """JSON shapes of the older notebook API, `demanager/instances`. Durations are seconds."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -36,8 +36,14 @@ class GivenAutoStop(Struct, kw_only=True):
 
 
 class GivenSpec(Struct, kw_only=True):
+    """What is not offered here is refused rather than forgotten."""
+
     storage: GivenStorage | None = None
     auto_stop: GivenAutoStop | None = None
+    extend_storage: Any = None
+    extended_storage: Any = None  # as the OpenStack client writes it
+    repository: Any = None
+    custom_script_path: Any = None
 
 
 class InstanceRequest(Struct, kw_only=True):
@@ -64,7 +70,7 @@ class ActionRequest(Struct, kw_only=True):
 
 
 class InstancesQuery(Struct, kw_only=True):
-    """`offset` counts rows."""
+    """`offset` counts rows; with `marker`, the id of one, they count from the one after that."""
 
     de_type: str = ""
     provision_type: str = ""
@@ -73,6 +79,7 @@ class InstancesQuery(Struct, kw_only=True):
     order: Literal["asc", "desc"] = "asc"
     offset: Annotated[int, Meta(ge=0, le=2**53)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    marker: str = ""
     workspace_id: WorkspaceId = "0"
     show_self: Literal["True", "true", "False", "false", ""] = ""
     ai_project_id: str = ""

@@ -24,6 +24,18 @@ class ImageRequest(Struct, kw_only=True):
     workspace_id: WorkspaceId | None = None
 
 
+class SavedImageRequest(Struct, kw_only=True):
+    """What a notebook is to be saved as: `NAMESPACE/NAME:TAG`."""
+
+    name: str
+    namespace: str
+    tag: str = "latest"
+    description: str | None = None
+    workspace_id: WorkspaceId | None = None
+    swr_instance_id: str | None = None
+    swr_instance_domain: str | None = None
+
+
 class ImagesQuery(Struct, kw_only=True):
     """`offset` counts rows."""
 
@@ -32,7 +44,7 @@ class ImagesQuery(Struct, kw_only=True):
     name: str = ""
     name_fuzzy_match: bool = False
     namespace: str = ""
-    service_type: str = ""
+    service_type: Literal["", "COMMON", "INFERENCE", "TRAIN", "DEV", "UNKNOWN"] = ""
     sort_dir: Literal["ASC", "DESC", "asc", "desc"] = "DESC"
     sort_key: str = "create_at"
     type: Literal["", "BUILD_IN", "DEDICATED"] = ""
@@ -53,7 +65,7 @@ class ImageView(Struct, kw_only=True):
     arch: str
     description: str
     dev_services: list[str]
-    origin: str = "CUSTOMIZE"
+    origin: str
     resource_categories: list[str]
     support_res_categories: list[str]
     service_type: str

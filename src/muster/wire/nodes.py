@@ -188,7 +188,3 @@ class ChangedNodePoolSpec(Struct, kw_only=True):
 class NodePoolPatch(Struct, kw_only=True):
     metadata: ChangedNodePoolMetadata | UnsetType | None = UNSET
     spec: ChangedNodePoolSpec | UnsetType | None = UNSET
-
-
-class NodePoolNodesQuery(PageQuery, kw_only=True):
-    pass

@@ -28,6 +28,7 @@ class GivenVolume(Struct, kw_only=True):
     id: str | None = None
     mount_path: str | None = None
     read_only: bool | None = None
+    dew_secret_name: str | None = None
 
 
 class GivenCustomSpec(Struct, kw_only=True):
@@ -82,6 +83,7 @@ class NotebookRequest(Struct, kw_only=True):
     affinity: dict[str, Any] | None = None
     run_user: dict[str, Any] | None = None
     user_vpc: dict[str, Any] | None = None
+    public_network_config: dict[str, Any] | None = None
 
 
 class NotebookUpdate(Struct, kw_only=True):
@@ -96,12 +98,15 @@ class NotebookUpdate(Struct, kw_only=True):
     hooks: GivenHooks | None = None
     storage_new_size: Integer | None = None  # GB
     data_volumes: list[GivenVolume] | None = None
+    affinity: dict[str, Any] | None = None
+    dew_secret_name: str | None = None
+    public_network_config: dict[str, Any] | None = None
 
 
 class NotebooksQuery(Struct, kw_only=True):
-    """`offset` counts rows. `billing` and `ip` have nothing to select by here."""
+    """`offset` counts rows. No notebook has an `ip` here."""
 
-    feature: str = ""
+    feature: Literal["", "NOTEBOOK", "DEFAULT"] = ""
     limit: Limit = 10
     offset: Offset = 0
     name: str = ""
@@ -118,6 +123,7 @@ class NotebooksQuery(Struct, kw_only=True):
     image_id: str = ""
     swr_path: str = ""
     id: str = ""
+    ip: str = ""
     billing: Literal["", "COMPUTE", "STORAGE", "ALL"] = ""
     tags: str = ""  # KEY|VALUE,KEY|VALUE
 
@@ -132,7 +138,7 @@ class LeaseQuery(Struct, kw_only=True):
 
 
 class NotebookFlavorsQuery(Struct, kw_only=True):
-    """`type`: MANAGED or DEDICATED; both have the same flavors here."""
+    """`type`: MANAGED or DEDICATED; both have the same flavors here, and so have the features."""
 
     category: Literal["", "CPU", "GPU", "ASCEND"] = ""
     limit: Limit = 1000
@@ -140,21 +146,12 @@ class NotebookFlavorsQuery(Struct, kw_only=True):
     type: Literal["", "MANAGED", "DEDICATED"] = ""
     sort_dir: SortDir = "ASC"
     sort_key: str = ""
-    flavor_type: str = ""
-    feature: str = ""
+    flavor_type: Literal["", "CPU", "GPU", "ASCEND"] = ""  # another word for `category`
+    feature: Literal["", "NOTEBOOK", "DEFAULT"] = ""
 
 
 class TagsQuery(Struct, kw_only=True):
     workspace_id: WorkspaceId = "0"
-
-
-class GivenTag(Struct, kw_only=True):
-    key: str
-    value: str | None = None
-
-
-class TagsRequest(Struct, kw_only=True):
-    tags: list[GivenTag]
 
 
 # ------------------------------------------------------------------ replies
@@ -309,15 +306,6 @@ class NotebookFlavorViews(Struct, kw_only=True):
     pages: int
     size: int
     total: int
-
-
-class CombinedTag(Struct, kw_only=True):
-    key: str
-    values: list[str]
-
-
-class CombinedTags(Struct, kw_only=True):
-    tags: list[CombinedTag]
 
 
 def pages_of(total: int, limit: int) -> int:

@@ -46,9 +46,6 @@ class WorkloadStatistics(Struct):
     statistics: Statistics
 
 
-WorkloadTypeName = Literal["train", "infer", "notebook", "x-infer"]
-
-
 class WorkloadsQuery(Struct, kw_only=True):
     type: str | list[str] | None = None
     status: str | list[str] | None = None

@@ -54,6 +54,8 @@ class ConfigBody(Struct, kw_only=True):
     dest_path: str | None = None
     req_uri: str | None = None
     mapping_type: str | None = None
+    mapping_rule: Any = None
+    src_type: str | None = None
     nodes: list[Any] | None = None
 
 

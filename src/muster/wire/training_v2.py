@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from muster.domain.training import Access, TimeUnit
+from muster.wire.tags import FILTERS_MAX, TagFilter
 from muster.wire.training import Integer, Order, WaitingView, WorkspaceId
 
 # ------------------------------------------------------------------ requests
@@ -168,7 +169,7 @@ class TrainingJobSearch(Struct, kw_only=True):
     group_by: str | None = None
     workspace_id: WorkspaceId | None = None
     train_type: Literal["job", "ftjob"] | None = None
-    tags: Any = None
+    tags: Annotated[list[TagFilter], Meta(max_length=FILTERS_MAX)] | None = None
     host_ips: list[str] | None = None
     filters: list[SearchFilter] | None = None
 
@@ -443,6 +444,10 @@ class EventCategory(Struct, kw_only=True):
 
 class EventCategoryList(Struct, kw_only=True, rename={"categories": "event-categories"}):
     categories: list[EventCategory]
+
+
+class TaskReport(Struct, kw_only=True):
+    type: Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class TrainingEvent(Struct, kw_only=True):

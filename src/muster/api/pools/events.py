@@ -4,9 +4,9 @@ from muster.api.http import Reply, Request, json_reply
 from muster.api.pools.cursors import number_before, numbered_cursor
 from muster.api.pools.views import timestamp
 from muster.api.services import Services
-from muster.store import pools
+from muster.store import pool_events, pools
 from muster.store.connection import Connection
-from muster.store.pools import PoolEventRow
+from muster.store.pool_events import PoolEventRow
 from muster.wire import resource_layer as shapes
 from muster.wire.decode import decode_query
 from muster.wire.nodes import PAGE_MAX, PageMetadata
@@ -23,7 +23,7 @@ async def list_events(services: Services, request: Request) -> Reply:
         pool = pools.get_pool(connection, caller.project_id, query.name)
         if not caller.may_enter(pool.workspace_id):
             raise pools.pool_unknown(query.name)
-        total, left, rows = pools.list_events(
+        total, left, rows = pool_events.list_events(
             connection,
             pool.id,
             type_=query.type or None,

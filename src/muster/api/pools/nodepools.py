@@ -14,11 +14,12 @@ from muster.api.pools.views import line_status, line_view, plain
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest
 from muster.domain.pool import Pool
-from muster.domain.poolwish import check_annotations, check_line_name
+from muster.domain.poollines import check_line_name
+from muster.domain.poolwish import check_annotations
 from muster.operations import pools as operations
 from muster.store import pools
 from muster.store.connection import Connection
-from muster.store.pools import LineCount
+from muster.store.pool_nodes import LineCount
 from muster.wire import nodes as shapes
 from muster.wire.decode import decode_body, decode_query
 from muster.wire.pools import LineSettings

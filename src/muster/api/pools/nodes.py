@@ -9,11 +9,12 @@ from muster.api.pools.views import node_view
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest, NotOffered
 from muster.domain.pool import Pool
+from muster.domain.tag import TagAction, TagChange
 from muster.operations import pools as operations
 from muster.operations.pools import NodeAction
-from muster.store import pools
+from muster.store import pool_nodes, pools
 from muster.store.connection import Connection
-from muster.store.pools import Hold
+from muster.store.pool_nodes import Hold
 from muster.wire import nodes as shapes
 from muster.wire.decode import decode_body, decode_query
 
@@ -33,7 +34,7 @@ def node_page(
     connection: Connection, pool: Pool, query: shapes.PageQuery, *, line_name: str | None
 ) -> shapes.NodeList:
     """Nodes by name; of one line only, where it is named."""
-    left, found = pools.list_node_page(
+    left, found = pool_nodes.list_node_page(
         connection,
         pool.partition,
         line_name=line_name,
@@ -55,7 +56,7 @@ def node_page(
 def _holds(connection: Connection, partition: str) -> Mapping[str, Sequence[Hold]]:
     """By node."""
     holds: dict[str, list[Hold]] = {}
-    for hold in pools.list_holds(connection, partition):
+    for hold in pool_nodes.list_holds(connection, partition):
         holds.setdefault(hold.node_name, []).append(hold)
     return holds
 
@@ -117,18 +118,27 @@ async def update_nodes(services: Services, request: Request) -> Reply:
     if body.driver is not None:
         raise InvalidRequest("driver is set; this platform installs no drivers. Leave it out.")
     action = NodeAction(body.action)
-    changes_tags = action in (NodeAction.CREATE_TAGS, NodeAction.DELETE_TAGS)
-    if changes_tags and not body.tags:
-        raise InvalidRequest(f"tags is missing; {body.action} needs one or more.")
+    change = None
+    if action in _TAG_ACTIONS:
+        if not body.tags:
+            raise InvalidRequest(f"tags is missing; {body.action} needs one or more.")
+        pairs = tuple((tag.key, tag.value) for tag in body.tags)
+        change = TagChange(action=_TAG_ACTIONS[action], tags=pairs)
     done, failed = await operations.update_nodes(
         services.pools,
         request.caller,
         request.params[1],
         body.nodeNames,
         action,
-        tags={tag.key: tag.value for tag in body.tags or ()} if changes_tags else {},
+        change=change,
     )
     return json_reply(shapes.NodeUpdateResults(successNodeNames=done, failNodeNames=failed))
+
+
+_TAG_ACTIONS: Mapping[NodeAction, TagAction] = {
+    NodeAction.CREATE_TAGS: TagAction.CREATE,
+    NodeAction.DELETE_TAGS: TagAction.DELETE,
+}
 
 
 # What is asked for, and why it cannot be.

@@ -10,9 +10,10 @@ from muster.api.pools.cursors import cursor_after, name_before
 from muster.api.pools.views import AZ
 from muster.api.services import Services
 from muster.domain.flavor import Flavor
+from muster.domain.network import NETWORKS_MAX, RANGES
 from muster.domain.pool import LINES_MAX, Scope
 from muster.operations import pools as operations
-from muster.store import pools
+from muster.store import networks, pools
 from muster.store.connection import Connection
 from muster.wire import resource_layer as shapes
 from muster.wire.decode import decode_query
@@ -82,27 +83,29 @@ def _cards(flavor: Flavor, count: int) -> shapes.Cards | None:
 async def show_quotas(services: Services, request: Request) -> Reply:
     project_id = request.caller.project_id
 
-    def read(connection: Connection) -> tuple[int, int]:
+    def read(connection: Connection) -> tuple[int, int, int]:
         return (
             pools.count_pools(connection, project_id),
             pools.count_wanted_nodes(connection, project_id),
+            networks.count_networks(connection, project_id),
         )
 
-    pool_count, node_count = await services.database.read(read)
+    pool_count, node_count, network_count = await services.database.read(read)
     resources = [
         shapes.ResourceQuota(type="pool", quota=services.pools.pool_quota, used=pool_count),
         # What bounds nodes is the quota of each workspace.
         shapes.ResourceQuota(type="node", quota=UNBOUNDED, used=node_count),
+        shapes.ResourceQuota(type="network", quota=NETWORKS_MAX, used=network_count),
     ]
     return json_reply(shapes.QuotaList(quotas=shapes.ResourceQuotas(resources=resources)))
 
 
 async def show_configuration(services: Services, request: Request) -> Reply:
-    """There are no networks, no volumes and no plug-ins to choose from."""
+    """There are no volumes and no plug-ins to choose from."""
     return json_reply(
         shapes.Configuration(
-            networkCidrs=[],
-            networkQuota=0,
+            networkCidrs=[str(whole) for whole in RANGES],
+            networkQuota=NETWORKS_MAX,
             networkSubnetTypes=[],
             poolQuota=services.pools.pool_quota,
             poolHighAvailable=False,

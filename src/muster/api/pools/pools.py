@@ -12,19 +12,19 @@ from muster.api.pools.views import labels_of, plain, pool_view
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest
 from muster.domain.pool import Pool, PoolPhase, Scope
+from muster.domain.poollines import NewLine
 from muster.domain.poolwish import (
     NAME_LABEL,
     WORKSPACE_LABEL,
-    NewLine,
     NewPool,
     PoolChange,
     check_changeable,
 )
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.operations import pools as operations
-from muster.store import identity, pools
+from muster.store import identity, pool_nodes, pools
 from muster.store.connection import Connection
-from muster.store.pools import LineCount
+from muster.store.pool_nodes import LineCount
 from muster.wire import pools as shapes
 from muster.wire.decode import decode_body, decode_query
 
@@ -60,7 +60,7 @@ def _list_pools(
     parent: str | None,
 ) -> bytes:
     terms = parse_selector(selector)
-    counts = pools.count_by_line(connection, project_id)
+    counts = pool_nodes.count_by_line(connection, project_id)
     account_id = account_of(connection, project_id)
     views = [
         pool_view(pool, counts.get(pool.partition, ()), account_id)
@@ -98,7 +98,7 @@ def _view(connection: Connection, pool: Pool) -> shapes.PoolView:
 
 
 def counts_of(connection: Connection, pool: Pool) -> Sequence[LineCount]:
-    return pools.count_by_line(connection, pool.project_id).get(pool.partition, ())
+    return pool_nodes.count_by_line(connection, pool.project_id).get(pool.partition, ())
 
 
 def account_of(connection: Connection, project_id: str) -> str:

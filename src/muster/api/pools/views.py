@@ -10,8 +10,9 @@ import msgspec
 from muster.domain.placement import CardKind
 from muster.domain.pool import Node, NodePhase, Pool, PoolLine, PoolPhase
 from muster.domain.poolwish import NAME_LABEL, WORKSPACE_LABEL
-from muster.operations.pools import is_own_tag
-from muster.store.pools import Hold, LineCount
+from muster.domain.tag import TAGS_ANNOTATION, tags_as_text
+from muster.operations.pools import own_tags
+from muster.store.pool_nodes import Hold, LineCount
 from muster.wire import nodes as node_shapes
 from muster.wire import pools as shapes
 
@@ -24,7 +25,6 @@ _PHASE_KEYS: Final = {
     NodePhase.ABNORMAL: "abnormal",
     NodePhase.DELETING: "deleting",
 }
-TAGS: Final = "os.modelarts/tms.tags"
 
 
 def timestamp(at_ms: int) -> str:
@@ -216,11 +216,9 @@ def _node_annotations(node: Node, taken: Iterable[int]) -> dict[str, str]:
         annotations["os.modelarts/npu-topology-placement"] = card_mask(taken)
     if node.phase is NodePhase.DELETING:
         annotations["os.modelarts.node/drain"] = "true"
-    tags = [
-        {"key": key, "value": value} for key, value in sorted(node.tags.items()) if is_own_tag(key)
-    ]
+    tags = own_tags(node)
     if tags:
-        annotations[TAGS] = msgspec.json.encode(tags).decode()
+        annotations[TAGS_ANNOTATION] = tags_as_text(tags)
     return annotations
 
 

@@ -2,17 +2,18 @@
 
 from muster.api import openapi
 from muster.api.errors import Envelope
-from muster.api.http import Login, Route
 from muster.api.routes import (
     algorithms,
     experiments,
     history,
     identity,
     metrics,
+    networks,
     notebooks,
     objects,
     pools,
     server,
+    tags,
     training_v1,
     training_v2,
     visualizations,
@@ -20,6 +21,7 @@ from muster.api.routes import (
 )
 from muster.api.routes import services as inference
 from muster.api.routes.table import table
+from muster.api.routing import Login, Route
 from muster.api.services import Services
 
 
@@ -31,6 +33,8 @@ def build_routes(services: Services) -> tuple[Route, ...]:
         *algorithms.routes(services),
         *experiments.routes(services),
         *pools.routes(services),
+        *networks.routes(services),
+        *tags.routes(services),
         *metrics.routes(services),
         *notebooks.routes(services),
         *visualizations.routes(services),

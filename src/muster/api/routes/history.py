@@ -2,8 +2,8 @@
 
 from muster.api import history
 from muster.api.errors import Envelope
-from muster.api.http import Route
 from muster.api.routes.table import table
+from muster.api.routing import Route
 from muster.api.services import Services
 from muster.domain.permission import Permission
 from muster.wire import history as shapes

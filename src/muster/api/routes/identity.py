@@ -4,8 +4,8 @@ from typing import Final
 
 from muster.api import identity
 from muster.api.errors import Envelope
-from muster.api.http import Login, Route
 from muster.api.routes.table import table
+from muster.api.routing import Login, Route
 from muster.api.services import Services
 from muster.wire import identity as identity_shapes
 

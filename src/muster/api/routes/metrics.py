@@ -2,8 +2,8 @@
 
 from muster.api import metrics
 from muster.api.errors import Envelope
-from muster.api.http import Route, Within
 from muster.api.routes.table import table
+from muster.api.routing import Route, Within
 from muster.api.services import Services
 from muster.domain.permission import Permission
 from muster.wire import metrics as shapes

@@ -2,13 +2,14 @@
 
 from muster.api import devenv, images, notebooks
 from muster.api.errors import Envelope
-from muster.api.http import Route, Within
 from muster.api.routes.table import table
+from muster.api.routing import Route, Within
 from muster.api.services import Services
 from muster.domain.permission import Permission
 from muster.wire import devenv as instance_shapes
 from muster.wire import images as image_shapes
 from muster.wire import notebooks as shapes
+from muster.wire import tags as tag_shapes
 
 _NOTEBOOKS = "/v1/{project_id}/notebooks"
 _NOTEBOOK = f"{_NOTEBOOKS}/{{notebook_id}}"
@@ -52,7 +53,7 @@ def _notebook_routes(services: Services) -> list[Route]:
         ),
         modern(
             "GET", f"{_NOTEBOOKS}/tags", notebooks.list_tags, "List the tags of notebooks",
-            query=shapes.TagsQuery, reply=shapes.CombinedTags,
+            query=shapes.TagsQuery, reply=tag_shapes.CombinedTags,
             needs=Permission.NOTEBOOK_READ, within=Within.QUERY,
         ),
         modern(
@@ -83,6 +84,12 @@ def _notebook_routes(services: Services) -> list[Route]:
             needs=Permission.NOTEBOOK_WRITE, within=Within.NOTEBOOK,
         ),
         modern(
+            "POST", f"{_NOTEBOOK}/create-image", notebooks.create_image,
+            "Save what is installed in a notebook as an image",
+            body=image_shapes.SavedImageRequest, reply=image_shapes.ImageView,
+            needs=Permission.NOTEBOOK_WRITE, within=Within.NOTEBOOK,
+        ),
+        modern(
             "GET", f"{_NOTEBOOK}/lease", notebooks.show_lease, "Show how long a notebook may run",
             reply=shapes.LeaseView,
             needs=Permission.NOTEBOOK_READ, within=Within.NOTEBOOK,
@@ -101,13 +108,13 @@ def _notebook_routes(services: Services) -> list[Route]:
         ),
         modern(
             "POST", f"{_NOTEBOOK}/tags/create", notebooks.create_tags, "Add tags to a notebook",
-            body=shapes.TagsRequest, status=204,
+            body=tag_shapes.TagsRequest, status=204,
             needs=Permission.NOTEBOOK_WRITE, within=Within.NOTEBOOK,
         ),
         modern(
             "DELETE", f"{_NOTEBOOK}/tags/delete", notebooks.delete_tags,
             "Remove tags from a notebook",
-            body=shapes.TagsRequest, status=204,
+            body=tag_shapes.TagsRequest, status=204,
             needs=Permission.NOTEBOOK_WRITE, within=Within.NOTEBOOK,
         ),
     ]  # fmt: skip
@@ -130,6 +137,17 @@ def _image_routes(services: Services) -> list[Route]:
             "GET", f"{_IMAGES}/group", images.list_image_groups, "List environments by name",
             query=image_shapes.ImagesQuery, reply=image_shapes.ImageGroupViews,
             needs=Permission.NOTEBOOK_READ, within=Within.QUERY,
+        ),
+        modern(
+            "DELETE", f"{_IMAGES}/group/{{group_id}}", images.delete_image_group,
+            "Forget all environments of one name",
+            needs=Permission.NOTEBOOK_WRITE,
+        ),
+        modern(
+            "POST", f"{_IMAGE}/sync", images.sync_image,
+            "Look again for the environment that a name stands for",
+            reply=image_shapes.ImageView,
+            needs=Permission.NOTEBOOK_WRITE, within=Within.IMAGE,
         ),
         modern(
             "GET", _IMAGE, images.show_image, "Show an environment",

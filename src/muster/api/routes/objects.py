@@ -2,8 +2,8 @@
 
 from muster.api import objects
 from muster.api.errors import Envelope
-from muster.api.http import Login, Route
 from muster.api.routes.table import table
+from muster.api.routing import Login, Route
 from muster.api.services import Services
 from muster.domain.permission import Permission
 from muster.wire import objects as object_shapes

@@ -1,9 +1,9 @@
 """Pools, their nodes, the workloads in them, and what surrounds them."""
 
 from muster.api.errors import Envelope
-from muster.api.http import Route, Within
 from muster.api.pools import events, nodepools, nodes, offers, pools, statistics, workloads
 from muster.api.routes.table import table
+from muster.api.routing import Route, Within
 from muster.api.services import Services
 from muster.domain.permission import Permission
 from muster.wire import nodes as node_shapes

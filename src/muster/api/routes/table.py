@@ -5,7 +5,8 @@ from functools import partial
 from typing import Any
 
 from muster.api.errors import Envelope
-from muster.api.http import Reply, Request, Route
+from muster.api.http import Reply, Request
+from muster.api.routing import Route
 from muster.api.services import Services
 
 _Handler = Callable[[Services, Request], Awaitable[Reply]]

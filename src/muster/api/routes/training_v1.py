@@ -2,9 +2,9 @@
 
 from muster.api import catalogue, logs, training, training_lists
 from muster.api.errors import Envelope
-from muster.api.http import Route, Within
 from muster.api.pools import statistics
 from muster.api.routes.table import table
+from muster.api.routing import Route, Within
 from muster.api.services import Services
 from muster.domain.permission import Permission
 from muster.wire import pools as pool_shapes

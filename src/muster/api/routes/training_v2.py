@@ -2,12 +2,13 @@
 
 from muster.api import metrics
 from muster.api.errors import Envelope
-from muster.api.http import Login, Route, Within
 from muster.api.routes.table import table
+from muster.api.routing import Login, Route, Within
 from muster.api.services import Services
 from muster.api.training_v2 import choices as v2_choices
 from muster.api.training_v2 import jobs as v2_jobs
 from muster.api.training_v2 import logs as v2_logs
+from muster.api.training_v2 import reports as v2_reports
 from muster.api.training_v2 import search as v2_search
 from muster.api.training_v2 import timeline as v2_timeline
 from muster.domain.permission import Permission
@@ -92,6 +93,12 @@ def routes(services: Services) -> list[Route]:
             "List what happened to a job",
             query=v2_shapes.EventsQuery, reply=v2_shapes.TrainingEventList,
             needs=Permission.JOB_READ, within=Within.TRAINING_JOB,
+        ),
+        v2(
+            "POST", f"{_TRAINING_JOB}/tasks/{{task_id}}/reports/{{report_type}}",
+            v2_reports.report_event, "Report an event of a task of a job that runs",
+            body=v2_shapes.TaskReport,
+            needs=Permission.JOB_WRITE, within=Within.TRAINING_JOB,
         ),
         v2(
             "GET", f"{_TRAINING_JOB}/tasks", v2_timeline.list_tasks,
