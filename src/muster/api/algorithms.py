@@ -8,7 +8,7 @@ from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.api.training_v2.submission import find_engine
 from muster.api.training_v2.views import engine_id_of
-from muster.api.training_v2.words import in_v2_words, shown
+from muster.api.training_v2.words import in_v2_words
 from muster.domain import errors
 from muster.domain.algorithm import (
     SORT_KEYS,
@@ -29,7 +29,7 @@ from muster.store import algorithms, jobs
 from muster.store.connection import Connection
 from muster.wire import algorithms as shapes
 from muster.wire import training_v2 as training_shapes
-from muster.wire.decode import decode_body, decode_query
+from muster.wire.decode import decode_body, decode_query, shown
 
 _AI_PROJECT: Final = "default-ai-project"
 _SEARCH_KEY: Final = "name"

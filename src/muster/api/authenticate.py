@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from muster.api.http import Login, Request, Route
+from muster.api.http import Request
+from muster.api.routing import Login, Route
 from muster.domain.errors import (
     InvalidRequest,
     ProjectMismatch,
@@ -27,7 +28,8 @@ from muster.domain.errors import (
     Unauthenticated,
 )
 from muster.operations.caller import Caller
-from muster.operations.identity import TEMPORARY_PREFIX, Identity, token_digest
+from muster.operations.identity import Identity
+from muster.operations.login import TEMPORARY_PREFIX, token_digest
 from muster.store import identity
 from muster.wire.signature import (
     CLOCK_SKEW_MAX,

@@ -13,7 +13,8 @@ import msgspec
 from msgspec import inspect
 
 from muster.api.errors import Envelope
-from muster.api.http import Request, Route, Within
+from muster.api.http import Request
+from muster.api.routing import Route, Within
 from muster.api.training_v2.lookup import training_job_unknown
 from muster.domain.errors import Forbidden, MusterError, PoolUnknown
 from muster.domain.permission import Permission, may
@@ -25,14 +26,17 @@ from muster.store import (
     images,
     jobs,
     models,
+    networks,
     notebooks,
     services,
+    tags,
     visualizations,
     workspaces,
 )
 from muster.store.database import Database
 
 _LABEL_PLACE: Final = ("metadata", "labels", "os.modelarts/workspace.id")
+_CAN_MOVE: Final = (Within.POOL, Within.NETWORK)  # to the workspace at that place of the body
 _ID_DIGITS_MAX: Final = 18  # of a 64-bit number
 
 
@@ -83,7 +87,7 @@ class Authoriser:
                 return {named or DEFAULT_WORKSPACE_ID}
             case _:
                 found = {await self._workspace_of_thing(request, route), ""}
-                if route.within is Within.POOL and route.body is not None:
+                if route.within in _CAN_MOVE and route.body is not None:
                     # A pool that moves: the caller must be allowed where it goes to, too.
                     found.add(_at(await _json(request), _LABEL_PLACE))
                 return found - {""} or {DEFAULT_WORKSPACE_ID}
@@ -94,6 +98,11 @@ class Authoriser:
         found = None
         if route.within is Within.POOL:
             found = await read(workspaces.find_workspace_of_pool, project_id, name)
+        elif route.within is Within.NETWORK:
+            found = await read(networks.find_workspace_of_network, project_id, name)
+        elif route.within is Within.NODE:
+            pool_id = await read(tags.find_pool_of_node, project_id, name)
+            found = await read(workspaces.find_workspace_of_pool, project_id, pool_id or "")
         elif route.within is Within.TRAINING_JOB:
             uid = name.replace("-", "").lower()
             found = await read(workspaces.find_workspace_of_workload, project_id, uid)
@@ -193,6 +202,10 @@ def _hidden(request: Request, route: Route, workspace_id: str) -> MusterError:
             return experiments.experiment_unknown(request.params[1])
         case Within.POOL:
             return PoolUnknown(f"Pool {request.params[1]} not found.")
+        case Within.NETWORK:
+            return networks.network_unknown(request.params[1])
+        case Within.NODE:
+            return tags.node_unknown(request.params[1])
         case Within.WORKSPACE:
             return workspaces.no_such_workspace(workspace_id)
         case _ if route.envelope is Envelope.RESOURCE:

@@ -61,7 +61,7 @@ async def create_service(services: Services, request: Request) -> Reply:
             workspace_id=body.workspace_id or DEFAULT_WORKSPACE_ID,
             name=body.service_name,
             description=body.description or "",
-            parts=_parts(body.config, pool_id=body.pool_name or body.cluster_id),
+            parts=_parts(body.config, pool=_pool_of(body, "")),
             balancing=Balancing(body.load_balancer_policy or Balancing.ROUND_ROBIN),
             priority=body.priority or 1,
             allows_websockets=_allows_websockets(additional),
@@ -82,12 +82,26 @@ def _deployments(services: Services) -> Deployments:
     return Deployments(services.database, services.catalogue)
 
 
-def _parts(bodies: Sequence[shapes.ConfigBody], pool_id: str | None = None) -> list[Part]:
-    return [_part(body, pool_id, f"config[{index}]") for index, body in enumerate(bodies)]
+def _pool_of(body: shapes.NewService | shapes.ConfigBody, place: str) -> tuple[str, str] | None:
+    """(the field that names a pool, its id); the new name of the field wins."""
+    if body.pool_name:
+        return f"{place}pool_name", body.pool_name
+    return (f"{place}cluster_id", body.cluster_id) if body.cluster_id else None
 
 
-def _part(body: shapes.ConfigBody, pool_id: str | None, name: str) -> Part:
-    for field in ("src_path", "dest_path", "req_uri", "mapping_type", "nodes"):
+def _parts(bodies: Sequence[shapes.ConfigBody], pool: tuple[str, str] | None = None) -> list[Part]:
+    return [_part(body, pool, f"config[{index}]") for index, body in enumerate(bodies)]
+
+
+_NOT_REAL_TIME: Final = (
+    "src_path", "dest_path", "req_uri", "mapping_type", "mapping_rule", "src_type", "nodes",
+)  # fmt: skip
+
+
+def _part(body: shapes.ConfigBody, pool: tuple[str, str] | None, name: str) -> Part:
+    # That of the service wins, as published.
+    pool_field, pool_id = pool or _pool_of(body, f"{name}.") or ("", None)
+    for field in _NOT_REAL_TIME:
         if getattr(body, field):
             raise DeploymentInvalid(f"{name}.{field} is for batch and edge services.")
     if body.affinity:
@@ -116,8 +130,8 @@ def _part(body: shapes.ConfigBody, pool_id: str | None, name: str) -> Part:
         instance_count=body.instance_count,
         weight=body.weight,
         envs=body.envs,
-        # That of the service wins, as published.
-        pool_id=pool_id or body.pool_name or body.cluster_id,
+        pool_id=pool_id,
+        pool_field=pool_field,
         scaling=Scaling(
             min_instances=scaling.min_instances,
             max_instances=scaling.max_instances,
@@ -231,7 +245,7 @@ class _Counted:
 
     def of(self, services: Services, service: Service) -> ServiceCounts:
         """Of one of them; with what this server has counted and not written yet."""
-        unwritten = services.service_site.unwritten_calls()
+        unwritten = services.service_site.calls.unwritten()
         calls: dict[str, Calls] = {}
         for counts in (self.calls, unwritten):
             for (service_id, model_id), counted in counts.items():
@@ -365,7 +379,7 @@ async def show_monitor(services: Services, request: Request) -> Reply:
             ],
             service_running_instance_count=len(counts.ready),
             service_instance_count=sum(config.instance_count for config in service.configs),
-            req_count_per_min=services.service_site.calls_per_minute(service.id),
+            req_count_per_min=services.service_site.calls.per_minute(service.id),
         )
     )  # fmt: skip
 

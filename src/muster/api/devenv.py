@@ -10,6 +10,7 @@ from muster.api.services import Services
 from muster.domain.errors import (
     InvalidRequest,
     NotebookTypeInvalid,
+    Unsupported,
     VolumeClassInvalid,
 )
 from muster.domain.image import Image
@@ -23,8 +24,10 @@ from muster.domain.notebook import (
     VolumeCategory,
 )
 from muster.domain.training import DEFAULT_WORKSPACE_ID
+from muster.operations import notebooklife as life
 from muster.operations import notebooks as operations
-from muster.operations.notebooks import NewNotebook, NotebookChange, may_open
+from muster.operations.notebookaccess import get_notebook, may_open
+from muster.operations.notebooks import NewNotebook, NotebookChange
 from muster.operations.notebookstart import base_path_of
 from muster.store import jobs, notebooks
 from muster.store.connection import Connection
@@ -56,6 +59,7 @@ _NEVER: Final = frozenset({"RESTARTING", "RESIZING", "RESIZE_FAILED"})  # known,
 async def create_instance(services: Services, request: Request) -> Reply:
     body = decode_body(await request.body(), shapes.InstanceRequest)
     spec = body.spec or shapes.GivenSpec()
+    _refuse_what_is_not_offered(spec)
     lease = spec.auto_stop or shapes.GivenAutoStop()
     around = await services.database.read(
         read_around, services.notebooks, request.caller.project_id
@@ -83,6 +87,15 @@ async def create_instance(services: Services, request: Request) -> Reply:
     return await _show(services, request, made)
 
 
+def _refuse_what_is_not_offered(spec: shapes.GivenSpec) -> None:
+    """What would be forgotten silently otherwise."""
+    for name in ("extend_storage", "extended_storage", "repository", "custom_script_path"):
+        if getattr(spec, name):
+            raise Unsupported(
+                f"spec.{name} is given; this server has nothing of the kind. Leave it out."
+            )
+
+
 def _milliseconds(seconds: int | None) -> int | None:
     return None if seconds is None else seconds * 1000
 
@@ -99,7 +112,14 @@ def _image_of(profile_id: str, around: Around, built_in: Image) -> str:
 
 def _pool_of(given: shapes.GivenPool | None, around: Around) -> str:
     """By id, or by the name that it is shown with."""
-    if given is None or (given.id or given.name or "") == "":
+    if given is None:
+        return ""
+    if not (given.id or given.name):
+        # The client drops the id where a type is given with it: that is not the public pool.
+        if given.type == "USER_DEFINED":
+            raise InvalidRequest(
+                f"pool.type is {given.type!r} without an id or a name; give one of them."
+            )
         return ""
     if given.id:
         return given.id
@@ -138,6 +158,7 @@ async def list_instances(services: Services, request: Request) -> Reply:
         statuses=_statuses(query.status),
         sort_keys=("name",) if query.sortby == "name" else ("create_at",),
         is_descending=query.order == "desc",
+        after_uid=uid_of(query.marker),
         offset=query.offset,
         limit=query.limit,
     )
@@ -160,14 +181,14 @@ def _page(
     return total, page, around
 
 
-def _statuses(word: str) -> frozenset[str]:
+def _statuses(word: str) -> frozenset[str] | None:
     if not word:
-        return frozenset()
+        return None
     if word not in _WORDS | _NEVER:
         raise NotebookTypeInvalid(
             f"status is {word[:60]!r}; it must be one of {', '.join(sorted(_WORDS | _NEVER))}."
         )
-    return frozenset(s for s in NotebookStatus if _word_of(s) == word) or frozenset({word})
+    return frozenset(s for s in NotebookStatus if _word_of(s) == word)
 
 
 def _word_of(status: NotebookStatus) -> str:
@@ -175,7 +196,7 @@ def _word_of(status: NotebookStatus) -> str:
 
 
 async def show_instance(services: Services, request: Request) -> Reply:
-    found = await operations.get_notebook(services.notebooks, request.caller, request.params[1])
+    found = await get_notebook(services.notebooks, request.caller, request.params[1])
     return await _show(services, request, found)
 
 
@@ -198,7 +219,7 @@ async def update_instance(services: Services, request: Request) -> Reply:
 
 async def act_on_instance(services: Services, request: Request) -> Reply:
     body = decode_body(await request.body(), shapes.ActionRequest)
-    act = operations.start_notebook if body.action == "start" else operations.stop_notebook
+    act = life.start_notebook if body.action == "start" else life.stop_notebook
     changed = await act(
         services.notebooks, request.caller, request.params[1], now_ms=services.clock_ms()
     )
@@ -206,7 +227,7 @@ async def act_on_instance(services: Services, request: Request) -> Reply:
 
 
 async def delete_instance(services: Services, request: Request) -> Reply:
-    deleted = await operations.delete_notebook(
+    deleted = await life.delete_notebook(
         services.notebooks, request.caller, request.params[1], now_ms=services.clock_ms()
     )
     return await _show(services, request, deleted)

@@ -32,7 +32,9 @@ _FAMILIES: Final = (
     ),
     (re.compile(r"/v2/[^/]*/(pools|statistics|jobs|metrics)(/|$)"), Envelope.RESOURCE),
     (
-        re.compile(r"/v1/[^/]*/(resourceflavors|events|quotas|os-user-config)(/|$)"),
+        re.compile(
+            r"/v1/[^/]*/(resourceflavors|events|quotas|os-user-config|networks|pools|nodes)(/|$)"
+        ),
         Envelope.RESOURCE,
     ),
     (re.compile(r"/v3(\.0)?(/|$)"), Envelope.KEYSTONE),
@@ -135,7 +137,9 @@ def render_error(
         case Envelope.KEYSTONE:
             body = KeystoneFailure(KeystoneError(status, _TITLES[status], message))
         case Envelope.RESOURCE:
-            is_own = isinstance(error, errors.PoolUnknown | errors.Forbidden)
+            is_own = isinstance(
+                error, errors.PoolUnknown | errors.NetworkUnknown | errors.Forbidden
+            )
             body = Failure(
                 error_code=code if is_own else _RESOURCE_CODES.get(status, code),
                 error_msg=message,

@@ -2,7 +2,7 @@
 
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
-from muster.api.training_v2.words import in_v2_words, shown
+from muster.api.training_v2.words import in_v2_words
 from muster.domain import errors
 from muster.domain.experiment import SORT_KEYS, Experiment
 from muster.domain.training import DEFAULT_WORKSPACE_ID, UsedExperiment
@@ -10,7 +10,7 @@ from muster.operations import experiments as operations
 from muster.store import experiments, jobs
 from muster.store.connection import Connection
 from muster.wire import experiments as shapes
-from muster.wire.decode import decode_body, decode_query
+from muster.wire.decode import decode_body, decode_query, shown
 from muster.wire.training_v2 import GivenMetadata, TrainingNameCheck
 
 

@@ -1,13 +1,18 @@
 """Whether the server lives, is ready, and what Prometheus wants to know."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterator
+from typing import Final
 
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.domain.errors import EngineUnavailable, StoreUnavailable
 from muster.store import counting
 from muster.store.connection import Connection
+
+# Whoever asks gives up after as long as that, and learns nothing then.
+READY_SECONDS_MAX: Final = 2.0
 
 
 async def show_alive(services: Services, request: Request) -> Reply:
@@ -16,7 +21,13 @@ async def show_alive(services: Services, request: Request) -> Reply:
 
 async def show_ready(services: Services, request: Request) -> Reply:
     """Ready means: the store, the engine and the object store answer."""
-    await services.database.read(_touch_store)
+    try:
+        async with asyncio.timeout(READY_SECONDS_MAX):
+            await services.database.read(_touch_store)
+    except TimeoutError as error:
+        raise StoreUnavailable(
+            f"The database has not answered for {READY_SECONDS_MAX:g} seconds."
+        ) from error
     trouble = await services.engine_trouble()
     if trouble is not None:
         raise EngineUnavailable(trouble)

@@ -1,11 +1,11 @@
 """Our own: job history in and out, as JSON lines."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from hashlib import sha256
 from typing import Final
 
 from muster.api.authenticate import declared_hash
-from muster.api.http import Reply, Request, json_reply
+from muster.api.http import Reply, Request, begun, json_reply
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest, SignatureWrong
 from muster.domain.history import HistoryRow
@@ -69,19 +69,10 @@ async def export_history(services: Services, request: Request) -> Reply:
     """Every version that has ended, at one moment, in workspaces that the caller may enter."""
     caller = request.caller
     chunks = services.database.stream(_chunks, caller.project_id, caller.hidden_workspaces)
-    return Reply(200, _begun(await anext(chunks), chunks), [JSON_LINES])
+    return Reply(200, await begun(chunks), [JSON_LINES])
 
 
 def _chunks(connection: Connection, project_id: str, hidden: frozenset[str]) -> Iterator[bytes]:
     yield b""  # so that what cannot be read at all is told by the status
     for rows in history.stream_history(connection, project_id, hidden):
         yield b"".join(map(encode_line, rows))
-
-
-async def _begun(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    try:
-        yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        await rest.aclose()  # type: ignore[attr-defined]  # an async generator

@@ -8,8 +8,8 @@ from msgspec import UNSET
 from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest, NotFound, Unauthenticated
-from muster.operations import identity as operations
-from muster.operations.identity import IssuedToken
+from muster.operations import login
+from muster.operations.login import IssuedToken
 from muster.store import identity
 from muster.store.identity import Member, Named, Project
 from muster.wire.decode import decode_body
@@ -61,7 +61,7 @@ async def create_token(services: Services, request: Request) -> Reply:
     if auth.identity.password is not None and "password" in auth.identity.methods:
         user = auth.identity.password.user
         domain = user.domain
-        member = await operations.member_by_password(
+        member = await login.member_by_password(
             services.identity,
             id_=user.id,
             name=user.name,
@@ -69,7 +69,7 @@ async def create_token(services: Services, request: Request) -> Reply:
             password=user.password,
         )
     elif auth.identity.token is not None and "token" in auth.identity.methods:
-        member = await operations.member_by_token(
+        member = await login.member_by_token(
             services.identity, auth.identity.token.id, now_ms=now_ms
         )
     else:
@@ -78,7 +78,7 @@ async def create_token(services: Services, request: Request) -> Reply:
             " ['token'], with an object of that name beside it."
         )
     project, account, is_unscoped = _scope(auth.scope)
-    token = await operations.issue_token(
+    token = await login.issue_token(
         services.identity,
         member,
         methods=tuple(auth.identity.methods),
@@ -161,7 +161,7 @@ def _catalog(request: Request, project_id: str) -> list[Service]:
 async def show_token(services: Services, request: Request) -> Reply:
     """Validate the token in X-Subject-Token."""
     value = request.header("x-subject-token") or ""
-    stored = await services.database.read(identity.find_token, operations.token_digest(value))
+    stored = await services.database.read(identity.find_token, login.token_digest(value))
     if stored is None or stored.expires_at_ms <= services.clock_ms():
         raise NotFound("X-Subject-Token is not a token that is known and valid.")
     if stored.member.id != request.caller.user_id:
@@ -183,10 +183,10 @@ async def show_token(services: Services, request: Request) -> Reply:
 
 async def revoke_token(services: Services, request: Request) -> Reply:
     value = request.header("x-subject-token") or ""
-    stored = await services.database.read(identity.find_token, operations.token_digest(value))
+    stored = await services.database.read(identity.find_token, login.token_digest(value))
     if stored is None or stored.member.id != request.caller.user_id:
         raise NotFound("X-Subject-Token is not a token that is known and valid.")
-    await services.database.write(identity.delete_token, operations.token_digest(value))
+    await services.database.write(identity.delete_token, login.token_digest(value))
     services.forget_token(value)
     return Reply(204, b"", [])
 
@@ -194,7 +194,7 @@ async def revoke_token(services: Services, request: Request) -> Reply:
 async def create_temporary_key(services: Services, request: Request) -> Reply:
     """A token in, a key pair for a while out; every request with it carries its security token."""
     given = decode_body(await request.body(), TemporaryKeyRequest).auth.identity.token
-    made = await operations.issue_temporary_key(
+    made = await login.issue_temporary_key(
         services.identity,
         given.id or request.header("x-auth-token") or "",
         duration_seconds=given.duration_seconds,

@@ -13,6 +13,7 @@ from muster.domain.image import (
     ImageList,
     ServiceType,
     Visibility,
+    group_id,
     select_images,
 )
 from muster.domain.notebook import shown_id
@@ -53,7 +54,8 @@ async def list_image_groups(services: Services, request: Request) -> Reply:
     )
     _, found = select_images(await _images(services, request, query), everything)
     by_name = sorted(found, key=_group_key)
-    groups = [_group_view(list(group)) for _, group in groupby(by_name, key=_group_key)]
+    project_id = request.caller.project_id
+    groups = [_group_view(list(group), project_id) for _, group in groupby(by_name, key=_group_key)]
     page = groups[query.offset : query.offset + query.limit]
     return json_reply(
         shapes.ImageGroupViews(
@@ -96,6 +98,20 @@ async def delete_image(services: Services, request: Request) -> Reply:
     return json_reply(image_view(deleted))
 
 
+async def delete_image_group(services: Services, request: Request) -> Reply:
+    shelf, uid = services.notebooks.images, _uid(request.params[1])
+    await operations.delete_image_group(shelf, request.caller, uid)
+    return json_reply({})
+
+
+async def sync_image(services: Services, request: Request) -> Reply:
+    shelf, uid = services.notebooks.images, _uid(request.params[1])
+    now_ms = services.clock_ms()
+    return json_reply(
+        image_view(await operations.sync_image(shelf, request.caller, uid, now_ms=now_ms))
+    )
+
+
 async def _named_image(services: Services, request: Request) -> Image:
     uid = _uid(request.params[1])
     return await operations.get_image(services.notebooks.images, request.caller, uid)
@@ -120,7 +136,8 @@ def _wanted(query: shapes.ImagesQuery) -> ImageList:
         )
     return ImageList(
         workspace_id=query.workspace_id,
-        name=query.name or query.show_name,
+        name=query.name,
+        shown_name=query.show_name,
         is_name_part=query.name_fuzzy_match,
         namespace=query.namespace,
         service_type=query.service_type,
@@ -141,10 +158,10 @@ def _group_key(image: Image) -> tuple[str, str]:
     return image.path.namespace, image.path.name
 
 
-def _group_view(images: Sequence[Image]) -> shapes.ImageGroupView:
+def _group_view(images: Sequence[Image], project_id: str) -> shapes.ImageGroupView:
     newest = max(images, key=lambda image: (image.updated_at_ms, image.uid))
     return shapes.ImageGroupView(
-        id=shown_id(newest.uid),
+        id=shown_id(group_id(project_id, newest.path)),
         name=newest.path.name,
         namespace=newest.path.namespace,
         version_count=len(images),
@@ -170,6 +187,7 @@ def image_view(image: Image) -> shapes.ImageView:
         type="BUILD_IN" if image.is_built_in else "DEDICATED",
         visibility=image.visibility,
         workspace_id=image.workspace_id,
+        origin="IMAGE_SAVE" if image.is_saved else "CUSTOMIZE",
         show_name=image.path.name,
         show_tag=image.path.tag,
         create_at=image.created_at_ms,

@@ -2,30 +2,30 @@
 
 What comes in goes to the parts of a service by their weights, and within a part to one of its ready
 instances. An instance gets no more at once than it is said to take; what is beyond that waits, and
-what is beyond the queue is refused. Requests are counted here, and written to the store now and
-then: a server that is killed loses the counts of the last seconds.
+what is beyond the queue is refused.
 """
 
 import asyncio
 import time
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
-
-import structlog
+from typing import Any, Final
 
 from muster.api.authenticate import Authenticator, ProjectIdMalformed
 from muster.api.authorise import Authoriser
+from muster.api.callcounts import FLUSH_SECONDS, CallCounts
 from muster.api.errors import Envelope
-from muster.api.http import Login, Reply, Request, Route, Within
+from muster.api.http import Reply, Request
 from muster.api.proxied import Outcome, ProxyRequest, Redirected, Upstream
+from muster.api.routing import Login, Route, Within
 from muster.domain.balance import Candidate, Rotation, choose, share_of_source
 from muster.domain.errors import (
     DeploymentInvalid,
     Forbidden,
     InstancesUnavailable,
+    ProgramUnwell,
     ProjectMismatch,
     StoreUnavailable,
     TokenWithoutProject,
@@ -33,22 +33,22 @@ from muster.domain.errors import (
 )
 from muster.domain.permission import Permission
 from muster.domain.service import Balancing
-from muster.proxy.endpoint import read_endpoint
-from muster.store import service_records, services
+from muster.proxy.endpoint import Endpoints
+from muster.proxy.forward import ClientLeft
+from muster.proxy.upstream import Hold
+from muster.store import services
 from muster.store.database import Database
-from muster.store.service_records import Calls
 from muster.store.services import Backend, Share, Traffic
-
-log = structlog.get_logger()
 
 QUEUE_MAX: Final = 256  # requests to one service that wait for an instance
 QUEUE_SECONDS: Final = 30.0
 LOOK_AGAIN_SECONDS: Final = 0.1  # the first that waits looks for instances that are new
 SUSPECT_SECONDS: Final = 1.0  # an instance that was not reached is passed over for so long
 ANSWER_SECONDS: Final = 300.0  # for the first byte of an answer, and between two of them
-FLUSH_SECONDS: Final = 5.0
-ENDPOINTS_REMEMBERED_MAX: Final = 10_000
+STALLED_LOOK_SECONDS: Final = 1.0
+STALLED_SECONDS: Final = 10.0  # that an instance has said nothing to anybody, and is not well
 SERVICES_REMEMBERED_MAX: Final = 10_000
+OTHERS_MAX: Final = 256  # instances of one service that were, and may not be any more
 
 _FAILED: Final = frozenset({Outcome.UNREACHABLE, Outcome.TIMED_OUT, Outcome.BROKEN})
 
@@ -96,9 +96,15 @@ class _State:
     in_flight: Counter[int] = field(default_factory=Counter)  # by instance
     last_turns: dict[int, int] = field(default_factory=dict)  # likewise
     suspect_until: dict[int, float] = field(default_factory=dict)  # likewise
+    answered_at: dict[int, float] = field(default_factory=dict)  # likewise: a whole answer
     waiting: deque[_Waiting] = field(default_factory=deque)
     turns: int = 0
-    minutes: Counter[int] = field(default_factory=Counter)  # requests by minute of the clock
+
+    def forget_all_but(self, instance_ids: Set[int]) -> None:
+        """Others may have gone for good."""
+        for known in (self.last_turns, self.suspect_until, self.answered_at):
+            for gone in known.keys() - instance_ids:
+                del known[gone]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +115,8 @@ class _Ticket:
     model_id: str
     backend: Backend
     share: str
+    uid: str  # of the service
+    hold: Hold = field(default_factory=Hold)
 
 
 _ALL: Final = ""  # the share of all instances together, while some are being replaced
@@ -128,14 +136,10 @@ class ServiceSite:
         self._database = database
         self._authenticate = authenticator
         self._authorise = authorise
-        self._jobs_folder = jobs_folder
-        self._clock_ms = clock_ms
         self._states: dict[int, _State] = {}
-        self._calls: dict[tuple[int, str], Calls] = {}
-        self._being_written: dict[tuple[int, str], Calls] = {}
-        self._flushing = asyncio.Lock()
+        self.calls: Final = CallCounts(database, clock_ms)
         self._tickets: dict[int, _Ticket] = {}  # by the identity of the upstream
-        self._endpoints: OrderedDict[str, tuple[str, int]] = OrderedDict()
+        self._endpoints = Endpoints(jobs_folder)
 
     async def admit(self, request: ProxyRequest) -> Upstream | Redirected:
         """Where the request goes: see the head of this module.
@@ -153,9 +157,9 @@ class ServiceSite:
             )
         source = (request.request.scope.get("client") or ("",))[0]
         try:
-            ticket, endpoint = await self._acquire(request.id, traffic, source)
+            ticket, endpoint = await self._acquire(request, traffic, source)
         except (InstancesUnavailable, TooBusy):
-            self._count(traffic.service_id, traffic.shares[0].model_id, is_failure=True)
+            self.calls.add(traffic.service_id, traffic.shares[0].model_id, is_failure=True)
             raise
         upstream = Upstream(
             host=endpoint[0],
@@ -165,6 +169,7 @@ class ServiceSite:
             prefix=f"/services/{request.id}",
             key=f"instance-{ticket.backend.instance_id}",
             answer_seconds=ANSWER_SECONDS,
+            hold=ticket.hold,
         )
         self._tickets[id(upstream)] = ticket
         return upstream
@@ -176,8 +181,11 @@ class ServiceSite:
             state = self._state(ticket.service_id)
             until = time.monotonic() + SUSPECT_SECONDS
             state.suspect_until[ticket.backend.instance_id] = until
-            self._endpoints.pop(ticket.backend.attempt_id, None)
-        self._count(ticket.service_id, ticket.model_id, is_failure=outcome in _FAILED)
+            self._endpoints.forget(ticket.backend.attempt_id)
+        elif outcome is Outcome.ANSWERED:
+            answered_at = self._state(ticket.service_id).answered_at
+            answered_at[ticket.backend.instance_id] = time.monotonic()
+        self.calls.add(ticket.service_id, ticket.model_id, is_failure=outcome in _FAILED)
         self._release(ticket)
 
     # ------------------------------------------------------------ who asks
@@ -211,16 +219,18 @@ class ServiceSite:
     # ------------------------------------------------------------ which instance
 
     async def _acquire(
-        self, uid: str, traffic: Traffic, source: str
+        self, request: ProxyRequest, traffic: Traffic, source: str
     ) -> tuple[_Ticket, tuple[str, int]]:
         state = self._state(traffic.service_id)
         share = self._share(state, traffic, source)
         is_first = not any(one.share == share for one in state.waiting)
         backend = self._choose(state, traffic, share, source) if is_first else None
         if backend is None:
-            traffic, share, backend = await self._wait(uid, state, traffic, share, source)
-        ticket = _Ticket(traffic.service_id, _model_of(traffic, backend), backend, share)
-        endpoint = self._endpoint(backend.attempt_id)
+            traffic, share, backend = await self._wait(request, state, traffic, share, source)
+        ticket = _Ticket(
+            traffic.service_id, _model_of(traffic, backend), backend, share, request.id
+        )
+        endpoint = self._endpoints.find(backend.attempt_id)
         if endpoint is None:
             self._release(ticket)
             raise InstancesUnavailable("The instance has no address yet; try again in a moment.")
@@ -261,17 +271,20 @@ class ServiceSite:
         if not candidates:
             return None
         chosen = choose(candidates, traffic.balancing, source).id
+        if len(state.last_turns) > OTHERS_MAX + len(traffic.backends):
+            state.forget_all_but({one.instance_id for one in traffic.backends})
         state.turns += 1
         state.last_turns[chosen] = state.turns
         state.in_flight[chosen] += 1
         return next(one for one in mine if one.instance_id == chosen)
 
     async def _wait(
-        self, uid: str, state: _State, traffic: Traffic, share: str, source: str
+        self, request: ProxyRequest, state: _State, traffic: Traffic, share: str, source: str
     ) -> tuple[Traffic, str, Backend]:
         """Stand in line until an instance has room.
 
         Raises:
+            ClientLeft: nobody waits for the answer any more; it would take the room of others.
             TooBusy: the line is too long.
             InstancesUnavailable: it took too long, or there is no instance any more.
         """
@@ -282,12 +295,15 @@ class ServiceSite:
             )
         waiting = _Waiting(share, asyncio.get_running_loop().create_future())
         state.waiting.append(waiting)
+        leaving = asyncio.ensure_future(
+            _never_leaves() if request.is_websocket else request.request.left()
+        )
         deadline = time.monotonic() + QUEUE_SECONDS
         try:
             while True:
                 _check_time(deadline)
-                await asyncio.wait({waiting.handed}, timeout=LOOK_AGAIN_SECONDS)
-                traffic = await self._find_traffic(uid)
+                await _one_of(waiting.handed, leaving)
+                traffic = await self._find_traffic(request.id)
                 if waiting.handed.done():
                     backend = waiting.handed.result()
                     if backend in traffic.backends:
@@ -307,6 +323,7 @@ class ServiceSite:
                 self._pass_on(state, waiting.handed.result())
             raise
         finally:
+            leaving.cancel()
             if waiting in state.waiting:
                 state.waiting.remove(waiting)
 
@@ -339,41 +356,7 @@ class ServiceSite:
             state = self._states[service_id] = _State()
         return state
 
-    def _endpoint(self, attempt_id: str) -> tuple[str, int] | None:
-        """Where the attempt listens: it stays the same as long as it runs."""
-        found = self._endpoints.get(attempt_id)
-        if found is None:
-            found = read_endpoint(self._jobs_folder / attempt_id)
-            if found is None:
-                return None
-            self._endpoints[attempt_id] = found
-            if len(self._endpoints) > ENDPOINTS_REMEMBERED_MAX:
-                self._endpoints.popitem(last=False)
-        return found
-
-    # ------------------------------------------------------------ what is counted
-
-    def _count(self, service_id: int, model_id: str, *, is_failure: bool) -> None:
-        key = (service_id, model_id)
-        counted = Calls(1, int(is_failure))
-        self._calls[key] = self._calls.get(key, Calls()) + counted
-        minutes = self._state(service_id).minutes
-        minute = self._clock_ms() // 60_000
-        minutes[minute] += 1
-        for old in [one for one in minutes if one < minute - 1]:
-            del minutes[old]
-
-    def unwritten_calls(self) -> Mapping[tuple[int, str], Calls]:
-        """What has been counted here and is not in the store yet, by service and model."""
-        return _sum(self._calls, self._being_written)
-
-    def calls_per_minute(self, service_id: int) -> int:
-        """Of the last whole minute, or of this one where that has more; by this server."""
-        state = self._states.get(service_id)
-        if state is None:
-            return 0
-        minute = self._clock_ms() // 60_000
-        return max(state.minutes[minute - 1], state.minutes[minute])
+    # ------------------------------------------------------------ what others ask, and run
 
     def in_flight(self, service_id: int) -> Mapping[int, int]:
         """Requests under way by instance."""
@@ -386,30 +369,62 @@ class ServiceSite:
         return Counter(one.share for one in state.waiting) if state else {}
 
     async def run(self) -> None:
-        """Write what is counted to the store now and then, until cancelled."""
+        """End what is left lying, and write what is counted, now and then until cancelled."""
+        flushed_at = time.monotonic()
         while True:
-            await asyncio.sleep(FLUSH_SECONDS)
-            await self.flush()
+            await asyncio.sleep(STALLED_LOOK_SECONDS)
+            await self.end_stalled()
+            if time.monotonic() >= flushed_at + FLUSH_SECONDS:
+                await self.calls.flush()
+                flushed_at = time.monotonic()
 
-    async def flush(self) -> None:
-        """Write what is counted to the store; what cannot be written is kept."""
-        async with self._flushing:
-            if not self._calls:
-                return
-            self._being_written, self._calls = self._calls, {}
+    async def end_stalled(self) -> None:
+        """End requests that lie with an instance that stands still: it may never answer again.
+
+        It does where it is not well and says nothing to anybody. One that is only slow to say that
+        it is well goes on with what it has.
+        """
+        tickets = list(self._tickets.values())
+        for uid in {ticket.uid for ticket in tickets}:
             try:
-                await self._database.write(service_records.add_calls, self._being_written)
-            except StoreUnavailable as error:
-                log.debug("calls_not_written", why=error.message)
-                self._calls = _sum(self._calls, self._being_written)
-            finally:
-                self._being_written = {}
+                traffic: Traffic | None = await self._database.read_recent(
+                    services.find_traffic, uid
+                )
+            except StoreUnavailable:
+                return  # nothing is known; the next look may know more
+            for instance_id in traffic.unwell if traffic else ():
+                left = [one for one in tickets if one.backend.instance_id == instance_id]
+                if left and self._silent_seconds(left) >= STALLED_SECONDS:
+                    for ticket in left:
+                        ticket.hold.end_if_silent(STALLED_SECONDS, _unwell())
+
+    def _silent_seconds(self, tickets: Sequence[_Ticket]) -> float:
+        """How long the instance of these requests has said nothing, to them or to others."""
+        [instance_id] = {ticket.backend.instance_id for ticket in tickets}
+        answered_at = self._state(tickets[0].service_id).answered_at.get(instance_id, 0.0)
+        silences = [ticket.hold.silent_seconds for ticket in tickets]
+        return min(time.monotonic() - answered_at, *silences)
 
 
-def _sum(
-    one: Mapping[tuple[int, str], Calls], other: Mapping[tuple[int, str], Calls]
-) -> dict[tuple[int, str], Calls]:
-    return {key: one.get(key, Calls()) + other.get(key, Calls()) for key in {*one, *other}}
+async def _one_of(handed: "asyncio.Future[Backend]", leaving: "asyncio.Future[None]") -> None:
+    """Wait until there is room, or it is time to look again. Raises ClientLeft."""
+    both: set[asyncio.Future[Any]] = {handed, leaving}
+    await asyncio.wait(both, timeout=LOOK_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    if leaving.done():
+        leaving.result()
+        raise ClientLeft("The client has left while its request waited.")
+
+
+async def _never_leaves() -> None:
+    """Whoever asks for a websocket is heard of once it is there."""
+    await asyncio.get_running_loop().create_future()
+
+
+def _unwell() -> ProgramUnwell:
+    return ProgramUnwell(
+        "The instance that had the request is not well, and has not answered; try again. What it"
+        " was asked for may have been done."
+    )
 
 
 def _check_time(deadline: float) -> None:

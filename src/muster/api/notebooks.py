@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from muster.api.http import Reply, Request, json_reply
+from muster.api.images import image_view
 from muster.api.notebookviews import (
     Around,
     flavor_views,
@@ -13,8 +14,8 @@ from muster.api.notebookviews import (
     read_around,
 )
 from muster.api.services import Services
+from muster.api.tags import added_tags, combined_reply, removed_tags
 from muster.domain.errors import (
-    InvalidRequest,
     NotebookFlavorInvalid,
     NotebookSortUnknown,
     NotebookTypeInvalid,
@@ -22,6 +23,7 @@ from muster.domain.errors import (
     VolumeClassInvalid,
 )
 from muster.domain.flavor import Flavor
+from muster.domain.image import ImagePath
 from muster.domain.notebook import (
     DURATION_MS_MIN,
     MOUNT_PATH,
@@ -31,19 +33,24 @@ from muster.domain.notebook import (
     NotebookStatus,
     Volume,
     VolumeCategory,
+    billing_items,
     parse_lease_type,
 )
+from muster.domain.tag import TagChange
 from muster.domain.training import DEFAULT_WORKSPACE_ID
+from muster.operations import notebooklife as life
 from muster.operations import notebooks as operations
+from muster.operations.notebookaccess import get_notebook
 from muster.operations.notebooks import NewNotebook, NotebookChange
 from muster.operations.notebookstart import fitting_flavors, rooms_of_notebook
+from muster.operations.savedimages import NewSavedImage, save_image
 from muster.store import jobs, notebooks
 from muster.store.connection import Connection
 from muster.store.notebooks import SORT_KEYS, NotebookList
+from muster.wire import images as image_shapes
 from muster.wire import notebooks as shapes
 from muster.wire.decode import decode_body, decode_query
 
-_SORT_KEYS_MAX: Final = 5
 _CAPACITY_GB: Final = {VolumeCategory.EVS: 5}  # what it is unless said; of the others, as of EFS
 
 
@@ -85,16 +92,26 @@ def _first(*values: int | None) -> int:
 
 def _refuse_what_is_not_offered(body: shapes.NotebookRequest | shapes.NotebookUpdate) -> None:
     """What would be forgotten silently otherwise."""
+    given: dict[str, object] = {
+        "hooks": body.hooks,
+        "data_volumes": body.data_volumes,
+        "affinity": body.affinity,
+        "public_network_config": body.public_network_config,
+    }
     for endpoint in body.endpoints or ():
         if endpoint.service not in (None, "NOTEBOOK"):
             raise NotebookTypeInvalid(
                 f"endpoints has the service {endpoint.service!r}; there is NOTEBOOK only."
             )
-    given: dict[str, object] = {"hooks": body.hooks, "data_volumes": body.data_volumes}
+        given["endpoints.allowed_access_ips"] = endpoint.allowed_access_ips
     if isinstance(body, shapes.NotebookRequest):
         given |= {
-            "affinity": body.affinity, "run_user": body.run_user, "user_vpc": body.user_vpc,
-        }  # fmt: skip
+            "run_user": body.run_user,
+            "user_vpc": body.user_vpc,
+            "volume.dew_secret_name": body.volume.dew_secret_name,
+        }
+    else:
+        given["dew_secret_name"] = body.dew_secret_name
     for name, value in given.items():
         if value and value != shapes.GivenHooks():
             raise Unsupported(
@@ -160,7 +177,7 @@ async def _list(services: Services, request: Request, *, user_id: str) -> Reply:
         description=query.description,
         feature=query.feature,
         flavor_code=query.flavor,
-        statuses=_statuses(query.status),
+        statuses=_statuses(query),
         tags=_tags(query.tags),
         sort_keys=_sort_keys(query.sort_key),
         is_descending=query.sort_dir.upper() == "DESC",
@@ -185,6 +202,8 @@ def _page(
     """(how many match, the page of them, what they are shown with)."""
     jobs.check_workspace(connection, wanted.project_id, wanted.workspace_id)
     around = read_around(connection, services.notebooks, wanted.project_id)
+    if query.ip:
+        return 0, [], around  # no notebook has one
     if query.image_id or query.swr_path:
         image_uids = {
             uid
@@ -203,14 +222,15 @@ def _page(
     return total, page, around
 
 
-def _statuses(text: str) -> frozenset[str]:
-    """One, or several with commas between them."""
-    asked = {word.strip().upper() for word in text.split(",") if word.strip()}
+def _statuses(query: shapes.NotebooksQuery) -> frozenset[str]:
+    """One, or several with commas between them; and of those the ones that are billed so."""
+    asked = {word.strip().upper() for word in query.status.split(",") if word.strip()}
     for word in sorted(asked - set(NotebookStatus)):
         raise NotebookTypeInvalid(
             f"status is {word[:60]!r}; it must be one of {', '.join(NotebookStatus)}."
         )
-    return frozenset(asked)
+    billed = {s for s in NotebookStatus if query.billing in ("", "ALL", *billing_items(s))}
+    return frozenset(billed & asked if asked else billed)
 
 
 def _sort_keys(text: str) -> tuple[str, ...]:
@@ -220,7 +240,7 @@ def _sort_keys(text: str) -> tuple[str, ...]:
             raise NotebookSortUnknown(
                 f"sort_key is {key[:60]!r}; it must be one of {', '.join(SORT_KEYS)}."
             )
-    return keys[:_SORT_KEYS_MAX]
+    return tuple(dict.fromkeys(keys))
 
 
 def _tags(text: str) -> Mapping[str, str]:
@@ -243,7 +263,7 @@ async def show_notebook(services: Services, request: Request) -> Reply:
 
 async def named_notebook(services: Services, request: Request) -> Notebook:
     """The one that the path names."""
-    return await operations.get_notebook(services.notebooks, request.caller, request.params[1])
+    return await get_notebook(services.notebooks, request.caller, request.params[1])
 
 
 async def update_notebook(services: Services, request: Request) -> Reply:
@@ -269,7 +289,7 @@ async def update_notebook(services: Services, request: Request) -> Reply:
 
 async def start_notebook(services: Services, request: Request) -> Reply:
     query = decode_query(request.query, shapes.StartQuery)
-    started = await operations.start_notebook(
+    started = await life.start_notebook(
         services.notebooks,
         request.caller,
         request.params[1],
@@ -281,17 +301,39 @@ async def start_notebook(services: Services, request: Request) -> Reply:
 
 
 async def stop_notebook(services: Services, request: Request) -> Reply:
-    stopped = await operations.stop_notebook(
+    stopped = await life.stop_notebook(
         services.notebooks, request.caller, request.params[1], now_ms=services.clock_ms()
     )
     return await show(services, request, stopped)
 
 
 async def delete_notebook(services: Services, request: Request) -> Reply:
-    deleted = await operations.delete_notebook(
+    deleted = await life.delete_notebook(
         services.notebooks, request.caller, request.params[1], now_ms=services.clock_ms()
     )
     return await show(services, request, deleted)
+
+
+async def create_image(services: Services, request: Request) -> Reply:
+    """Save what is installed in it, for notebooks that are made from that."""
+    body = decode_body(await request.body(), image_shapes.SavedImageRequest)
+    if body.swr_instance_id or body.swr_instance_domain:
+        raise Unsupported(
+            "swr_instance_id or swr_instance_domain is given; this server has no registries."
+            " Leave them out."
+        )
+    saved = await save_image(
+        services.notebooks,
+        request.caller,
+        request.params[1],
+        NewSavedImage(
+            path=ImagePath(namespace=body.namespace, name=body.name, tag=body.tag),
+            description=body.description or "",
+            workspace_id=body.workspace_id or "",
+        ),
+        now_ms=services.clock_ms(),
+    )
+    return json_reply(image_view(saved))
 
 
 async def show_lease(services: Services, request: Request) -> Reply:
@@ -304,7 +346,7 @@ async def renew_lease(services: Services, request: Request) -> Reply:
     content = await request.body()
     body = decode_body(content, shapes.GivenLease) if content else shapes.GivenLease()
     lease_type = parse_lease_type("type", body.type) if body.type else None
-    renewed = await operations.renew_lease(
+    renewed = await life.renew_lease(
         services.notebooks,
         request.caller,
         request.params[1],
@@ -337,10 +379,14 @@ def _flavors(
     services: Services, query: shapes.NotebookFlavorsQuery, flavors: Sequence[Flavor]
 ) -> Reply:
     arch = services.notebooks.images.built_in.arch
-    views = [view for view in flavor_views(flavors, arch) if query.category in ("", view.category)]
+    views = [
+        view
+        for view in flavor_views(flavors, arch)
+        if query.category in ("", view.category) and query.flavor_type in ("", view.category)
+    ]
     key = query.sort_key or "id"
     if key not in _FLAVOR_SORT_KEYS:
-        raise InvalidRequest(
+        raise NotebookSortUnknown(
             f"sort_key is {key[:60]!r}; it must be one of {', '.join(_FLAVOR_SORT_KEYS)}."
         )
     if query.sort_key:
@@ -371,31 +417,23 @@ async def list_tags(services: Services, request: Request) -> Reply:
     found = await services.database.read(
         notebooks.tags_of_notebooks, request.caller.project_id, query.workspace_id
     )
-    tags = [
-        shapes.CombinedTag(key=key, values=sorted(values)) for key, values in sorted(found.items())
-    ]
-    return json_reply(shapes.CombinedTags(tags=tags))
+    return combined_reply((key, value) for key, values in found.items() for value in values)
 
 
 async def create_tags(services: Services, request: Request) -> Reply:
-    body = decode_body(await request.body(), shapes.TagsRequest)
-    await operations.set_tags(
-        services.notebooks,
-        request.caller,
-        request.params[1],
-        added=[(tag.key, tag.value or "") for tag in body.tags],
-        now_ms=services.clock_ms(),
-    )
-    return Reply(204, b"", [])
+    return await _tag(services, request, await added_tags(request))
 
 
 async def delete_tags(services: Services, request: Request) -> Reply:
-    body = decode_body(await request.body(), shapes.TagsRequest)
+    return await _tag(services, request, await removed_tags(request))
+
+
+async def _tag(services: Services, request: Request, change: TagChange) -> Reply:
     await operations.set_tags(
         services.notebooks,
         request.caller,
         request.params[1],
-        removed=[(tag.key, tag.value) for tag in body.tags],
+        change,
         now_ms=services.clock_ms(),
     )
     return Reply(204, b"", [])

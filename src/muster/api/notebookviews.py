@@ -12,13 +12,13 @@ from muster.domain.notebook import (
     STEPS,
     Lease,
     Notebook,
-    NotebookStatus,
     StepStatus,
     VolumeCategory,
+    billing_items,
     progress_of,
 )
 from muster.domain.phase import Phase
-from muster.operations.notebooks import may_open
+from muster.operations.notebookaccess import may_open
 from muster.operations.notebookstart import Notebooks, base_path_of
 from muster.store import identity, images, pools
 from muster.store.connection import Connection
@@ -87,9 +87,7 @@ def notebook_view(request: Request, notebook: Notebook, around: Around) -> shape
         ),
         data_volumes=[],
         workspace_id=notebook.workspace_id,
-        billing_items=["COMPUTE", "STORAGE"]
-        if notebook.status is NotebookStatus.RUNNING
-        else ["STORAGE"],
+        billing_items=list(billing_items(notebook.status)),
         user=shapes.UserView(
             id=notebook.user_id,
             name=notebook.user_name,

@@ -11,7 +11,7 @@ from muster.domain.errors import ObjectUnknown, SignatureWrong
 from muster.objects.store import LIST_MAX, ObjectInfo
 from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.buckets import make_bucket
-from muster.store import pools
+from muster.store import buckets
 from muster.wire.decode import decode_query
 from muster.wire.objects import BucketList, ObjectList, ObjectRow, ObjectsQuery, StoredObject
 
@@ -20,7 +20,7 @@ async def _own_url(services: Services, request: Request) -> ObjectUrl:
     """The object that the path names, in a bucket of the caller's; else as if it were not there."""
     url = _url(request)
     project_id = request.caller.project_id
-    if not await services.database.read(pools.may_use_bucket, project_id, url.bucket):
+    if not await services.database.read(buckets.may_use_bucket, project_id, url.bucket):
         raise ObjectUnknown(f"There is no object {url}.")
     return url
 
@@ -42,7 +42,7 @@ async def put_object(services: Services, request: Request) -> Reply:
     is_there = await services.objects.has_bucket(url.bucket)
     if is_there or services.objects.makes_buckets:
         is_own = await services.database.write(
-            pools.claim_bucket, project_id, url.bucket, is_there=is_there
+            buckets.claim_bucket, project_id, url.bucket, is_there=is_there
         )
     else:
         is_own = await make_bucket(services.database, services.objects, project_id, url.bucket)
@@ -112,7 +112,7 @@ async def list_objects(services: Services, request: Request) -> Reply:
         raise ObjectUnknown(f"There is no bucket {request.params[0]!r}.")
     prefix = parse_url(f"/{bucket}/{query.prefix}", field="prefix").key
     project_id = request.caller.project_id
-    is_own = await services.database.read(pools.may_use_bucket, project_id, bucket)
+    is_own = await services.database.read(buckets.may_use_bucket, project_id, bucket)
     if not is_own or not await _is_bucket(services, project_id, bucket):
         raise ObjectUnknown(f"This project has no bucket {bucket!r}.")
     found = await services.objects.list_objects(bucket, prefix, after=query.after)
@@ -133,9 +133,9 @@ async def _is_bucket(services: Services, project_id: str, bucket: str) -> bool:
     """Whether there is one of the project's by that name; a store may forget one that is empty."""
     if await services.objects.has_bucket(bucket):
         return True
-    return bucket in await services.database.read(pools.list_buckets, project_id)
+    return bucket in await services.database.read(buckets.list_buckets, project_id)
 
 
 async def list_buckets(services: Services, request: Request) -> Reply:
     project_id = request.caller.project_id
-    return json_reply(BucketList(await services.database.read(pools.list_buckets, project_id)))
+    return json_reply(BucketList(await services.database.read(buckets.list_buckets, project_id)))

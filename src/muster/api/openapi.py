@@ -9,7 +9,8 @@ import msgspec
 
 from muster import __version__
 from muster.api.errors import Envelope, Failure, KeystoneFailure, V1Failure
-from muster.api.http import Login, Reply, Request, Route, json_reply, routes_by_path
+from muster.api.http import Reply, Request, json_reply
+from muster.api.routing import Login, Route, routes_by_path
 from muster.api.services import Services
 
 _VARIABLE: Final = re.compile(r"{(\w+?)(?:\.\.\.)?}")

@@ -18,9 +18,10 @@ from muster.domain.errors import (
     ProgramFailed,
     ProgramTimedOut,
     ProgramUnreachable,
+    ProgramUnwell,
     SignatureWrong,
 )
-from muster.proxy.forward import forward
+from muster.proxy.forward import ClientLeft, forward, may_repeat
 from muster.proxy.headers import added_headers
 from muster.proxy.pool import Pool
 from muster.proxy.upstream import Outcome, Upstream
@@ -28,7 +29,7 @@ from muster.proxy.websocket import Websockets
 
 __all__ = ["Outcome", "Proxied", "ProxyRequest", "Redirected", "Site", "Upstream"]
 
-TRIES_MAX: Final = 3  # programs that a request is offered to, where none of them is reached
+TRIES_MAX: Final = 3  # programs that a request is offered to, where none of them answers
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -56,10 +57,12 @@ class Site(Protocol):
     async def admit(self, request: ProxyRequest) -> Upstream | Redirected:
         """Where the request goes. Every `Upstream` that it gives is handed to `done` once.
 
-        When its program is not reached, it is asked again, for another one.
+        When its program is not reached, it is asked again, for another one; likewise when its
+        program is not well and the request may be repeated.
 
         Raises:
             MusterError: it goes nowhere.
+            ClientLeft: nobody waits for it any more.
         """
 
     def done(self, upstream: Upstream, outcome: Outcome) -> None:
@@ -92,7 +95,7 @@ class Proxied:
         """Pass a request or a handshake on; its path begins with one of the prefixes.
 
         Returns:
-            What is to be answered instead; None when it has been answered.
+            What is to be answered instead; None when it has been answered, or nobody is there.
 
         Raises:
             MusterError: nothing was answered yet.
@@ -107,7 +110,10 @@ class Proxied:
         )
         tried: set[tuple[str, int]] = set()
         while True:
-            upstream = await site.admit(asked)
+            try:
+                upstream = await site.admit(asked)
+            except ClientLeft:
+                return None
             if isinstance(upstream, Redirected):
                 headers = added_headers((("location", upstream.location), *upstream.reply_headers))
                 return Reply(302, headers=headers)
@@ -118,6 +124,12 @@ class Proxied:
                 outcome = Outcome.UNREACHABLE
                 address = (upstream.host, upstream.port)
                 if address in tried or len(tried) + 1 >= TRIES_MAX:
+                    raise
+                tried.add(address)
+            except ProgramUnwell:
+                outcome = Outcome.TIMED_OUT
+                address = (upstream.host, upstream.port)
+                if address in tried or len(tried) + 1 >= TRIES_MAX or not may_repeat(request.scope):
                     raise
                 tried.add(address)
             except ProgramFailed as error:

@@ -11,7 +11,7 @@ from muster.objects.store import ObjectStore
 from muster.operations.identity import Identity
 from muster.operations.notebookstart import Notebooks
 from muster.operations.pools import Pools
-from muster.operations.training import Training
+from muster.operations.trainingstart import Training
 from muster.operations.visualizations import Visualizations
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore

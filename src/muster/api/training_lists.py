@@ -5,7 +5,7 @@ itself, and is rendered for each. What a query means is remembered, too: to read
 as to answer it.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -14,7 +14,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from muster.api.http import Reply, Request
+from muster.api.http import Reply, Request, begun
 from muster.api.services import Services
 from muster.domain.errors import InvalidRequest
 from muster.domain.phase import V1_STATUS_MAX
@@ -79,7 +79,7 @@ async def list_versions(services: Services, request: Request) -> Reply:
     wanted = replace(wanted, now_ms=services.clock_ms())
     await services.database.read(_check_workspace, wanted)
     chunks = services.database.stream(_overview_chunks, wanted)
-    return Reply(200, _begun(await anext(chunks), chunks))
+    return Reply(200, await begun(chunks))
 
 
 # ------------------------------------------------------------------ what is asked for
@@ -213,16 +213,6 @@ def _page_of_versions(connection: Connection, query: ListQuery, _quota: int) -> 
 
 
 # ------------------------------------------------------------------ the whole overview
-
-
-async def _begun(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A stream whose first chunk was read before the status was sent: so errors get theirs."""
-    try:
-        yield first
-        async for chunk in rest:
-            yield chunk
-    finally:
-        await rest.aclose()  # type: ignore[attr-defined]  # an async generator
 
 
 def _overview_chunks(connection: Connection, query: ListQuery) -> Iterator[bytes]:

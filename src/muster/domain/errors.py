@@ -2,14 +2,16 @@
 
     MusterError
     ├── InvalidRequest          the caller asked for something that makes no sense; nothing changed
-    │   ├── MalformedJson  BodyTooLarge  ConflictingValues  QueryInvalid
+    │   ├── MalformedJson  BodyTooLarge  ConflictingValues  QueryInvalid  TextNotKept
     │   ├── NameTaken  QuotaExceeded  WorkspaceUnknown
     │   ├── NoSuchWorkspace  WorkspaceFixed  WorkspaceInUse  TooManyWorkspaces
     │   ├── GrantTaken  GrantUnknown
-    │   ├── FlavorUnknown  EngineUnknown  AlgorithmUnknown  DatasetUnknown  TooManyWorkers  TooLarge
+    │   ├── FlavorUnknown  EngineUnknown  AlgorithmUnknown  DatasetUnknown  TooManyWorkers
     │   ├── AlgorithmNameTaken  AlgorithmMismatch  ChannelInvalid  NotModifiable
+    │   ├── ExperimentNameTaken  ExperimentUnknown
     │   ├── HyperparameterInvalid  HyperparameterTaken  TrainingQueryInvalid
-    │   ├── CodeFolderInvalid  BootFileInvalid  StoragePathInvalid  CodeTooManyFiles  CodeTooLarge
+    │   ├── CodeFolderInvalid  StoragePathInvalid  CodeTooManyFiles  CodeTooLarge
+    │   ├── BootFileInvalid     BootFileOutside
     │   ├── PoolNotForTraining  PoolNotRunning  FlavorInvalid
     │   ├── TrainingJobUnknown  TrainingNameTaken  TrainingQuotaExceeded  ParameterInvalid
     │   ├── Unsupported  CommandInvalid  ActionUnknown
@@ -19,6 +21,7 @@
     │   ├── NotebookUnknown  TooManyNotebooks  NotebookSortUnknown  NotebookQuotaExceeded
     │   ├── NotebookTextInvalid  NotebookTypeInvalid  NotebookFlavorInvalid  NotebookFixed
     │   ├── NotebookPoolInvalid  LeaseInvalid  VolumeSizeInvalid  VolumeClassInvalid
+    │   ├── VolumeBucketUnknown  VolumePathMissing  VolumePathNoFolder
     │   ├── NotebookStateInvalid  NotebookRunning  NotebookStarting  NotebookStopped
     │   │                         NotebookStopping  NotebookNotRunning
     │   ├── ImageUnknown  ImageTaken  ImageInvalid  ImageInUse
@@ -27,10 +30,10 @@
     │   ├── TokenExpired  TokenInvalid  TokenWithoutProject
     │   └── SignatureMalformed  SignatureStale
     ├── Forbidden               known, and may not
-    │   └── SignatureWrong  ProjectMismatch
+    │   └── SignatureWrong  ProjectMismatch  LinkInvalid
     ├── NotFound
     │   ├── JobUnknown  TrainingPoolUnknown  ObjectUnknown  PathUnknown
-    │   ├── ModelUnknown  ServiceUnknown
+    │   ├── ModelUnknown  ServiceUnknown  NetworkUnknown
     │   └── PoolUnknown         NodeUnknown  NodePoolUnknown
     ├── MethodNotAllowed
     ├── Conflict
@@ -42,7 +45,7 @@
     └── Unavailable             passing: nothing was changed; the same call may work later
         └── StoreUnavailable  EngineUnavailable  InstancesUnavailable  TooManyConnections
     ProgramFailed               a notebook or service did not answer as it should
-    └── ProgramUnreachable  ProgramBroken  ProgramTimedOut
+    └── ProgramUnreachable  ProgramBroken  ProgramTimedOut  ProgramUnwell
     TooBusy                     later there is room again
     NotOffered                  the call is known, and this platform does no such thing
     EngineRefused               final: the engine can never run this workload
@@ -526,6 +529,10 @@ class NodePoolUnknown(PoolUnknown):
     """Likewise."""
 
 
+class NetworkUnknown(NotFound):
+    code = "ModelArts.50025001"
+
+
 class ModelUnknown(NotFound):
     code = "ModelArts.3001"
 
@@ -636,6 +643,10 @@ class ProgramBroken(ProgramFailed):
 
 class ProgramTimedOut(ProgramFailed):
     """It took too long."""
+
+
+class ProgramUnwell(ProgramTimedOut):
+    """It is not well, and has left a request lying."""
 
 
 class NotOffered(MusterError):

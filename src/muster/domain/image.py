@@ -1,7 +1,8 @@
 """Images: here, environments that notebooks run in. One comes with muster, others are registered.
 
-Nothing is pulled or unpacked: the path `NAMESPACE/NAME:TAG` of an image stands for an interpreter
-on this server that has JupyterLab.
+Nothing is pulled or unpacked: the path `local/NAME:TAG` of an image stands for an interpreter on
+this server that has JupyterLab. An image of another namespace was saved from a notebook: it is an
+interpreter, too, and a list of packages that are installed over it.
 """
 
 import re
@@ -12,16 +13,16 @@ from enum import StrEnum
 from typing import Final
 
 from muster.domain.errors import ImageInvalid, InvalidRequest
-from muster.domain.notebook import TAGS_MAX
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 
 IMAGES_MAX: Final = 500  # of one project
+CATEGORIES_MAX: Final = 20
 DESCRIPTION_LENGTH_MAX: Final = 512
 NAMESPACE: Final = "local"  # of everything that is on this server
 BUILT_IN_NAME: Final = "jupyterlab"
 
 _PATH: Final = re.compile(
-    r"(?P<namespace>[a-z0-9._-]{1,64})/(?P<name>[a-z0-9._-]{1,128}):(?P<tag>[A-Za-z0-9._-]{1,64})"
+    r"(?P<namespace>[a-z0-9._-]{1,512})/(?P<name>[a-z0-9._-]{1,512}):(?P<tag>[A-Za-z0-9._-]{1,64})"
 )
 _IDS: Final = uuid.UUID("6f1a8c56-0d1b-4c43-9a55-3f2f5a9f7f01")  # of what comes with muster
 
@@ -67,6 +68,21 @@ def parse_image_path(text: str) -> ImagePath:
     return ImagePath(**match.groupdict())
 
 
+def check_saved_path(path: ImagePath) -> None:
+    """Raises ImageInvalid, naming the field, unless an image may be saved under it."""
+    for field, pattern, text in (
+        ("namespace", "[a-z0-9._-]{1,512}", path.namespace),
+        ("name", "[a-z0-9._-]{1,512}", path.name),
+        ("tag", "[A-Za-z0-9._-]{1,64}", path.tag),
+    ):
+        if not re.fullmatch(pattern, text) or ".." in text:
+            raise ImageInvalid(f"{field} is {text[:100]!r}; it must match {pattern}, without '..'.")
+    if path.namespace == NAMESPACE:
+        raise ImageInvalid(
+            f"namespace is {NAMESPACE!r}, which names what is on this server; give another one."
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """An environment for notebooks."""
@@ -75,7 +91,7 @@ class Image:
     project_id: str = ""  # "": it comes with muster, for every project
     workspace_id: str = DEFAULT_WORKSPACE_ID
     path: ImagePath
-    interpreter: str  # "": made at its first use
+    interpreter: str  # "": that of what comes with muster, or made at its first use
     description: str = ""
     arch: Arch = Arch.X86_64
     service_type: ServiceType = ServiceType.DEV
@@ -88,6 +104,11 @@ class Image:
     @property
     def is_built_in(self) -> bool:
         return not self.project_id
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether it has a list of packages besides."""
+        return self.path.namespace != NAMESPACE
 
 
 def built_in_image(version: str, arch: Arch, *, interpreter: str) -> Image:
@@ -114,11 +135,16 @@ def check_image(image: Image) -> None:
             f"description has {len(image.description)} characters; at most"
             f" {DESCRIPTION_LENGTH_MAX} are allowed, without NUL."
         )
-    if len(image.resource_categories) > TAGS_MAX:
+    if len(image.resource_categories) > CATEGORIES_MAX:
         raise InvalidRequest(
             f"resource_category has {len(image.resource_categories)} entries; at most"
-            f" {TAGS_MAX} are allowed."
+            f" {CATEGORIES_MAX} are allowed."
         )
+
+
+def group_id(project_id: str, path: ImagePath) -> str:
+    """Of all tags of one name: it stays the same whichever of them come and go."""
+    return uuid.uuid5(_IDS, f"{project_id}/{path.namespace}/{path.name}").hex
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +154,7 @@ class ImageList:
     workspace_id: str | None = None
     name: str = ""
     is_name_part: bool = False  # `name` is a part of it, in any case
+    shown_name: str = ""  # another filter of the name
     namespace: str = ""
     service_type: str = ""
     tag: str = ""
@@ -147,6 +174,7 @@ def select_images(images: Iterable[Image], query: ImageList) -> tuple[int, Seque
         is_named = part in name.lower() if query.is_name_part else query.name in ("", name)
         return (
             is_named
+            and query.shown_name in ("", name)
             and query.namespace in ("", image.path.namespace)
             and query.tag in ("", image.path.tag)
             and query.service_type in ("", image.service_type)

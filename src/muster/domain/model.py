@@ -29,7 +29,7 @@ FAILURES_MAX: Final = 100
 _NAME: Final = re.compile(rf"[A-Za-z0-9_\u3400-\u4dbf\u4e00-\u9fff-]{{1,{NAME_LENGTH_MAX}}}")
 _VERSION: Final = re.compile(r"(0|[1-9][0-9]?)\.(0|[1-9][0-9]?)\.(0|[1-9][0-9]?)")
 _TYPE: Final = re.compile(rf"[A-Za-z0-9_.-]{{0,{NAME_LENGTH_MAX}}}")
-_DESCRIPTION: Final = re.compile(r"[^&!'\"<>=]*")
+_DESCRIPTION: Final = re.compile(r"[^&!'\"<>=\x00]*")
 _PATH: Final = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@%/?-]{0,1023}")
 
 

@@ -1,7 +1,7 @@
 """Notebooks: what they are, the states they pass through, and when their lease is over."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -18,11 +18,11 @@ NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 DESCRIPTION_LENGTH_MAX: Final = 512
 DESCRIPTION_FORBIDDEN: Final = "&<>\"'/"
 REASON_LENGTH_MAX: Final = 2_000
-TAGS_MAX: Final = 20
-TAG_LENGTH_MAX: Final = 128
 DURATION_MS_MIN: Final = 3_600_000
 DURATION_MS_MAX: Final = 259_200_000
 FILES_FOLDER: Final = "work"  # of what is kept of it: the one that opens
+LAYER_FOLDER: Final = "environment"  # likewise: what its user has installed
+WRITTEN_FOLDERS: Final = (FILES_FOLDER, "settings", LAYER_FOLDER)  # the rest is the platform's
 MOUNT_PATH: Final = "/home/ma-user/work/"  # as published; here it is the folder that opens
 CAPACITY_GB_MAX: Final = 4_096
 CUSTOM_FLAVOR: Final = "custom.flavor.spec.code"
@@ -95,6 +95,11 @@ NOTEBOOK_TRANSITIONS: Final[Mapping[tuple[NotebookStatus, NotebookEvent], Notebo
 LIVE: Final = frozenset({S.CREATING, S.STARTING, S.RUNNING, S.STOPPING, S.ERROR, S.DELETING})
 COMING_UP: Final = frozenset({S.CREATING, S.STARTING})
 STARTABLE: Final = frozenset(s for s, event in NOTEBOOK_TRANSITIONS if event is E.START_ASKED)
+
+
+def billing_items(status: NotebookStatus) -> tuple[str, ...]:
+    """What it would be charged for, in published words: nothing computes for one at rest."""
+    return ("COMPUTE", "STORAGE") if status is S.RUNNING else ("STORAGE",)
 
 
 def next_status(status: NotebookStatus, event: NotebookEvent) -> NotebookStatus:
@@ -336,26 +341,6 @@ def check_capacity(field_name: str, capacity_gb: int, *, least: int = 1) -> None
         raise errors.VolumeSizeInvalid(
             f"{field_name} is {capacity_gb}; it must be from {least} to {CAPACITY_GB_MAX} (GB)."
         )
-
-
-def with_tags(tags: Mapping[str, str], added: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """The tags with more of them: a key has one value.
-
-    Raises:
-        NotebookTextInvalid: a key is empty or too long, or there are too many.
-    """
-    changed = {**tags, **dict(added)}
-    for key, value in changed.items():
-        if not key.strip() or max(len(key), len(value)) > TAG_LENGTH_MAX or "\0" in key + value:
-            raise errors.NotebookTextInvalid(
-                f"tags has the key {key[:60]!r}; a key must have 1 and both it and its value at"
-                f" most {TAG_LENGTH_MAX} characters, without NUL."
-            )
-    if len(changed) > TAGS_MAX:
-        raise errors.NotebookTextInvalid(
-            f"The notebook would have {len(changed)} tags; at most {TAGS_MAX} are allowed."
-        )
-    return changed
 
 
 class StepStatus(StrEnum):

@@ -34,7 +34,7 @@ class Phase(StrEnum):
 class Event(StrEnum):
     """What happened to a workload."""
 
-    ENQUEUED = "Enqueued"  # its inputs are in place
+    ENQUEUED = "Enqueued"  # it stands in its queue
     PLACED = "Placed"  # its nodes and cards are held
     STARTED = "Started"  # its first task is up
     SUCCEEDED = "Succeeded"  # every task ended with exit code 0
@@ -49,6 +49,7 @@ class Event(StrEnum):
     FOUND = "Found"  # a lost one is there again
     GIVEN_UP = "GivenUp"  # lost for too long, or waiting too long to be tried again
     IMPORTED = "Imported"  # it had ended elsewhere; no move leads there
+    REPORTED = "Reported"  # somebody told of a task; it moves nothing
 
 
 P, E = Phase, Event

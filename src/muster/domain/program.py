@@ -24,3 +24,8 @@ class Program:
     code: str | None = None  # digest of a snapshot that is copied into its working directory
     folder: str | None = None  # an existing local folder to work in instead; kept when it ends
     mirror: Mirror | None = None  # fetched before it starts, stored once it has ended
+    # What it needs besides, where it is kept from all else; as in the engine's launch.
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    interpreters: tuple[str, ...] = ()
+    before: tuple[str, ...] = ()

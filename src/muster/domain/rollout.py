@@ -60,6 +60,11 @@ class Instance:
     def is_ready(self) -> bool:
         return self.phase is InstancePhase.READY and self.workload_phase is Phase.RUNNING
 
+    @property
+    def is_unwell(self) -> bool:
+        """It runs and does not answer as it did. Of one that is lost, nobody knows that."""
+        return self.phase is InstancePhase.UNREADY and self.workload_phase is Phase.RUNNING
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
@@ -69,6 +74,8 @@ class Situation:
     service: Service
     instances: tuple[Instance, ...]
     wanted: Mapping[str, int]  # how many of each part, by key
+    wanted_before: Mapping[str, int] = field(default_factory=dict)  # likewise; absent: not known
+    concurrency: Mapping[str, float] = field(default_factory=dict)  # of parts that follow the load
     is_well: Mapping[int, bool] = field(default_factory=dict)  # by instance; absent: not known
     in_flight: Mapping[int, int] = field(default_factory=dict)  # requests under way, by instance
     last_words: Mapping[int, str] = field(default_factory=dict)  # of instances that ended badly
@@ -113,6 +120,35 @@ class Settle:
     status: ServiceStatus
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled:
+    """What is asked of a part has changed how many instances it is to have. To be told."""
+
+    config: ServiceConfig
+    before: int
+    count: int
+    concurrency: float
+
+    def __str__(self) -> str:
+        return (
+            f"Model {self.config.model_name} {self.config.model_version} is scaled from"
+            f" {self.before} to {self.count} instances: {self._why()}."
+        )
+
+    def _why(self) -> str:
+        assert self.config.scaling is not None
+        target = self.config.scaling.target_concurrency
+        if self.count > self.before:
+            return (
+                f"about {self.concurrency:.1f} requests at once, where an instance is to have"
+                f" {target}"
+            )
+        return (
+            f"about {self.concurrency:.1f} requests at once, for"
+            f" {self.config.scaling.cooldown_seconds} s fewer than so many instances are to have"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Deployed:
     """Everything that the present configuration asks for is up, and nothing else."""
@@ -142,7 +178,9 @@ class Rest:
     """It has stopped, and nothing of it is left to look at."""
 
 
-Action = Launch | Mark | End | Drop | Settle | Deployed | GiveUp | GoBack | StopAsDue | Rest
+Action = (
+    Launch | Mark | End | Drop | Settle | Scaled | Deployed | GiveUp | GoBack | StopAsDue | Rest
+)
 
 
 def backoff_ms(tries: int) -> int:
@@ -167,6 +205,7 @@ def plan(situation: Situation) -> list[Action]:
     if marks:
         return marks  # what follows from them comes next
     actions = [*_ends(situation), *_replacements(situation), *_changes(situation)]
+    actions += _scalings(situation)
     return [*actions, *_standing(situation, is_quiet=not actions)]
 
 
@@ -329,6 +368,25 @@ def _changes(situation: Situation) -> list[Action]:
     may_go = max(0, ready - max(0, total - spare))
     actions += [_drained(one) for one in serving[:may_go]]
     return actions
+
+
+def _scalings(situation: Situation) -> list[Action]:
+    """What the load alone has changed; of an update its own history tells."""
+    service = situation.service
+    if not service.is_deployed:
+        return []
+    before = situation.wanted_before
+    return [
+        Scaled(
+            config=config,
+            before=before[config.key],
+            count=situation.wanted[config.key],
+            concurrency=situation.concurrency.get(config.key, 0.0),
+        )
+        for config in service.configs
+        if config.scaling is not None
+        and before.get(config.key, situation.wanted[config.key]) != situation.wanted[config.key]
+    ]
 
 
 def _drained(one: Instance) -> Action:

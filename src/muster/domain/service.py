@@ -26,7 +26,7 @@ DEPLOY_SECONDS_MAX: Final = 86_400
 GRACE_SECONDS_MAX: Final = 3_600
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_\u3400-\u4dbf\u4e00-\u9fff-]{1,64}")
-_DESCRIPTION: Final = re.compile(r"[^!<>=&\"']{0,100}")
+_DESCRIPTION: Final = re.compile(r"[^!<>=&\"'\x00]{0,100}")
 _UNIT_MS: Final = {"DAYS": 86_400_000, "HOURS": 3_600_000, "MINUTES": 60_000}
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
@@ -142,11 +142,6 @@ class ServiceConfig:
     def floor(self) -> int:
         """How many instances it begins with."""
         return self.scaling.min_instances if self.scaling else self.instance_count
-
-    @property
-    def ceiling(self) -> int:
-        """How many it may have."""
-        return self.scaling.max_instances if self.scaling else self.instance_count
 
 
 def with_keys(configs: Sequence[ServiceConfig]) -> tuple[ServiceConfig, ...]:

@@ -12,6 +12,7 @@ from muster.domain.training import DEFAULT_WORKSPACE_ID, check_description
 VISUALIZATIONS_MAX: Final = 1_000  # of one project
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,20}")
 HOURS_MAX: Final = 24
+START_MS_MAX: Final = 1_800_000  # from its first process to its first answer
 TENSORBOARD: Final = "tensorboard"
 STARTING_STATUS: Final = view_of(Phase.STARTING).v1_status  # it runs, and does not answer yet
 GONE_STATUS: Final = view_of(Phase.UNKNOWN).v1_status
@@ -86,6 +87,25 @@ class Visualization:
         if limit_ms is None or self.phase is not Phase.RUNNING:
             return None
         return max(0, limit_ms - self.duration_ms(now_ms))
+
+
+def overlap(looked_at: str, written_to: str) -> tuple[str, str] | None:
+    """How the folder of a TensorBoard and the one that a job writes to lie in each other.
+
+    Args:
+        looked_at: /BUCKET/KEY, as is the next.
+        written_to: where the output of a job comes when it ends.
+
+    Returns:
+        (what of the output is seen, "" or a path below it; where that shows up, likewise), or None:
+        nothing of it is.
+    """
+    looked_at, written_to = f"{looked_at.rstrip('/')}/", f"{written_to.rstrip('/')}/"
+    if written_to.startswith(looked_at):
+        return "", written_to.removeprefix(looked_at).rstrip("/")
+    if looked_at.startswith(written_to):
+        return looked_at.removeprefix(written_to).rstrip("/"), ""
+    return None
 
 
 def time_limit_ms(hours: int | None) -> int | None:

@@ -15,7 +15,7 @@ from muster.domain.requirement import Requirement
 from muster.objects.store import Files, Kind, ObjectStore
 from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.caller import Caller
-from muster.store import algorithms, jobs, pools
+from muster.store import algorithms, buckets, jobs
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 
@@ -146,7 +146,7 @@ async def _check_code(
     if not recipe.code_dir:
         return 0
     code_dir = parse_url(recipe.code_dir, field=_CODE_DIR)
-    is_own = await database.read(pools.may_use_bucket, caller.project_id, code_dir.bucket)
+    is_own = await database.read(buckets.may_use_bucket, caller.project_id, code_dir.bucket)
     if not is_own or not await objects.has_bucket(code_dir.bucket):
         # A bucket of another project is answered like one that is not there.
         raise StoragePathInvalid(

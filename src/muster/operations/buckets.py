@@ -1,7 +1,7 @@
 """Making a bucket in an object store where the first object would not."""
 
 from muster.objects.store import ObjectStore
-from muster.store import pools
+from muster.store import buckets
 from muster.store.database import Database
 
 
@@ -20,7 +20,7 @@ async def make_bucket(
         StoragePathInvalid: the object store refuses to make it.
         StoreUnavailable: it gave no answer.
     """
-    if not await database.read(pools.may_claim_bucket, project_id, bucket):
+    if not await database.read(buckets.may_claim_bucket, project_id, bucket):
         return False
     await objects.make_bucket(bucket)
-    return await database.write(pools.claim_bucket, project_id, bucket, is_there=False)
+    return await database.write(buckets.claim_bucket, project_id, bucket, is_there=False)

@@ -2,7 +2,7 @@
 
 from muster.domain.phase import STOPPABLE, Event, Reason
 from muster.operations.caller import Caller
-from muster.store import workloads
+from muster.store import moves, workloads
 from muster.store.transaction import Transaction
 
 
@@ -10,7 +10,7 @@ def delete_workload(tx: Transaction, caller: Caller, workload_id: int, *, now_ms
     """Take a workload out of every count, and stop it; its rows go once nothing of it runs."""
     workload = workloads.mark_deleted(tx, workloads.get_workload(tx.connection, workload_id))
     if workload.phase in STOPPABLE:
-        workloads.move_workload(
+        moves.move_workload(
             tx,
             workload,
             Event.STOP_ASKED,

@@ -1,40 +1,29 @@
-"""Who may call: first set-up, projects, users, their roles and keys, passwords, tokens."""
+"""Who may call: first set-up, projects, users, their roles and keys. `login.py` lets them in."""
 
 import asyncio
 import re
 import secrets
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Final
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
-from muster.domain.errors import (
-    Conflict,
-    InvalidRequest,
-    NotFound,
-    TokenExpired,
-    TokenInvalid,
-    TokenWithoutProject,
-    Unauthenticated,
-)
+from muster.domain.errors import Conflict, InvalidRequest, NotFound
 from muster.domain.permission import Role
 from muster.store import identity, pools, workspaces
 from muster.store.database import Database
-from muster.store.identity import Member, Named, Project, StoredToken, TemporaryKey
+from muster.store.identity import Member, Named, Project
 from muster.store.transaction import Transaction
 from muster.store.vault import Vault
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.@-]{0,63}")
 PASSWORDS_AT_ONCE: Final = 2  # each takes tens of MB and a core for a while
-
-TEMPORARY_PREFIX: Final = "MT"  # of its access key: it is looked for elsewhere
 _PREFIX: Final = "MU"
 
 # The first of the two settings that OWASP recommends for Argon2id: 19 MiB, 2 rounds.
-_HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+HASHER: Final = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 
 @dataclass(slots=True)
@@ -44,7 +33,7 @@ class Identity:
     database: Database
     vault: Vault
     token_lifetime_ms: int
-    _passwords: asyncio.Semaphore = field(
+    passwords: asyncio.Semaphore = field(
         default_factory=lambda: asyncio.Semaphore(PASSWORDS_AT_ONCE)
     )
 
@@ -60,20 +49,39 @@ class FirstCredentials:
     secret_key: str
 
 
-async def set_up(ident: Identity, *, now_ms: int) -> FirstCredentials | None:
-    """Make the first account, project, administrator and key; None if they are there."""
+async def set_up(
+    ident: Identity,
+    *,
+    now_ms: int,
+    keep: Callable[[FirstCredentials], None] = lambda _: None,
+) -> FirstCredentials | None:
+    """Make the first account, project, administrator and key; None if they are there.
+
+    Args:
+        ident: where.
+        now_ms: when.
+        keep: is handed them before they count, and may refuse: nobody else knows the password.
+    """
     if await ident.database.read(identity.find_account) is not None:
         return None
     account = Named(_new_id(), "muster")
     project = Project(_new_id(), "default", account)
     password = secrets.token_urlsafe(18)
     member = Member(_new_id(), "admin", await _hashed(password), account)
-    access_key, secret_key = _new_key(_PREFIX)
+    access_key, secret_key = new_key(_PREFIX)
     sealed = ident.vault.seal(secret_key)
+    first = FirstCredentials(
+        project=project,
+        user_name=member.name,
+        password=password,
+        access_key=access_key,
+        secret_key=secret_key,
+    )
 
     def insert(tx: Transaction) -> bool:
         if identity.find_account(tx.connection) is not None:
             return False  # another server has started first, just now
+        keep(first)
         identity.insert_account(tx, account)
         identity.insert_project(tx, project, is_default=True, now_ms=now_ms)
         _insert_member(tx, member, project, Role.ADMINISTRATOR)
@@ -82,15 +90,7 @@ async def set_up(ident: Identity, *, now_ms: int) -> FirstCredentials | None:
         )
         return True
 
-    if not await ident.database.write(insert):
-        return None
-    return FirstCredentials(
-        project=project,
-        user_name=member.name,
-        password=password,
-        access_key=access_key,
-        secret_key=secret_key,
-    )
+    return first if await ident.database.write(insert) else None
 
 
 async def create_project(ident: Identity, name: str, *, now_ms: int) -> Project:
@@ -143,7 +143,7 @@ async def create_user(
 async def create_key(ident: Identity, user_name: str, *, now_ms: int) -> tuple[str, str]:
     """A new key pair of a user: (access key, secret key)."""
     member = await get_user(ident, user_name)
-    access_key, secret_key = _new_key(_PREFIX)
+    access_key, secret_key = new_key(_PREFIX)
     await ident.database.write(
         identity.insert_access_key,
         access=access_key,
@@ -349,167 +349,9 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _new_key(prefix: str) -> tuple[str, str]:
+def new_key(prefix: str) -> tuple[str, str]:
     return f"{prefix}{secrets.token_hex(9).upper()}", secrets.token_urlsafe(30)
 
 
 async def _hashed(password: str) -> str:
-    return await asyncio.to_thread(_HASHER.hash, password)
-
-
-@dataclass(frozen=True, slots=True)
-class IssuedToken:
-    """A token as it is handed out. `value` is in no store."""
-
-    value: str
-    member: Member
-    project: Project | None
-    role: str | None
-    methods: tuple[str, ...]
-    issued_at_ms: int
-    expires_at_ms: int
-
-
-async def member_by_password(
-    ident: Identity, *, id_: str | None, name: str | None, account: str, password: str
-) -> Member:
-    """The user, if the password is right. Takes as long for an unknown user as for a wrong one.
-
-    Raises:
-        Unauthenticated: no word on which of the two it was.
-    """
-    member = await ident.database.read_fresh(
-        identity.find_member, id_=id_, name=name, account=account
-    )
-    async with ident._passwords:
-        is_right = await asyncio.to_thread(_verify, member, password)
-    if member is None or not is_right:
-        raise Unauthenticated("The user name, domain or password is wrong.")
-    return member
-
-
-# A hash to try against where there is no user, so that the answer takes as long.
-_NOBODY: Final = (
-    "$argon2id$v=19$m=19456,t=2,p=1$bXVzdGVybXVzdGVy$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-)
-
-
-def _verify(member: Member | None, password: str) -> bool:
-    try:
-        return _HASHER.verify(member.password_hash if member else _NOBODY, password)
-    except (VerificationError, InvalidHashError):
-        return False
-
-
-async def member_by_token(ident: Identity, value: str, *, now_ms: int) -> Member:
-    """The user that an unexpired token was issued to."""
-    token = await ident.database.read_fresh(identity.find_token, token_digest(value))
-    if token is None or token.expires_at_ms <= now_ms:
-        raise Unauthenticated("The token is not known or has expired.")
-    member = await ident.database.read_fresh(identity.find_member, id_=token.member.id)
-    if member is None:
-        raise Unauthenticated("The token is not known or has expired.")
-    return member
-
-
-async def issue_token(
-    ident: Identity,
-    member: Member,
-    *,
-    methods: tuple[str, ...],
-    project: str | None,
-    account: str | None,
-    is_unscoped: bool,
-    now_ms: int,
-) -> IssuedToken:
-    """Hand out a token for a project: the one asked for (id or name), else the user's default.
-
-    Args:
-        ident: what there is to work with.
-        member: who is logged in.
-        methods: how.
-        project: its id or name; None: the default one.
-        account: the id or name of the project's account; None: any.
-        is_unscoped: no project is wanted.
-        now_ms: the time of issue.
-
-    Raises:
-        Unauthenticated: the user is not in that project; no word on whether there is one.
-    """
-    projects = await ident.database.read_fresh(identity.list_projects_of, member.id)
-    chosen: Project | None = None
-    if not is_unscoped:
-        matching = [
-            p
-            for p in projects
-            if project in (None, p.id, p.name) and account in (None, p.account.id, p.account.name)
-        ]
-        if not matching:
-            raise Unauthenticated(f"The user has no project {project!r}.")
-        chosen = matching[0]
-    role = None
-    if chosen is not None:
-        named = Named(member.id, member.name)
-        membership = await ident.database.read_fresh(identity.find_membership, named, chosen.id)
-        role = membership.role if membership else None
-    value = secrets.token_urlsafe(48)
-    token = StoredToken(
-        Named(member.id, member.name),
-        chosen.id if chosen else None,
-        role,
-        now_ms,
-        now_ms + ident.token_lifetime_ms,
-    )
-    await ident.database.write(identity.insert_token, token_digest(value), token)
-    return IssuedToken(
-        value, member, chosen, role, methods, token.issued_at_ms, token.expires_at_ms
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TemporaryCredential:
-    """A key pair for a while, and the token that every request with it carries."""
-
-    access_key: str
-    secret_key: str
-    security_token: str
-    expires_at_ms: int
-
-
-async def issue_temporary_key(
-    ident: Identity, token: str, *, duration_seconds: int, now_ms: int
-) -> TemporaryCredential:
-    """A temporary key for the token's user, in its project or else in the user's default one.
-
-    It outlives neither its time nor the user; revoking the token does not end it.
-
-    Raises:
-        TokenInvalid, TokenExpired, TokenWithoutProject: there is nobody to make it for.
-    """
-    stored = await ident.database.read_fresh(identity.find_token, token_digest(token))
-    if stored is None:
-        raise TokenInvalid("auth.identity.token.id is not a token that is known.")
-    if stored.expires_at_ms <= now_ms:
-        raise TokenExpired("auth.identity.token.id has expired.")
-    project_id = stored.project_id
-    if project_id is None:
-        found = await ident.database.read_fresh(identity.list_projects_of, stored.member.id)
-        project_id = found[0].id if found else None
-    if project_id is None or (stored.project_id is not None and stored.role is None):
-        raise TokenWithoutProject("auth.identity.token.id is for no project of its user.")
-    access_key, secret_key = _new_key(TEMPORARY_PREFIX)
-    security_token = secrets.token_urlsafe(48)
-    expires_at_ms = now_ms + duration_seconds * 1000
-    key = TemporaryKey(
-        secret_sealed=ident.vault.seal(secret_key),
-        token_digest=token_digest(security_token),
-        member=stored.member,
-        project_id=project_id,
-        expires_at_ms=expires_at_ms,
-    )
-    await ident.database.write(identity.insert_temporary_key, access_key, key, now_ms=now_ms)
-    return TemporaryCredential(access_key, secret_key, security_token, expires_at_ms)
-
-
-def token_digest(value: str) -> bytes:
-    return sha256(value.encode()).digest()
+    return await asyncio.to_thread(HASHER.hash, password)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from muster.domain.catalogue import Catalogue
@@ -16,9 +16,11 @@ from muster.domain.image import (
     ServiceType,
     Visibility,
     check_image,
+    group_id,
     parse_image_path,
 )
-from muster.operations.caller import Caller
+from muster.domain.permission import Permission
+from muster.operations.caller import Caller, forbidden
 from muster.store import images, jobs
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -33,6 +35,7 @@ class Images:
     catalogue: Catalogue
     built_in: Image
     folder: Path  # where operators put environments; see docs/notebooks.md
+    lists: Path  # the packages of each image that was saved from a notebook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ async def register_image(shelf: Images, caller: Caller, given: NewImage, *, now_
 
 
 async def delete_image(shelf: Images, caller: Caller, uid: str) -> Image:
-    """Forget the name. The environment stays where it is.
+    """Forget the name, and what was saved under it. An environment stays where it is.
 
     Raises:
         ImageUnknown: the project has none of that id.
@@ -93,7 +96,79 @@ async def delete_image(shelf: Images, caller: Caller, uid: str) -> Image:
     if image.is_built_in:
         raise ImageInUse(f"Image {uid} ('{image.path}') comes with muster and stays.")
     await shelf.database.write(images.delete_image, image)
+    await asyncio.to_thread(list_file(shelf, image).unlink, missing_ok=True)
     return image
+
+
+async def delete_image_group(shelf: Images, caller: Caller, uid: str) -> None:
+    """Forget all tags of one name, or none of them.
+
+    Raises:
+        ImageUnknown: the project has no such group where the caller may enter.
+        ImageInUse: a notebook is made from one of them, or they come with muster.
+        Forbidden: one of them is where the caller may not change any.
+    """
+    everything = await shelf.database.read(list_images, shelf, caller)
+    group = [image for image in everything if group_id(caller.project_id, image.path) == uid]
+    if not group:
+        raise images.image_unknown(uid)
+    for image in group:
+        if image.is_built_in:
+            raise ImageInUse(f"Image {image.uid} ('{image.path}') comes with muster and stays.")
+        if not caller.may(Permission.NOTEBOOK_WRITE, image.workspace_id):
+            role, where = caller.role_in(image.workspace_id), f"workspace {image.workspace_id!r}"
+            raise forbidden(caller, Permission.NOTEBOOK_WRITE, role, where)
+
+    def delete(tx: Transaction) -> None:
+        for image in group:
+            images.delete_image(tx, image)
+
+    await shelf.database.write(delete)
+    for image in group:
+        await asyncio.to_thread(list_file(shelf, image).unlink, missing_ok=True)
+
+
+async def sync_image(shelf: Images, caller: Caller, uid: str, *, now_ms: int) -> Image:
+    """Look again for what it names: an operator may have put it elsewhere.
+
+    Raises:
+        ImageUnknown: the project has none of that id.
+        ImageInvalid: what it names is not on this server any more; nothing was changed.
+    """
+    image = await get_image(shelf, caller, uid)
+    if image.is_built_in:
+        return image
+    if image.is_saved:
+        await packages_of(shelf, image)
+        return image
+    found = await asyncio.to_thread(_find_interpreter, shelf, image.path)
+    if str(found) == image.interpreter:
+        return image
+    synced = replace(image, interpreter=str(found), updated_at_ms=now_ms)
+    await shelf.database.write(images.update_interpreter, synced)
+    return synced
+
+
+def list_file(shelf: Images, image: Image) -> Path:
+    """Where the packages of a saved one stand."""
+    return shelf.lists / f"{image.uid}.txt"
+
+
+async def packages_of(shelf: Images, image: Image) -> str:
+    """The list that a notebook's start is told; "": it has nothing besides its environment.
+
+    Raises:
+        ImageInvalid: its list is not there any more.
+    """
+    if not image.is_saved:
+        return ""
+    try:
+        return await asyncio.to_thread(list_file(shelf, image).read_text, encoding="utf-8")
+    except FileNotFoundError:
+        raise ImageInvalid(
+            f"image_id is {image.uid} ('{image.path}'); its list of packages is not in the data"
+            " folder any more. Choose another image."
+        ) from None
 
 
 async def get_image(shelf: Images, caller: Caller, uid: str, *, field: str = "id") -> Image:
@@ -108,6 +183,18 @@ async def get_image(shelf: Images, caller: Caller, uid: str, *, field: str = "id
     if found is None or not caller.may_enter(found.workspace_id):
         raise images.image_unknown(uid, field=field)
     return found
+
+
+def check_image_stays(connection: Connection, image: Image) -> None:
+    """In the transaction that makes a notebook from it: it may have been deleted meanwhile.
+
+    Raises:
+        ImageUnknown: it is gone.
+    """
+    if image.is_built_in:
+        return
+    if images.find_image(connection, image.project_id, image.uid) is None:
+        raise images.image_unknown(image.uid, field="image_id")
 
 
 def list_images(connection: Connection, shelf: Images, caller: Caller) -> list[Image]:

@@ -7,13 +7,14 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
+from muster.beneath import open_beneath
 from muster.domain.errors import InvalidRequest, LogNotReady, LogUnknown
 from muster.domain.jobfolder import log_file
 from muster.domain.workload import Workload
 from muster.operations.caller import Caller
-from muster.store import jobs, workloads
+from muster.store import jobs, timeline, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 
@@ -63,7 +64,7 @@ async def find_log(
     attempt_id = workload.attempt_id
     if attempt_id is None and workload.attempt_count:
         # It waits to be tried again: until then, the log of the attempt that failed is the latest.
-        past = await database.read(workloads.list_past_attempts, [workload.id])
+        past = await database.read(timeline.list_past_attempts, [workload.id])
         attempt_id = past[workload.id][-1].attempt_id if workload.id in past else None
     if attempt_id is not None:
         path = log_file(jobs_folder / attempt_id, names.index(name))
@@ -87,17 +88,25 @@ def _find_workload(
 
 def read_bytes(path: Path, offset: int) -> bytes:
     """At most BYTES_MAX bytes from `offset`, exactly as written."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         file.seek(offset)
         return file.read(BYTES_MAX)
 
 
 def read_tail(path: Path, bytes_max: int) -> tuple[bytes, int]:
     """(the last bytes, how many there are in all), exactly as written."""
-    with path.open("rb") as file:
+    with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
         file.seek(max(0, size - bytes_max))
         return file.read(bytes_max), size
+
+
+def _open(path: Path) -> BinaryIO:
+    """Raises LogNotReady where something else has taken its place since it was found."""
+    try:
+        return os.fdopen(open_beneath(path.parent, path.name), "rb")
+    except OSError as error:
+        raise LogNotReady(f"The log cannot be read: {error.strerror}.") from error
 
 
 def parse_cursor(text: str) -> int | None:
@@ -121,7 +130,7 @@ def read_lines(path: Path, *, cursor: int | None, line_count: int, is_following:
         line_count: at most so many.
         is_following: which side of the cursor to read.
     """
-    with path.open("rb") as file:
+    with _open(path) as file:
         size = os.fstat(file.fileno()).st_size
         at = size if cursor is None else min(cursor, size)
         if line_count == 0:

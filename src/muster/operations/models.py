@@ -34,7 +34,7 @@ from muster.domain.training import DEFAULT_ENGINE_ID
 from muster.objects.store import Files, ObjectStore
 from muster.objects.url import parse_url
 from muster.operations.caller import Caller
-from muster.store import jobs, models, pools
+from muster.store import buckets, jobs, models
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
@@ -83,7 +83,7 @@ async def create_model(
         name=given.name, version=given.version, type_=given.type, description=given.description
     )
     url = parse_url(given.source_location, field=_SOURCE)
-    is_own = await database.read(pools.may_use_bucket, caller.project_id, url.bucket)
+    is_own = await database.read(buckets.may_use_bucket, caller.project_id, url.bucket)
     if not is_own or not await objects.has_bucket(url.bucket):
         # A bucket of another project is answered like one that is not there.
         raise StoragePathInvalid(

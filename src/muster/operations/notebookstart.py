@@ -14,7 +14,7 @@ from muster.domain.errors import (
     QuotaExceeded,
 )
 from muster.domain.image import Image
-from muster.domain.notebook import FILES_FOLDER, Notebook
+from muster.domain.notebook import FILES_FOLDER, WRITTEN_FOLDERS, Notebook
 from muster.domain.placement import NodeRoom, most_that_fit
 from muster.domain.pool import Pool, PoolPhase, Scope
 from muster.domain.program import Mirror, Program
@@ -22,8 +22,8 @@ from muster.domain.resources import Resources
 from muster.domain.workload import PRIORITY_MIN, WorkloadType
 from muster.objects.store import ObjectStore
 from muster.operations.caller import Caller
-from muster.operations.images import Images
-from muster.store import pools, workloads
+from muster.operations.images import Images, packages_of
+from muster.store import pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
@@ -56,7 +56,12 @@ class Start:
 
 
 async def prepare_start(desk: Notebooks, caller: Caller, notebook: Notebook, image: Image) -> Start:
-    """Check that there could be room for it, and put together what is to run."""
+    """Check that there could be room for it, and put together what is to run.
+
+    Raises:
+        InvalidRequest, NotFound: names the field.
+    """
+    packages = await packages_of(desk.images, image)
     pool = await _usable_pool(desk, caller, notebook.pool_id)
     task = _task_of(desk.catalogue, notebook, pool)
     rooms = await desk.database.read_recent(_rooms_of, pool.partition)
@@ -74,23 +79,29 @@ async def prepare_start(desk: Notebooks, caller: Caller, notebook: Notebook, ima
             task=task,
             task_count=1,
             priority=PRIORITY_MIN,
-            run=_program_of(desk, notebook, image),
+            run=_program_of(desk, notebook, image, packages=packages),
         )
     )
 
 
-def _program_of(desk: Notebooks, notebook: Notebook, image: Image) -> Program:
+def _program_of(desk: Notebooks, notebook: Notebook, image: Image, *, packages: str) -> Program:
     kept, uri = desk.folder / notebook.uid, notebook.volume.uri
+    interpreter = image.interpreter or desk.images.built_in.interpreter
     return Program(
         name=notebook.name,
         argv=desk.starter,
         environment={
-            "MUSTER_NOTEBOOK_INTERPRETER": image.interpreter,
+            "MUSTER_NOTEBOOK_INTERPRETER": interpreter,
+            "MUSTER_NOTEBOOK_PACKAGES": packages,
             "MUSTER_NOTEBOOK_FOLDER": str(kept),
             "MUSTER_NOTEBOOK_BASE_URL": base_path_of(notebook),
             "JUPYTER_TOKEN": notebook.token,  # not among the arguments, which everybody can read
         },
         mirror=Mirror(url=uri, folder=str(kept / FILES_FOLDER)) if uri else None,
+        writes=tuple(str(kept / name) for name in WRITTEN_FOLDERS),
+        interpreters=(interpreter,) if interpreter else (),
+        # Made by the platform: no user may change what all notebooks run.
+        before=() if interpreter else (*desk.starter, "--make"),
     )
 
 
@@ -132,7 +143,7 @@ def _task_of(catalogue: Catalogue, notebook: Notebook, pool: Pool) -> Resources:
 
 
 def _rooms_of(connection: Connection, partition: str) -> list[NodeRoom]:
-    return [node.room for node in pools.list_partition_nodes(connection, partition)]
+    return [node.room for node in pool_nodes.list_partition_nodes(connection, partition)]
 
 
 def _check_fits(

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
 
 from muster.domain.catalogue import Catalogue
 from muster.domain.dealing import shares_of
@@ -15,33 +14,34 @@ from muster.domain.errors import (
 )
 from muster.domain.partitioning import Partitioning
 from muster.domain.pool import Node, NodePhase, Pool, PoolEvent, PoolLine, PoolPhase
+from muster.domain.poollines import NewLine, check_locked_stay, is_resize, resized_line
 from muster.domain.poolwish import (
-    NewLine,
     NewPool,
     PoolChange,
     changed_pool,
     check_changeable,
-    check_locked_stay,
     check_resizable,
-    check_tag,
-    is_resize,
     merge_patch,
     new_pool,
-    resized_line,
+    tagged_pool,
     with_changed_line,
     with_line,
     without_line,
     without_nodes,
 )
+from muster.domain.tag import (
+    TagAction,
+    TagChange,
+    changed_tags,
+    check_key_is_free,
+    is_own_tag,
+)
 from muster.operations.caller import Caller
-from muster.store import jobs, pools, workloads
+from muster.store import jobs, pool_nodes, pools, tags, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 from muster.store.workspaces import check_pool_quota
-
-TAGS_MAX: Final = 20  # of a node
-TAG_LENGTH_MAX: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Pools:
 
 
 def get_node(connection: Connection, pool: Pool, name: str) -> Node:
-    node = pools.find_node(connection, pool.partition, name)
+    node = pool_nodes.find_node(connection, pool.partition, name)
     if node is None:
         raise NodeUnknown(f"Node {name} not found in pool {pool.id}.")
     return node
@@ -149,7 +149,7 @@ async def _change(
         if is_resize(before.lines, after.lines):
             given.partitioning.check_may_resize(now)
             check_resizable(now)
-            nodes = pools.list_partition_nodes(tx.connection, before.partition)
+            nodes = pool_nodes.list_partition_nodes(tx.connection, before.partition)
             check_locked_stay(nodes, after.lines)
         wished = replace(after, phase=now.phase, message=now.message)
         return pools.change_pool(tx, wished, now_ms=now_ms, actor=caller.user_name)
@@ -273,7 +273,7 @@ async def delete_nodes(
                 f"deleteNodeNames has locked nodes: {', '.join(locked[:10])}. Unlock them first."
             )
         leaving = [node for node in nodes if node.phase is not NodePhase.DELETING]
-        present = pools.list_partition_nodes(tx.connection, pool.partition)
+        present = pool_nodes.list_partition_nodes(tx.connection, pool.partition)
         going = {node.name for node in leaving}
         if all(n.name in going or n.phase is NodePhase.DELETING for n in present):
             raise InvalidRequest(
@@ -283,7 +283,7 @@ async def delete_nodes(
         if leaving:
             actor = caller.user_name
             pools.change_pool(tx, without_nodes(pool, leaving), now_ms=now_ms, actor=actor)
-            pools.mark_nodes(
+            pool_nodes.mark_nodes(
                 tx,
                 leaving,
                 NodePhase.DELETING,
@@ -303,7 +303,7 @@ async def lock_nodes(
     def lock(tx: Transaction) -> list[Node]:
         _, nodes = _named_nodes(tx, caller, pool_id, names, field="nodeNames")
         for node in nodes:
-            pools.lock_node(tx, node, is_locked=is_locked)
+            pool_nodes.lock_node(tx, node, is_locked=is_locked)
         return nodes
 
     return await given.database.write(lock)
@@ -316,49 +316,107 @@ async def update_nodes(
     names: Sequence[str],
     action: NodeAction,
     *,
-    tags: Mapping[str, str],
+    change: TagChange | None,
 ) -> tuple[list[str], list[str]]:
-    """(nodes that it was done to, nodes that are not there or are going)."""
-    for key, value in tags.items():
-        check_tag("tags", key)
-        if max(len(key), len(value)) > TAG_LENGTH_MAX:
-            raise InvalidRequest(
-                f"tags has a key or a value of more than {TAG_LENGTH_MAX} characters."
-            )
+    """(nodes that it was done to, nodes that are not there or are going).
+
+    `change` is what the actions on tags do.
+    """
+    _check_keys(change)
 
     def update(tx: Transaction) -> tuple[list[str], list[str]]:
         pool = _changeable_pool(tx, caller, pool_id)
         staying = {
             node.name: node
-            for node in pools.list_partition_nodes(tx.connection, pool.partition)
+            for node in pool_nodes.list_partition_nodes(tx.connection, pool.partition)
             if node.phase is not NodePhase.DELETING
         }
         done = [name for name in dict.fromkeys(names) if name in staying]
         for name in done:
-            _update(tx, staying[name], action, tags)
+            if change is None:
+                _make_spare(tx, staying[name], is_spare=action is NodeAction.OPEN_SPARE)
+            else:
+                _tag(tx, staying[name], change)
         return done, [name for name in dict.fromkeys(names) if name not in staying]
 
     return await given.database.write(update)
 
 
-def _update(tx: Transaction, node: Node, action: NodeAction, tags: Mapping[str, str]) -> None:
-    match action:
-        case NodeAction.OPEN_SPARE | NodeAction.CLOSE_SPARE:
-            pools.set_spare(tx, node, is_spare=action is NodeAction.OPEN_SPARE)
-            # Whatever it stood in for: from now on the user has the word.
-            pools.tag_node(tx, node, {k: v for k, v in node.tags.items() if is_own_tag(k)})
-        case NodeAction.CREATE_TAGS:
-            merged = {**node.tags, **tags}
-            if sum(map(is_own_tag, merged)) > TAGS_MAX:
-                raise InvalidRequest(f"Node {node.name} would have more than {TAGS_MAX} tags.")
-            pools.tag_node(tx, node, merged)
-        case NodeAction.DELETE_TAGS:
-            pools.tag_node(tx, node, {k: v for k, v in node.tags.items() if k not in tags})
+def _make_spare(tx: Transaction, node: Node, *, is_spare: bool) -> None:
+    pool_nodes.set_spare(tx, node, is_spare=is_spare)
+    # Whatever it stood in for: from now on the user has the word.
+    pool_nodes.tag_node(tx, node, own_tags(node))
 
 
-def is_own_tag(key: str) -> bool:
-    """Whether a user has set it: the platform keeps notes of its own beside."""
-    return not key.startswith("muster/")
+def _tag(tx: Transaction, node: Node, change: TagChange) -> dict[str, str]:
+    """The node's tags after it. What the platform notes there stays."""
+    changed = changed_tags(own_tags(node), change)
+    notes = {key: value for key, value in node.tags.items() if not is_own_tag(key)}
+    pool_nodes.tag_node(tx, node, {**notes, **changed})
+    return changed
+
+
+def own_tags(node: Node) -> dict[str, str]:
+    """Those that a user has set."""
+    return {key: value for key, value in node.tags.items() if is_own_tag(key)}
+
+
+def _check_keys(change: TagChange | None) -> None:
+    """What is taken away may have any key."""
+    if change is not None and change.action is not TagAction.DELETE:
+        for key, _ in change.tags:
+            check_key_is_free("tags", key)
+
+
+async def tag_node(given: Pools, caller: Caller, name: str, change: TagChange) -> dict[str, str]:
+    """Change the tags of one node, in whatever pool of the project; the tags after it.
+
+    Raises:
+        NodeUnknown: the project has none of that name.
+        InvalidRequest: names the tag, or why the node cannot be changed; nothing was.
+    """
+    _check_keys(change)
+
+    def tag(tx: Transaction) -> dict[str, str]:
+        pool, node = find_own_node(tx.connection, caller.project_id, name)
+        check_changeable(pool)
+        return _tag(tx, node, change)
+
+    return await given.database.write(tag)
+
+
+def find_own_node(connection: Connection, project_id: str, name: str) -> tuple[Pool, Node]:
+    """A node of that project by its name alone, and the pool that it is in.
+
+    Raises:
+        NodeUnknown: the project has none of that name.
+    """
+    pool_id = tags.find_pool_of_node(connection, project_id, name)
+    pool = None if pool_id is None else pools.find_pool(connection, project_id, pool_id)
+    node = None if pool is None else pool_nodes.find_node(connection, pool.partition, name)
+    if pool is None or node is None:
+        raise tags.node_unknown(name)
+    return pool, node
+
+
+async def tag_pool(
+    given: Pools, caller: Caller, pool_id: str, change: TagChange, *, now_ms: int
+) -> Pool:
+    """Change the tags of a pool. What changes nothing is no change.
+
+    Raises:
+        InvalidRequest, PoolUnknown: nothing was changed.
+    """
+    _check_keys(change)
+
+    def tag(tx: Transaction) -> Pool:
+        before = pools.get_pool(tx.connection, caller.project_id, pool_id)
+        after = tagged_pool(before, change)
+        if after == before:
+            return before
+        return pools.change_pool(tx, after, now_ms=now_ms, actor=caller.user_name)
+
+    return await given.database.write(tag)
 
 
 def _changeable_pool(tx: Transaction, caller: Caller, pool_id: str) -> Pool:
@@ -376,7 +434,7 @@ def _named_nodes(
         InvalidRequest: names those that are not there.
     """
     pool = _changeable_pool(tx, caller, pool_id)
-    nodes = {n.name: n for n in pools.list_partition_nodes(tx.connection, pool.partition)}
+    nodes = {n.name: n for n in pool_nodes.list_partition_nodes(tx.connection, pool.partition)}
     unknown = [name for name in dict.fromkeys(names) if name not in nodes]
     if unknown:
         told = ", ".join(name[:100] for name in unknown[:10])
@@ -392,8 +450,8 @@ async def count_free_nodes(given: Pools) -> dict[str, int]:
 
     def read(connection: Connection) -> dict[str, int]:
         shares = shares_of(
-            pools.list_hosts(connection),
-            pools.list_nodes(connection),
+            pool_nodes.list_hosts(connection),
+            pool_nodes.list_nodes(connection),
             frozenset(workloads.list_held_cards(connection)),
         )
         if given.partitioning.hosts_are_whole:

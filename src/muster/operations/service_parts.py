@@ -28,7 +28,7 @@ from muster.domain.service import (
     with_keys,
 )
 from muster.operations.caller import Caller
-from muster.store import models, pools
+from muster.store import models, pool_nodes, pools
 from muster.store.connection import Connection
 
 T = TypeVar("T")
@@ -49,6 +49,7 @@ class Part:
     weight: int | None = None
     envs: Mapping[str, str] | None = None
     pool_id: str | None = None
+    pool_field: str = ""  # where that stands in the request
     scaling: Scaling | None = None
     is_scaling_off: bool = False  # it was said that there is to be none
     deploy_timeout_seconds: int | None = None
@@ -194,7 +195,7 @@ class Resolving:
         asked = part.pool_id or (old.pool_id if old else public_pool_id(project_id))
         pool = pools.find_pool(connection, project_id, asked)
         if pool is None or not self.caller.may_enter(pool.workspace_id):
-            raise _pool_unknown(f"{name}.pool_name", asked)
+            raise _pool_unknown(part.pool_field or f"{name}.pool_name", asked)
         if pool.phase not in USABLE:
             raise NoRoomForInstance(
                 f"{name}.pool_name is {asked!r}; the pool is {pool.phase}, not Running."
@@ -218,7 +219,7 @@ def _check_room(
     connection: Connection, pool: Pool, task: Resources, specification: str, name: str
 ) -> None:
     """Refuse at once what no node could ever hold."""
-    rooms = [node.room for node in pools.list_partition_nodes(connection, pool.partition)]
+    rooms = [node.room for node in pool_nodes.list_partition_nodes(connection, pool.partition)]
     if not most_that_fit(task, rooms, bound=1):
         raise NoRoomForInstance(
             f"{name}.specification is {specification!r}; no node of pool {pool.display_name!r} is"
@@ -240,6 +241,7 @@ def _program(model: Model, envs: Mapping[str, str]) -> Program:
         argv=argv,
         environment=environment,
         code=recipe.code,
+        interpreters=(recipe.interpreter,),
     )
 
 

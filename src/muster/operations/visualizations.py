@@ -34,19 +34,19 @@ from muster.domain.visualization import (
     time_limit_ms,
 )
 from muster.domain.workload import PRIORITY_MIN, WorkloadType
-from muster.objects.store import Kind, ObjectStore, Progress
+from muster.objects.store import Kind, ObjectStore
 from muster.objects.url import ObjectUrl, parse_url
 from muster.operations.caller import Caller
 from muster.operations.deletion import delete_workload
-from muster.store import jobs, pools, visualizations, workloads
+from muster.store import buckets, jobs, moves, pool_nodes, pools, visualizations, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 
 TOKEN_BYTES: Final = 24
 
-# Where a program finds what is fetched for it, from where it begins.
-_FETCHED: Final = os.path.relpath(data_folder(Path("/")), code_folder(Path("/"), 0))
+# Where the keeper brings what it is to show, from where the program begins.
+_COPIES: Final = os.path.relpath(data_folder(Path("/")), code_folder(Path("/"), 0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,14 +113,16 @@ async def _prepare(
     desk: Visualizations, caller: Caller, one: Visualization
 ) -> workloads.NewWorkload:
     """Check that its results are there and that there could be room, and say what is to run."""
-    folder = await _find_results(desk, caller, one.train_url)
+    await _check_results(desk, caller, one.train_url)
     flavor = choose_flavor(desk.catalogue.flavors, one.flavor_code)
     pool = await _public_pool(desk, caller)
     if not most_that_fit(
         flavor.task,
         [
             node.room
-            for node in await desk.database.read_recent(pools.list_partition_nodes, pool.partition)
+            for node in await desk.database.read_recent(
+                pool_nodes.list_partition_nodes, pool.partition
+            )
         ],
         bound=1,
     ):
@@ -139,33 +141,27 @@ async def _prepare(
         task=flavor.task,
         task_count=1,
         priority=PRIORITY_MIN,
-        run=_program_of(desk, one, folder),
+        run=_program_of(desk, one),
         time_limit_ms=time_limit_ms(one.hours),
     )
 
 
-async def _find_results(desk: Visualizations, caller: Caller, train_url: str) -> str:
-    """Where a program finds them.
-
-    Raises:
-        StoragePathInvalid: there is no such folder for this project.
-    """
+async def _check_results(desk: Visualizations, caller: Caller, train_url: str) -> None:
+    """Raise StoragePathInvalid unless there is such a folder, or a job that is about to fill it."""
     url = parse_url(train_url, field="train_url")
     objects = desk.objects
-    may_use = await desk.database.read_recent(pools.may_use_bucket, caller.project_id, url.bucket)
+    may_use = await desk.database.read_recent(buckets.may_use_bucket, caller.project_id, url.bucket)
     if not may_use or not await objects.has_bucket(url.bucket):
         raise StoragePathInvalid(
             f"train_url is '{url}'; this project has no bucket {url.bucket!r}."
         )
-    if await objects.find(url, field="train_url") is not Kind.FOLDER:
+    if await objects.find(url, field="train_url") is Kind.FOLDER:
+        return
+    if not await desk.database.read(visualizations.list_writers, caller.project_id, str(url)):
         raise StoragePathInvalid(
             f"train_url is '{url}'; it must be a folder with objects in it, as training"
-            " jobs leave it under their train_url."
+            " jobs leave it under their train_url, or the train_url of a job that runs."
         )
-    if not objects.is_near:
-        return _FETCHED
-    path = await objects.fetch(url, Path(), field="train_url", progress=Progress())
-    return str(path.absolute())
 
 
 def _as_folder(url: ObjectUrl) -> ObjectUrl:
@@ -182,15 +178,17 @@ async def _public_pool(desk: Visualizations, caller: Caller) -> Pool:
     return pool
 
 
-def _program_of(desk: Visualizations, one: Visualization, folder: str) -> Program:
+def _program_of(desk: Visualizations, one: Visualization) -> Program:
     return Program(
         name=one.name,
         argv=desk.starter,
         environment={
             "MUSTER_VISUALIZATION_INTERPRETER": desk.interpreter,
-            "MUSTER_VISUALIZATION_FOLDER": folder,
+            "MUSTER_VISUALIZATION_FOLDER": _COPIES,
             "MUSTER_VISUALIZATION_PREFIX": one.base_path,
         },
+        interpreters=(desk.interpreter,) if desk.interpreter else (),
+        before=() if desk.interpreter else (*desk.starter, "--make"),
     )
 
 
@@ -254,7 +252,7 @@ async def stop_visualization(
                 f"Visualization job {fresh.id} is {fresh.phase or 'gone'}; only one that is"
                 f" {', '.join(sorted(STOPPABLE))} can be stopped."
             )
-        workloads.move_workload(
+        moves.move_workload(
             tx,
             workloads.get_workload(tx.connection, fresh.workload_id),
             Event.STOP_ASKED,

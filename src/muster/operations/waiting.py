@@ -9,7 +9,7 @@ from muster.domain.pool import PoolPhase
 from muster.domain.waiting import QUEUE_MAX, Scene, Waiting, behind, explain, message_of
 from muster.domain.workload import Workload, turn
 from muster.operations.caller import Caller
-from muster.store import pools, workloads
+from muster.store import pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 
@@ -70,7 +70,7 @@ def explain_queue(
             now_ms=now_ms,
             pool_phase=pool.phase if pool else PoolPhase.DELETING,
             queue=queue,
-            nodes=pools.list_partition_nodes(connection, partition),
+            nodes=pool_nodes.list_partition_nodes(connection, partition),
             holders=[w for w in active if w.is_holding],
         )
     )

@@ -124,6 +124,7 @@ def _in_words(contents: workspaces.Contents) -> Sequence[str]:
         (contents.service_count, "service(s)"),
         (contents.visualization_count, "visualization job(s)"),
         (contents.experiment_count, "experiment(s)"),
+        (contents.network_count, "network(s)"),
     ]
     running = (
         contents.job_count,

@@ -46,6 +46,7 @@ class Connection(asyncio.Protocol):
         self._read_paused = False
         self._failure: Exception | None = None
         self._active_at = 0.0
+        self._heard_at = 0.0
         self.is_lost = False
         self._reset(has_answer_body=True)
         self._is_over = True  # nothing was asked yet
@@ -96,7 +97,7 @@ class Connection(asyncio.Protocol):
         self._wake_writer()
 
     def data_received(self, data: bytes) -> None:
-        self._active_at = self._loop.time()
+        self._active_at = self._heard_at = self._loop.time()
         if self._is_over:  # nobody asked for anything
             self.close()
             return
@@ -172,6 +173,7 @@ class Connection(asyncio.Protocol):
             has_answer_body: False for HEAD.
         """
         self._reset(has_answer_body=has_answer_body)
+        self._heard_at = self._loop.time()
         self.has_sent_all = not has_body
         self.write(head)
 
@@ -242,6 +244,17 @@ class Connection(asyncio.Protocol):
         elif self._loop.time() - self._active_at >= seconds:
             self.fail(ProgramTimedOut(f"Nothing came of the program for {seconds:g} seconds."))
         self._wake_reader()
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long nothing has come of the program, or since it was asked."""
+        return self._loop.time() - self._heard_at
+
+    def end_if_silent(self, seconds: float, failure: Exception) -> None:
+        """Fail, where the program is waited for and nothing has moved for so long."""
+        is_its_turn = self._reader is not None and (self.has_sent_all or self._write_paused)
+        if is_its_turn and self._loop.time() - self._active_at >= seconds:
+            self.fail(failure)
 
     def fail(self, failure: Exception) -> None:
         """End the exchange and the connection: whoever waits for more of the answer gets this.

@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -9,12 +10,37 @@ import msgspec
 
 from muster.domain.jobfolder import endpoint_file
 
+REMEMBERED_MAX: Final = 10_000
 _BYTES_MAX: Final = 4096
 
 
 class _Endpoint(msgspec.Struct):
     host: str
     port: int
+
+
+class Endpoints:
+    """Where attempts listen, read once of each: it stays the same as long as one runs."""
+
+    def __init__(self, jobs_folder: Path) -> None:
+        self._jobs_folder = jobs_folder
+        self._found: OrderedDict[str, tuple[str, int]] = OrderedDict()
+
+    def find(self, attempt_id: str) -> tuple[str, int] | None:
+        """As `read_endpoint`."""
+        found = self._found.get(attempt_id)
+        if found is None:
+            found = read_endpoint(self._jobs_folder / attempt_id)
+            if found is None:
+                return None
+            self._found[attempt_id] = found
+            if len(self._found) > REMEMBERED_MAX:
+                self._found.popitem(last=False)
+        return found
+
+    def forget(self, attempt_id: str) -> None:
+        """Nothing listens there: look again the next time."""
+        self._found.pop(attempt_id, None)
 
 
 def read_endpoint(folder: Path, task_index: int = 0) -> tuple[str, int] | None:

@@ -13,6 +13,7 @@ from muster.domain.errors import (
     MusterError,
     ProgramBroken,
     ProgramTimedOut,
+    ProgramUnwell,
 )
 from muster.proxy.connection import Connection, Headers
 from muster.proxy.headers import (
@@ -84,7 +85,7 @@ async def forward(
     Raises:
         InvalidRequest, BodyTooLarge, TooManyConnections: it was refused, maybe in its middle.
         ProgramUnreachable: nothing of it was sent; it may be passed on to another program.
-        ProgramBroken, ProgramTimedOut: there is no answer.
+        ProgramBroken, ProgramTimedOut, ProgramUnwell: there is no answer.
     """
     check_target(upstream)
     given = dict(scope["headers"])
@@ -116,9 +117,14 @@ async def forward(
         try:
             return await _exchange(pool, connection, asked)
         except ProgramBroken:
-            if connection.has_heard or framing or asked.method not in _IDEMPOTENT:
+            if connection.has_heard or not may_repeat(scope):
                 raise
     return await _exchange(pool, await pool.connect(address), asked)
+
+
+def may_repeat(scope: Scope) -> bool:
+    """Whether a request may reach two programs, or one twice, without harm."""
+    return scope["method"] in _IDEMPOTENT and not framing_of(dict(scope["headers"]))
 
 
 async def _exchange(pool: Pool, connection: Connection, asked: _Asked) -> Outcome:
@@ -127,6 +133,7 @@ async def _exchange(pool: Pool, connection: Connection, asked: _Asked) -> Outcom
     connection.begin(
         asked.head, has_body=bool(asked.framing), has_answer_body=asked.method != "HEAD"
     )
+    asked.upstream.hold.connection = connection
     # It outlives this by one turn of the loop at most.
     sending = asyncio.ensure_future(_send_body(connection, asked))
     try:
@@ -149,6 +156,7 @@ async def _exchange(pool: Pool, connection: Connection, asked: _Asked) -> Outcom
         return _OUTCOMES.get(type(error), Outcome.REFUSED)
     finally:
         sending.cancel()
+        asked.upstream.hold.connection = None
         pool.give_back(connection, (asked.upstream.host, asked.upstream.port))
     # A client that takes its time with the rest keeps no connection from others.
     await asked.send({"type": "http.response.body", "body": body})
@@ -158,6 +166,7 @@ async def _exchange(pool: Pool, connection: Connection, asked: _Asked) -> Outcom
 _OUTCOMES: Final[Mapping[type[MusterError], Outcome]] = {
     ProgramBroken: Outcome.BROKEN,
     ProgramTimedOut: Outcome.TIMED_OUT,
+    ProgramUnwell: Outcome.TIMED_OUT,
 }
 
 

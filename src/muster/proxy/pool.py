@@ -26,10 +26,6 @@ class Pool:
         self._by_address: dict[Address, list[Connection]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
-    @property
-    def idle_count(self) -> int:
-        return len(self._idle)
-
     def take_idle(self, address: Address) -> Connection | None:
         """One that was used before, if there is any: the program may close it at any moment."""
         waiting = self._by_address.get(address)

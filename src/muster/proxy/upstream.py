@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from muster.proxy.connection import Connection
+
 ANSWER_SECONDS: Final = 3600.0  # where nobody says otherwise
 
 
@@ -17,6 +19,23 @@ class Outcome(StrEnum):
     UNREACHABLE = "unreachable"  # no connection: nothing of the request has reached it
     TIMED_OUT = "timed out"  # nothing came within `answer_seconds`
     BROKEN = "broken"  # the connection ended in the middle, or what came is no HTTP
+
+
+@dataclass(slots=True)
+class Hold:
+    """What a site has of a request that is under way: it may end one that is left lying."""
+
+    connection: Connection | None = None  # that it goes over; None: it goes over none
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long nothing has come of the program, or since it was asked."""
+        return float("inf") if self.connection is None else self.connection.silent_seconds
+
+    def end_if_silent(self, seconds: float, failure: Exception) -> None:
+        """End it, unless it has moved since, or waits for its client and not for the program."""
+        if self.connection is not None:
+            self.connection.end_if_silent(seconds, failure)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +55,7 @@ class Upstream:
     key: str = ""  # whose it is (a notebook, an instance); websockets are counted by it
     answer_seconds: float = ANSWER_SECONDS  # for its first byte, and between two of them
     request_bytes_max: int | None = None  # of its body; None: what the server allows
+    hold: Hold = field(default_factory=Hold)
 
     @property
     def target(self) -> str:

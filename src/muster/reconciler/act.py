@@ -5,7 +5,7 @@ pass observes, and records what it finds.
 """
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -32,14 +32,15 @@ from muster.reconciler.channels import Inputs, bring_inputs, drop_inputs, store_
 from muster.reconciler.mirror import bring_mirror, cancel_mirror, return_mirror
 from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
 from muster.reconciler.transfers import NotYet, Transfers
-from muster.store import pools, workloads
+from muster.store import pool_nodes, purging, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.workloads import EndAttempt, Happened, Hold, Move, Release, move_workloads
+from muster.store.moves import EndAttempt, Happened, Hold, Move, Release, move_workloads
 
 log = structlog.get_logger()
 
 MUSTER: Final = "muster"  # the actor of what the platform does by itself
+PASSING: Final = (EngineUnavailable, StoreUnavailable)  # nothing has changed; the next pass retries
 
 
 @dataclass(slots=True)
@@ -133,6 +134,11 @@ def _prepare_program(workload: Workload, program: Program, platform: Platform) -
         folder=platform.folder(workload.attempt_id),
         work_folder=None if program.folder is None else Path(program.folder),
         serves=True,
+        reads=tuple(map(Path, program.reads)),
+        writes=tuple(map(Path, program.writes)),
+        interpreters=program.interpreters,
+        before=program.before,
+        project_id=workload.project_id,
         tasks=workload.placements,
         partition=workload.partition,
         task=workload.task,
@@ -159,10 +165,20 @@ async def _bring_inputs(workload: Workload, run: Run, platform: Platform) -> Inp
 
 async def _bring_mirror(workload: Workload, program: Program, platform: Platform) -> bool:
     """Whether its files are there; else they are being fetched, and a later pass finds them."""
+    return await _carry_mirror(bring_mirror, workload, program, platform)
+
+
+async def _carry_mirror(
+    carry: Callable[..., Awaitable[NotYet | None]],
+    workload: Workload,
+    program: Program,
+    platform: Platform,
+) -> bool:
+    """Whether all of it has been carried; True where there is no mirror."""
     assert workload.attempt_id is not None
     if program.mirror is None:
         return True
-    not_yet = await bring_mirror(
+    not_yet = await carry(
         program.mirror,
         attempt_id=workload.attempt_id,
         objects=platform.objects,
@@ -234,6 +250,9 @@ def _prepare_launch(
         },
         code=platform.objects.snapshot_folder(run.code),
         folder=folder,
+        reads=tuple(filter(None, (inputs.data, *inputs.channels.values()))),
+        interpreters=() if run.interpreter is None else (run.interpreter,),
+        project_id=workload.project_id,
         tasks=workload.placements,
         output_names=tuple(channel.name for channel in run.outputs),
         partition=workload.partition,
@@ -246,7 +265,7 @@ def _prepare_launch(
 def _read_host_names(connection: Connection, workload: Workload) -> tuple[str, ...]:
     """The host of each task's node; none where a node has left its pool meanwhile."""
     names = {placement.node_name for placement in workload.placements}
-    nodes = {name: pools.find_node(connection, workload.partition, name) for name in names}
+    nodes = {name: pool_nodes.find_node(connection, workload.partition, name) for name in names}
     hosts = {name: node.host_name for name, node in nodes.items() if node is not None}
     if len(hosts) < len(names):
         return ()
@@ -322,18 +341,7 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
 
 async def _return_mirror(workload: Workload, program: Program, platform: Platform) -> bool:
     """Whether its files are stored; whatever else it keeps it has written where it stays."""
-    assert workload.attempt_id is not None
-    if program.mirror is None:
-        return True
-    not_yet = await return_mirror(
-        program.mirror,
-        attempt_id=workload.attempt_id,
-        objects=platform.objects,
-        transfers=platform.transfers,
-    )
-    if not_yet is not None:
-        await _tell(workload, not_yet, platform)
-    return not_yet is None
+    return await _carry_mirror(return_mirror, workload, program, platform)
 
 
 async def _record_outcomes(
@@ -392,15 +400,12 @@ async def _clear(workload: Workload, platform: Platform) -> None:
 
 async def purge(platform: Platform) -> int:
     """Drop deleted workloads that nothing runs for any more; return how many."""
-    purgeable = await platform.database.read(workloads.list_purgeable)
+    purgeable = await platform.database.read(purging.list_purgeable)
     for workload_id, attempts in purgeable:
         for attempt_id, engine_ref in attempts:
             ref = EngineRef(engine_ref) if engine_ref else None
             ref = ref or await platform.engine.find(attempt_id, platform.folder(attempt_id))
             if ref is not None:
                 await platform.engine.forget(ref)
-        await platform.database.write(workloads.purge_workload, workload_id)
+        await platform.database.write(purging.purge_workload, workload_id)
     return len(purgeable)
-
-
-PASSING: Final = (EngineUnavailable, StoreUnavailable)  # nothing has changed; the next pass retries

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from muster.domain.phase import Phase
 from muster.domain.pool import PUBLIC_PARTITION, Node, Pool
 from muster.engines.engine import ClusterWish
-from muster.store import pools, workloads
+from muster.store import pool_nodes, pools, workloads
 from muster.store.connection import Connection
 
 
@@ -25,7 +25,7 @@ def read_wish(connection: Connection, marked: Collection[str]) -> tuple[ClusterW
         if workload.phase is Phase.STARTING
         for task in workload.placements
     }
-    nodes = pools.list_nodes(connection)
+    nodes = pool_nodes.list_nodes(connection)
     wish = wish_for(present, nodes, own=ids | past, starting=starting)
     locked = wish_for(present, nodes, own=ids | past, starting=())
     return wish, wish != locked

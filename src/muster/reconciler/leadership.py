@@ -160,11 +160,15 @@ class Leadership:
 
     async def run(self) -> None:
         """Until cancelled: then the lease is given back."""
-        assert self.lead is not None
         while True:
-            taken = await self._try_to_take()
-            if taken is not None:
-                await self._lead_while_it_lasts(*taken)
+            try:
+                taken = await self._try_to_take()
+                if taken is not None:
+                    await self._lead_while_it_lasts(*taken)
+            except MusterError as error:
+                log.warning("cannot_lead", why=error.message)
+            except Exception:  # without a leader nothing would be started any more, and nobody told
+                log.exception("leading_failed")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def _try_to_take(self) -> tuple[Lease, Lease | None] | None:

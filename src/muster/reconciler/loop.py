@@ -20,7 +20,7 @@ from muster.reconciler.plan import Action, Admit, World, plan
 from muster.reconciler.poolplan import is_at_rest, plan_pools
 from muster.reconciler.pools import read_pool_world, settle_pools
 from muster.reconciler.transfers import Transfers
-from muster.store import pools, workloads
+from muster.store import pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
@@ -166,7 +166,7 @@ class Reconciler:
         """Within the pass: what admits work is the only one that takes nodes away."""
         database, now_ms = self.platform.database, self.platform.clock_ms()
         conditions = await self.platform.engine.observe_hosts()
-        changed = _changed_hosts(await database.read(pools.list_hosts), conditions)
+        changed = _changed_hosts(await database.read(pool_nodes.list_hosts), conditions)
         if changed:
             await database.write(_note_hosts, changed)
         outlook = (await database.read(pools.outlook), unusable)
@@ -262,7 +262,7 @@ def _changed_hosts(
 
 def _note_hosts(tx: Transaction, changed: Mapping[str, HostCondition]) -> None:
     for name, condition in changed.items():
-        pools.set_host_condition(tx, name, is_up=condition.is_up, message=condition.message)
+        pool_nodes.set_host_condition(tx, name, is_up=condition.is_up, message=condition.message)
 
 
 def _read_rows(
@@ -271,7 +271,7 @@ def _read_rows(
     """What a plan looks at; its size follows what the nodes hold, not what has ever run."""
     active = workloads.list_active(connection)
     nodes: dict[str, list[Node]] = {}
-    for node in pools.list_nodes(connection):
+    for node in pool_nodes.list_nodes(connection):
         nodes.setdefault(node.partition, []).append(node)
     partitions = nodes.keys() | {w.partition for w in active if w.phase is Phase.CREATING}
     queues = {

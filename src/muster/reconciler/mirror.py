@@ -6,6 +6,7 @@ has changed, and nothing is moved twice. Each step may be cut short anywhere and
 """
 
 import asyncio
+import errno
 import hashlib
 import os
 import shutil
@@ -13,10 +14,17 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
+from muster.beneath import (
+    files_beneath,
+    move_in,
+    opened_folder,
+    remove_beneath,
+    set_time_beneath,
+)
 from muster.domain.errors import (
     InvalidRequest,
     ObjectUnknown,
@@ -142,7 +150,7 @@ async def fetch_mirror(mirror: Mirror, objects: ObjectStore, progress: Progress)
     parts = folder.with_name(_PARTS_FOLDER)
 
     async def fetch(path: str) -> None:
-        await _fetch_file(objects, url.below(path), there[path], folder / path, parts)
+        await _fetch_file(objects, url.below(path), there[path], parts, folder, path)
         progress.file_count += 1
         progress.byte_count += there[path][0]
 
@@ -175,7 +183,7 @@ async def store_mirror(mirror: Mirror, objects: ObjectStore, progress: Progress)
     async def store(path: str) -> None:
         try:
             _check_key(url, url.below(path).key)
-            await objects.store_file(folder / path, url.below(path), field=FIELD)
+            await objects.store_file(folder, url.below(path), field=FIELD, below=path)
         except InvalidRequest as error:
             troubles.append(error.message)  # the others can be stored
             return
@@ -264,7 +272,7 @@ def _parents(path: str) -> Iterator[str]:
 
 
 async def _fetch_file(
-    objects: ObjectStore, url: ObjectUrl, stamp: Stamp, target: Path, parts: Path
+    objects: ObjectStore, url: ObjectUrl, stamp: Stamp, parts: Path, folder: Path, path: str
 ) -> None:
     """It appears whole, with the time of its object."""
     part = parts / hashlib.sha256(url.key.encode()).hexdigest()
@@ -276,12 +284,20 @@ async def _fetch_file(
         with part.open("wb") as file:
             async for chunk in chunks:
                 await asyncio.to_thread(file.write, chunk)
+            # It is known already: emptied by a power loss, it would look like one that was changed
+            # here, and be stored over the object.
+            await asyncio.to_thread(_keep_on_disk, file)
     finally:
         await chunks.aclose()
     if info.size != stamp[0] or part.stat().st_size != stamp[0]:
         raise StoreUnavailable(f"The object '{url}' has just been changed.")
-    _set_time(part, stamp)
-    part.replace(target)
+    os.utime(part, ns=(stamp[1] * 1_000_000,) * 2)
+    await asyncio.to_thread(move_in, part, folder, path)
+
+
+def _keep_on_disk(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 async def _for_each(paths: Sequence[str], do: Callable[[str], Awaitable[T]]) -> None:
@@ -308,8 +324,7 @@ def _begin_fetch(folder: Path, plan: FetchPlan) -> None:
     """Make room for what is to be fetched, and write down what is known then."""
     for path in (*plan.dropped, *plan.fetched):
         # Before it is known: else an old file would look like one that was changed here.
-        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            (folder / path).unlink()
+        remove_beneath(folder, path)
     _make_folders(folder, plan.fetched)
     _write(folder, Known(stamps=plan.known))
     folder.with_name(_PARTS_FOLDER).mkdir()
@@ -317,15 +332,10 @@ def _begin_fetch(folder: Path, plan: FetchPlan) -> None:
 
 def _files_of(folder: Path) -> Stamps:
     """Regular files only: a link could lead anywhere."""
-    found: Stamps = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if path.is_file() and not path.is_symlink():
-                status = path.stat()
-                stamp = (status.st_size, status.st_mtime_ns // 1_000_000)
-                found[path.relative_to(folder).as_posix()] = stamp
-    return found
+    return {
+        path: (status.st_size, status.st_mtime_ns // 1_000_000)
+        for path, status in files_beneath(folder)
+    }
 
 
 def _make_folders(folder: Path, paths: Sequence[str]) -> None:
@@ -335,13 +345,15 @@ def _make_folders(folder: Path, paths: Sequence[str]) -> None:
         StoragePathInvalid: a file or a link is in the way, or a folder is where a file is to be.
     """
     for path in paths:
+        parent, _, name = path.rpartition("/")
         try:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            # What ran in the folder may have left links in it that lead out.
-            is_inside = (folder / path).parent.resolve() == (folder.resolve() / path).parent
-        except (FileExistsError, NotADirectoryError, RuntimeError):
-            is_inside = False
-        if not is_inside or (folder / path).is_symlink() or (folder / path).is_dir():
+            with opened_folder(folder, parent, makes_it=True) as opened:
+                is_free = not _is_there(name, opened)
+        except OSError as error:
+            if error.errno not in (errno.ENOTDIR, errno.ELOOP):
+                raise
+            is_free = False
+        if not is_free:
             raise StoragePathInvalid(
                 f"{FIELD} cannot be fetched: {path!r} is an object, and something else of that"
                 " name is in the notebook, which is not stored."
@@ -357,13 +369,16 @@ def _mark_stored(folder: Path, stored: Sequence[str], here: Stamps, there: Stamp
         if path in there and found.get(path) == here[path] and there[path][0] == here[path][0]
     }
     for path, stamp in alike.items():
-        _set_time(folder / path, stamp)
+        set_time_beneath(folder, path, stamp[1] * 1_000_000)
     return alike
 
 
-def _set_time(path: Path, stamp: Stamp) -> None:
-    time_ns = stamp[1] * 1_000_000
-    os.utime(path, ns=(time_ns, time_ns))
+def _is_there(name: str, folder: int) -> bool:
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _read(folder: Path) -> Known:
@@ -377,5 +392,7 @@ def _read(folder: Path) -> Known:
 def _write(folder: Path, known: Known) -> None:
     file = folder.with_name(_KNOWN_FILE)
     draft = file.with_suffix(".draft")
-    draft.write_bytes(msgspec.json.encode(known))
+    with draft.open("wb") as out:
+        out.write(msgspec.json.encode(known))
+        _keep_on_disk(out)
     draft.replace(file)

@@ -5,7 +5,6 @@ does not answer holds up nobody. Whoever changes a notebook meanwhile wins; the 
 """
 
 import asyncio
-import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Any, Final
 import httpx
 import structlog
 
+from muster.beneath import remove_tree
 from muster.domain.errors import NotebookStateInvalid, StaleWrite, StoreUnavailable
 from muster.domain.notebook import (
     COMING_UP,
@@ -35,7 +35,7 @@ from muster.reconciler.lastwords import read_last_words, read_start
 from muster.reconciler.mirror import forget_trouble, read_trouble
 from muster.reconciler.notebookplan import Note, Remove, Seen, Step, plan_notebook
 from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
-from muster.store import notebooks, workloads
+from muster.store import moves, notebooks, workloads
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 
@@ -293,7 +293,7 @@ def _move(tx: Transaction, notebook: Notebook, seen: Seen, step: Step, *, now_ms
     fresh = _fresh(tx, notebook)
     status = next_status(fresh.status, step.event)
     if step.stops_workload and fresh.phase in STOPPABLE:
-        workloads.move_workload(
+        moves.move_workload(
             tx,
             workloads.get_workload(tx.connection, fresh.workload_id),
             Event.STOP_ASKED,
@@ -332,4 +332,4 @@ def _fresh(tx: Transaction, notebook: Notebook) -> Notebook:
 
 def _remove_folder(path: Path) -> None:
     with suppress(FileNotFoundError):
-        shutil.rmtree(path)
+        remove_tree(path)

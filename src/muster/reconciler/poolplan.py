@@ -8,130 +8,42 @@ Where hosts are whole, one that a pool has a node on is no node of the public pa
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from hashlib import sha256
 from itertools import count
 from typing import Final
 
-from muster.domain.dealing import (
-    Share,
-    deal_many,
-    fullest_that_gives,
-    own_idle_and_busy,
-    shares_of,
+from muster.domain.dealing import Share, shares_of
+from muster.domain.pool import PUBLIC_PARTITION, Host, Node, NodePhase, Pool, PoolEvent, PoolPhase
+from muster.reconciler.poolfit import (
+    flavors_lacking,
+    hosts_named,
+    lacks,
+    largest_first,
+    share_for,
+    usable_hosts,
+    why_impossible,
 )
-from muster.domain.flavor import Flavor
-from muster.domain.pool import (
-    HOSTS,
-    PUBLIC_PARTITION,
-    Host,
-    Node,
-    NodePhase,
-    Pool,
-    PoolEvent,
-    PoolLine,
-    PoolPhase,
+from muster.reconciler.poolworld import (
+    AddNode,
+    DealCards,
+    EndPool,
+    MarkNode,
+    MovePool,
+    NotePool,
+    PoolAction,
+    PoolWorld,
+    RemoveNode,
+    RestSpare,
+    StopWorkloads,
+    UseSpare,
 )
 
 FAILED_POOL_KEPT_MS: Final = 3 * 24 * 3_600_000
 NODE_PREFIX: Final = "os.modelarts/node.prefix"
 _SUFFIX_LENGTH: Final = 5
 _LETTERS: Final = "abcdefghijklmnopqrstuvwxyz0123456789"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolWorld:
-    """Everything that a plan for pools may look at, read at one moment."""
-
-    now_ms: int
-    hosts: Sequence[Host] = ()
-    pools: Sequence[Pool] = ()  # all that are there, oldest first
-    nodes: Sequence[Node] = ()
-    flavors: Mapping[str, Flavor] = field(default_factory=dict)
-    busy: frozenset[str] = frozenset()  # nodes that a workload holds
-    held: frozenset[tuple[str, int]] = frozenset()  # (host, card) that a workload holds
-    at_work: frozenset[str] = frozenset()  # pools that are Deleting, and still have workloads
-    stoppable: frozenset[str] = frozenset()  # those of them that have any left to stop
-    hosts_are_whole: bool = False  # a host has nodes of one pool only
-    unusable: Mapping[str, str] = field(default_factory=dict)  # by partition: why
-
-
-@dataclass(frozen=True, slots=True)
-class AddNode:
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class DealCards:
-    """Give the public node of a host these cards, and no others."""
-
-    node: Node
-    cards: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveNode:
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class MarkNode:
-    node: Node
-    phase: NodePhase
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class UseSpare:
-    """A node has broken: let a spare one take work in its place."""
-
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class RestSpare:
-    """The broken node is back: let the one that stood in for it be spare again."""
-
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class MovePool:
-    pool: Pool
-    event: PoolEvent
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class NotePool:
-    """Nothing moves; what the pool waits for has changed."""
-
-    pool: Pool
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class StopWorkloads:
-    pool: Pool
-
-
-@dataclass(frozen=True, slots=True)
-class EndPool:
-    pool: Pool
-
-
-PoolAction = (
-    AddNode
-    | DealCards
-    | RemoveNode
-    | MarkNode
-    | UseSpare
-    | RestSpare
-    | MovePool
-    | NotePool
-    | StopWorkloads
-    | EndPool
-)
+STANDS_IN: Final = "muster/stands-in"  # the tag of a spare node that was put to use
 
 
 def plan_pools(world: PoolWorld) -> list[PoolAction]:
@@ -221,7 +133,7 @@ def _cards(cards: Sequence[int]) -> str:
 def _departures(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
     """Surplus nodes, those that were asked to go, and those on hosts that are not its own now."""
     wanted = _wanted(pool)
-    named = _hosts_named(pool) if pool.declared else set()
+    named = hosts_named(pool) if pool.declared else set()
     for line_name in sorted({node.line_name for node in nodes}):
         members = [node for node in nodes if node.line_name == line_name]
         staying = [node for node in members if node.phase is not NodePhase.DELETING]
@@ -271,16 +183,16 @@ def _arrivals(
 ) -> Iterable[Node]:
     """The nodes that the pool lacks, as far as there is something to make them of."""
     wanted = _wanted(pool)
-    if not any(_lacks(line, nodes) for line in pool.lines if line.name in wanted):
+    if not any(lacks(line, nodes) for line in pool.lines if line.name in wanted):
         return
-    if _why_impossible(pool, world):
+    if why_impossible(pool, world):
         return  # it would keep from others what is no use to it
     suggested = _node_names(pool, world.now_ms)
-    usable = _usable_hosts(pool, world)
+    usable = usable_hosts(pool, world)
     mine = [share for share in shares if share.host.name in usable]
-    for line, flavor in _largest_first(pool, world):
-        for _ in range(_lacks(line, nodes)):
-            share = _share_for(flavor, mine, pool, world)
+    for line, flavor in largest_first(pool, world):
+        for _ in range(lacks(line, nodes)):
+            share = share_for(flavor, mine, pool, world)
             if share is None:
                 break
             share.owner = pool.partition
@@ -298,36 +210,6 @@ def _arrivals(
                 host_name=share.host.name,
                 created_at_ms=world.now_ms,
             )
-
-
-def _share_for(
-    flavor: Flavor, shares: Sequence[Share], pool: Pool, world: PoolWorld
-) -> Share | None:
-    groups = [shares]
-    if world.hosts_are_whole:
-        own, idle, busy = own_idle_and_busy(shares, pool.partition)
-        # Hosts that are named for it are its own anyway: as few nodes as can be share one.
-        groups = [idle, busy, own] if _hosts_named(pool) else [own, idle, busy]
-    found = (fullest_that_gives(flavor, group, is_declared=_is_word(pool)) for group in groups)
-    return next((share for share in found if share is not None), None)
-
-
-def _lacks(line: PoolLine, nodes: Iterable[Node]) -> int:
-    """How many nodes the line is short of."""
-    staying = (node for node in nodes if node.phase is not NodePhase.DELETING)
-    return max(0, line.node_count - sum(node.line_name == line.name for node in staying))
-
-
-def _largest_first(pool: Pool, world: PoolWorld) -> list[tuple[PoolLine, Flavor]]:
-    """The lines of flavors that are there. Small nodes fill what large ones leave over."""
-    lines = [
-        (line, world.flavors[line.flavor_code])
-        for line in pool.lines
-        if line.flavor_code in world.flavors
-    ]
-    return sorted(
-        lines, key=lambda pair: (-pair[1].task.card_count, -pair[1].task.cpu_millis, pair[0].name)
-    )
 
 
 def _node_names(pool: Pool, now_ms: int) -> Iterator[str]:
@@ -361,10 +243,10 @@ def _pool_moves(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable
 
 
 def _creation(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
-    lacking = _lacking(pool, nodes)
+    lacking = flavors_lacking(pool, nodes)
     if not lacking:
         yield MovePool(pool, PoolEvent.COMPLETED, "")
-    elif why := _why_impossible(pool, world):
+    elif why := why_impossible(pool, world):
         yield MovePool(pool, PoolEvent.IMPOSSIBLE, why)
     elif pool.phase is PoolPhase.CREATING:
         yield MovePool(pool, PoolEvent.NODES_LACKING, _waits_for(lacking))
@@ -373,7 +255,7 @@ def _creation(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[P
 
 
 def _health(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
-    lacking = _lacking(pool, nodes)
+    lacking = flavors_lacking(pool, nodes)
     has_working = any(node.phase is not NodePhase.ABNORMAL for node in nodes)
     if pool.phase is PoolPhase.ABNORMAL:
         if has_working:
@@ -385,7 +267,7 @@ def _health(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[Poo
             why = "The inventory declares it no more."
         yield MovePool(pool, PoolEvent.NODES_DOWN, why)
         return
-    why = _why_impossible(pool, world) if lacking else ""
+    why = why_impossible(pool, world) if lacking else ""
     if pool.phase is PoolPhase.RUNNING and why:
         yield MovePool(pool, PoolEvent.IMPOSSIBLE, why)
     elif pool.phase is PoolPhase.SCALING_FAILED and not why:
@@ -395,69 +277,11 @@ def _health(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[Poo
         yield NotePool(pool, why or _waits_for(lacking))
 
 
-def _lacking(pool: Pool, nodes: Sequence[Node]) -> dict[str, int]:
-    """How many nodes each flavor is short of."""
-    lacking: dict[str, int] = {}
-    for line in pool.lines:
-        if short := _lacks(line, nodes):
-            lacking[line.flavor_code] = lacking.get(line.flavor_code, 0) + short
-    return lacking
-
-
 def _waits_for(lacking: Mapping[str, int]) -> str:
     if not lacking:
         return ""
     what = ", ".join(f"{count} of flavor {code}" for code, count in sorted(lacking.items()))
     return f"Waits for nodes that others have: {what}."
-
-
-def _why_impossible(pool: Pool, world: PoolWorld) -> str:
-    """Why the hosts could never give it its nodes, even with nothing else on them; "": they could.
-
-    A host that is down may come back; one that has left the inventory will not.
-    """
-    for line in pool.lines:
-        if line.flavor_code not in world.flavors:
-            return f"There is no flavor {line.flavor_code!r} any more."
-    usable = _usable_hosts(pool, world)
-    hosts = [host for host in world.hosts if host.is_present and host.name in usable]
-    shares = [Share.of_whole(host) for host in hosts]
-    beside = ""
-    for line, flavor in _largest_first(pool, world):
-        most = deal_many(flavor, line.node_count, shares, is_declared=_is_word(pool))
-        if most < line.node_count:
-            lacks_cards = flavor.card_kind and all(h.card_kind != flavor.card_kind for h in hosts)
-            why = f" None of them has a card of the kind {flavor.card_kind}." if lacks_cards else ""
-            return (
-                f"It asks for {line.node_count} nodes of flavor {line.flavor_code};"
-                f" the hosts can give {most} in all{beside}.{why}"
-            )
-        beside = " beside its other nodes"
-    return ""
-
-
-def _usable_hosts(pool: Pool, world: PoolWorld) -> set[str]:
-    """Those whose shares it may get. What the operator has put into a pool whole is not free."""
-    names = {host.name for host in world.hosts}
-    if pool.declared is not None:
-        named = _hosts_named(pool)
-        return names & named if named else names
-    if not world.hosts_are_whole:
-        return names
-    return names.difference(*(_hosts_named(other) for other in world.pools if other.declared))
-
-
-def _hosts_named(pool: Pool) -> set[str]:
-    hosts = pool.settings.get(HOSTS)
-    return set(hosts) if isinstance(hosts, list) else set()
-
-
-def _is_word(pool: Pool) -> bool:
-    """Whether the operator says how many nodes there are, whatever CPUs and memory the hosts have.
-
-    One that names its hosts means whole shares of them.
-    """
-    return pool.declared is not None and HOSTS not in pool.settings
 
 
 def _spares(nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
@@ -468,9 +292,6 @@ def _spares(nodes: Sequence[Node], world: PoolWorld) -> Iterable[PoolAction]:
     yield from (UseSpare(node) for node in spares[: max(0, broken - len(in_use))])
     idle_first = sorted(in_use, key=lambda node: (node.name in world.busy, node.name))
     yield from (RestSpare(node) for node in idle_first[: max(0, len(in_use) - broken)])
-
-
-STANDS_IN: Final = "muster/stands-in"  # the tag of a spare node that was put to use
 
 
 def _public_nodes(world: PoolWorld, dealt: Sequence[Node]) -> Iterable[PoolAction]:

@@ -8,8 +8,8 @@ from muster.domain.flavor import Flavor
 from muster.domain.phase import STOPPABLE, Event, Reason
 from muster.domain.pool import PoolPhase
 from muster.domain.workload import Workload
-from muster.reconciler.poolplan import (
-    STANDS_IN,
+from muster.reconciler.poolplan import STANDS_IN, plan_pools
+from muster.reconciler.poolworld import (
     AddNode,
     DealCards,
     EndPool,
@@ -22,9 +22,8 @@ from muster.reconciler.poolplan import (
     RestSpare,
     StopWorkloads,
     UseSpare,
-    plan_pools,
 )
-from muster.store import pools, workloads
+from muster.store import moves, pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.transaction import Transaction
 
@@ -56,9 +55,9 @@ def read_pool_world(
     holding = [w for w in workloads.list_active(connection) if w.is_holding]
     return PoolWorld(
         now_ms=now_ms,
-        hosts=pools.list_hosts(connection),
+        hosts=pool_nodes.list_hosts(connection),
         pools=present,
-        nodes=pools.list_nodes(connection),
+        nodes=pool_nodes.list_nodes(connection),
         flavors=flavors,
         busy=frozenset(task.node_name for w in holding for task in w.placements),
         held=frozenset(workloads.list_held_cards(connection)),
@@ -120,20 +119,20 @@ def _carry_out(tx: Transaction, step: Sequence[PoolAction], now_ms: int) -> None
     nodes = [action.node for action in step if isinstance(action, AddNode | RemoveNode | MarkNode)]
     match step[0]:
         case AddNode():
-            pools.add_nodes(tx, nodes, now_ms=now_ms, actor=MUSTER)
+            pool_nodes.add_nodes(tx, nodes, now_ms=now_ms, actor=MUSTER)
         case RemoveNode():
-            pools.remove_nodes(tx, nodes, now_ms=now_ms, actor=MUSTER)
+            pool_nodes.remove_nodes(tx, nodes, now_ms=now_ms, actor=MUSTER)
         case MarkNode(_, phase, message):
-            pools.mark_nodes(tx, nodes, phase, now_ms=now_ms, actor=MUSTER, message=message)
+            pool_nodes.mark_nodes(tx, nodes, phase, now_ms=now_ms, actor=MUSTER, message=message)
         case DealCards(node, cards):
-            pools.deal_cards(tx, node, cards, now_ms=now_ms)
+            pool_nodes.deal_cards(tx, node, cards, now_ms=now_ms)
         case UseSpare(node):
-            pools.set_spare(tx, node, is_spare=False)
-            pools.tag_node(tx, node, {**node.tags, STANDS_IN: "true"})
+            pool_nodes.set_spare(tx, node, is_spare=False)
+            pool_nodes.tag_node(tx, node, {**node.tags, STANDS_IN: "true"})
         case RestSpare(node):
-            pools.set_spare(tx, node, is_spare=True)
+            pool_nodes.set_spare(tx, node, is_spare=True)
             tags = {key: value for key, value in node.tags.items() if key != STANDS_IN}
-            pools.tag_node(tx, node, tags)
+            pool_nodes.tag_node(tx, node, tags)
         case MovePool(pool, event, message):
             pools.move_pool(tx, pool, event, now_ms=now_ms, actor=MUSTER, message=message)
         case NotePool(pool, message):
@@ -153,7 +152,7 @@ def _stop_workloads(tx: Transaction, partition: str, pool_id: str, now_ms: int) 
 
 
 def _stop(tx: Transaction, workload: Workload, now_ms: int) -> None:
-    workloads.move_workload(
+    moves.move_workload(
         tx,
         workload,
         Event.STOP_ASKED,

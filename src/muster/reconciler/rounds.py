@@ -18,7 +18,7 @@ QUICK_REST_SECONDS: Final = 0.1  # while something is about to come up: its user
 GATHER_SECONDS: Final = 0.02  # what happens together is looked at together
 REST_FACTOR: Final = 4  # times as long as the last look took, at least: other work wakes it, too
 
-_PASSING: Final = (StaleWrite, StoreUnavailable)  # nothing has changed; the next look retries
+PASSING: Final = (StaleWrite, StoreUnavailable)  # nothing has changed; the next look retries
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Rounds:
     async def _look_and_survive(self, look_once: Callable[[], Awaitable[bool]]) -> bool:
         try:
             is_quick = await look_once()
-        except _PASSING as error:
+        except PASSING as error:
             if not self.is_failing:
                 log.warning("keeper_paused", kept=self.kept, why=error.message)
             self.is_failing = True

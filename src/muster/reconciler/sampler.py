@@ -18,7 +18,7 @@ from muster.domain.placement import CardKind, TaskPlacement
 from muster.domain.pool import PUBLIC_PARTITION, Node
 from muster.domain.workload import Workload
 from muster.engines.engine import CardUsage, Engine, EngineRef, HostUsage, Sample, TaskUsage
-from muster.store import pools, workloads
+from muster.store import pool_nodes, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore
@@ -83,7 +83,7 @@ class Sampler:
 
 def _read_rows(connection: Connection) -> tuple[list[Node], list[Workload]]:
     active = workloads.list_active(connection)
-    return pools.list_nodes(connection), [w for w in active if w.is_holding]
+    return pool_nodes.list_nodes(connection), [w for w in active if w.is_holding]
 
 
 def measure(

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from muster.domain.errors import MusterError, QuotaExceeded, StaleWrite, StoreUnavailable
+from muster.domain.errors import MusterError, QuotaExceeded, StaleWrite
 from muster.domain.model import Health
 from muster.domain.phase import Phase
 from muster.domain.pool import PoolPhase
@@ -30,6 +30,7 @@ from muster.domain.rollout import (
     Load,
     Mark,
     Rest,
+    Scaled,
     Settle,
     Situation,
     StopAsDue,
@@ -48,7 +49,7 @@ from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
 from muster.reconciler.health import is_well
 from muster.reconciler.lastwords import read_last_words
-from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
+from muster.reconciler.rounds import PASSING, QUICK_REST_SECONDS, Rounds
 from muster.store import pools, service_records, services, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -63,7 +64,6 @@ LAST_WORDS_LINES: Final = 5
 LOAD_SMOOTHING: Final = 0.3  # the share of the latest look in the mean
 
 _GOING: Final = InstancePhase.DRAINING
-_RETRIED: Final = (StaleWrite, StoreUnavailable)
 
 
 class Gauge(Protocol):
@@ -100,6 +100,7 @@ class ServiceKeeper:
     _known: dict[int, Service] = field(default_factory=dict)  # as last read, by id
     _looks: dict[int, _Look] = field(default_factory=dict)  # by instance
     _loads: dict[tuple[int, str], Load] = field(default_factory=dict)  # by service and part
+    _counts: dict[tuple[int, str], int] = field(default_factory=dict)  # wanted so far, likewise
     _told: dict[int, str] = field(default_factory=dict)  # what was last told of a service's trouble
 
     def on(self, database: Database) -> "ServiceKeeper":
@@ -135,9 +136,11 @@ class ServiceKeeper:
                 await asyncio.sleep(0)  # requests do not wait for all of them
             try:
                 is_quick |= await self._keep(service, instances)
-            except _RETRIED as error:
+            except PASSING as error:
                 log.debug("service_overtaken", service=service.uid, why=error.message)
                 is_quick = True
+            except Exception:  # the others are to be kept, whatever is the matter with this one
+                log.exception("service_not_kept", service=service.uid)
         return is_quick
 
     def _forget(self, found: Sequence[tuple[Service, tuple[Instance, ...]]]) -> None:
@@ -149,6 +152,7 @@ class ServiceKeeper:
                 asking.cancel()
         parts = {(service.id, config.key) for service, _ in found for config in service.configs}
         self._loads = {key: load for key, load in self._loads.items() if key in parts}
+        self._counts = {key: count for key, count in self._counts.items() if key in parts}
         ids = {service.id for service, _ in found}
         self._told = {id_: told for id_, told in self._told.items() if id_ in ids}
 
@@ -186,6 +190,12 @@ class ServiceKeeper:
             service=service,
             instances=instances,
             wanted=wanted,
+            wanted_before=self._wanted_before(service, wanted),
+            concurrency={
+                config.key: load.concurrency
+                for config in service.configs
+                if (load := self._loads.get((service.id, config.key))) is not None
+            },
             is_well={
                 one.id: well
                 for one in instances
@@ -230,6 +240,13 @@ class ServiceKeeper:
         load = replace(load, quiet_since_ms=since_ms)
         self._loads[service.id, config.key] = load
         return wanted_count(config, load, now_ms=now_ms)
+
+    def _wanted_before(self, service: Service, wanted: Mapping[str, int]) -> dict[str, int]:
+        """As it has been told in the events, or as it is to begin with."""
+        for key, count in wanted.items():
+            if not service.is_deployed or (service.id, key) not in self._counts:
+                self._counts[service.id, key] = count
+        return {key: self._counts[service.id, key] for key in wanted}
 
     # ------------------------------------------------------------ asking
 
@@ -301,13 +318,15 @@ class ServiceKeeper:
         except QuotaExceeded as error:
             await self._tell(situation.service, error)
             # The rest does not need to wait until there is room.
-            others = [action for action in actions if not isinstance(action, Launch)]
+            others = [action for action in actions if not isinstance(action, Launch | Scaled)]
             if others:
                 await self.database.write(_write, situation, others)
             is_done = False
         for action in actions:
             if isinstance(action, Settle):
                 log.info("service_moved", service=situation.service.uid, status=action.status)
+            elif isinstance(action, Scaled) and is_done:
+                self._counts[situation.service.id, action.config.key] = action.count
         return is_done
 
     async def _tell(self, service: Service, error: MusterError) -> None:
@@ -394,6 +413,8 @@ class _Writing:
                 services.drop_instance(self.tx, action.instance, now_ms=now_ms, actor=MUSTER)
             case Settle():
                 self._settle(action.status)
+            case Scaled():
+                self.events.append((True, str(action)))
             case Deployed():
                 self.service = replace(self.service, is_deployed=True, configs_before=())
                 self.ends_update = ("SUCCESS", "")

@@ -1,11 +1,12 @@
-"""The keeper of visualization jobs: finds out when they answer, and brings them their results.
+"""The keeper of visualization jobs: finds out when they answer, and brings them what they show.
 
-Where the object store is near, a TensorBoard reads what lies there. Else the results are copied
-into its job folder, and looked at again while it runs. Asking and copying go on beside the looks:
-one that is slow holds up nobody. Whoever changes a job meanwhile wins; the next look sees it.
+A TensorBoard reads its own job folder only. The results are copied there, with what jobs write that
+still run, and looked at again while it runs. Asking and copying go on beside the looks: one that is
+slow holds up nobody. Whoever changes a job meanwhile wins; the next look sees it.
 """
 
 import asyncio
+import shutil
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -16,22 +17,26 @@ from typing import Final
 import httpx
 import structlog
 
-from muster.domain.errors import MusterError, StaleWrite
-from muster.domain.jobfolder import data_folder
-from muster.domain.phase import FINISHED, Phase
-from muster.domain.visualization import Visualization
+from muster.domain.errors import MusterError, StaleWrite, StoreUnavailable
+from muster.domain.jobfolder import channel_folder, data_folder, fetched_folder, output_folder
+from muster.domain.phase import FINISHED, STOPPABLE, Event, Phase, Reason
+from muster.domain.visualization import START_MS_MAX, Visualization
 from muster.objects.store import ObjectStore, Progress
 from muster.objects.url import parse_url
 from muster.proxy.endpoint import read_endpoint
+from muster.reconciler.act import MUSTER
+from muster.reconciler.eventfiles import EventFiles, Source
 from muster.reconciler.lastwords import read_last_words, read_start
 from muster.reconciler.rounds import Rounds
-from muster.store import visualizations
+from muster.store import moves, visualizations, workloads
 from muster.store.database import Database
 from muster.store.transaction import Transaction
+from muster.store.visualizations import Writer
 
 log = structlog.get_logger()
 
-COPY_SECONDS: Final = 10.0  # between two looks for more results, where they are copied
+COPY_SECONDS: Final = 5.0  # between two looks for more results
+COPY_REST_FACTOR: Final = 20  # times as long as the last of them took, at least
 ANSWER_SECONDS: Final = 5.0
 
 
@@ -40,9 +45,10 @@ class _Known:
     """What is known of one attempt so far."""
 
     attempt_id: str
+    files: EventFiles
     answers: bool = False
     is_copied: bool = False
-    copied_at: float = float("-inf")
+    copies_at: float = float("-inf")  # when it is time to
     trouble: str = ""  # why there is no newer copy
     work: "dict[str, asyncio.Task[None]]" = field(default_factory=dict)  # under way, by its kind
 
@@ -54,6 +60,7 @@ class VisualizationKeeper:
     database: Database
     objects: ObjectStore
     jobs_folder: Path
+    clock_ms: Callable[[], int]
     _rounds: Rounds = field(default_factory=lambda: Rounds("visualization jobs"))
     _known: dict[int, _Known] = field(default_factory=dict)  # by visualization job
     _http: httpx.AsyncClient | None = None
@@ -61,7 +68,10 @@ class VisualizationKeeper:
     def on(self, database: Database) -> "VisualizationKeeper":
         """One that has asked nobody yet, on another view of the store."""
         return VisualizationKeeper(
-            database=database, objects=self.objects, jobs_folder=self.jobs_folder
+            database=database,
+            objects=self.objects,
+            jobs_folder=self.jobs_folder,
+            clock_ms=self.clock_ms,
         )
 
     def wake(self) -> None:
@@ -87,11 +97,17 @@ class VisualizationKeeper:
                 is_quick |= await self._keep(one)
             except StaleWrite:
                 is_quick = True
+            except StoreUnavailable:
+                raise  # the others would meet the same
+            except Exception:  # the others are to be kept, whatever is the matter with this one
+                log.exception("visualization_not_kept", job_id=one.id)
         return is_quick
 
     def _forget(self, gone: set[int]) -> None:
         for id_ in gone:
-            for task in self._known.pop(id_).work.values():
+            known = self._known.pop(id_)
+            known.files.is_over = True
+            for task in known.work.values():
                 task.cancel()
 
     async def _keep(self, one: Visualization) -> bool:
@@ -104,20 +120,24 @@ class VisualizationKeeper:
         known = self._known.get(one.id)
         if known is None or known.attempt_id != one.attempt_id:
             self._forget({one.id} & self._known.keys())
-            known = self._known[one.id] = _Known(one.attempt_id)
-        if not self.objects.is_near and time.monotonic() >= known.copied_at + COPY_SECONDS:
+            files = EventFiles(data_folder(self.jobs_folder / one.attempt_id))
+            known = self._known[one.id] = _Known(one.attempt_id, files)
+        if time.monotonic() >= known.copies_at:
             self._begin(known, "copy", partial(self._copy, one, known))
         if one.is_answering:
             await self._note(one, note=known.trouble)
             return False
-        is_there = known.answers and (self.objects.is_near or known.is_copied)
-        if is_there:
+        if known.answers and known.is_copied:
             await self._note(one, answered=one.attempt_id)
             log.info("visualization_answers", job_id=one.id)
             return False
         if not known.answers:
             self._begin(known, "ask", partial(self._ask, one, known))
         folder = self.jobs_folder / one.attempt_id
+        if self.clock_ms() >= (one.started_at_ms or 0) + START_MS_MAX:
+            said = await asyncio.to_thread(read_last_words, folder)
+            await self.database.write(_give_up, one, said, self.clock_ms())
+            return False
         note, _ = await asyncio.to_thread(read_start, folder)
         await self._note(one, note=known.trouble or note)
         return True
@@ -132,6 +152,10 @@ class VisualizationKeeper:
 
     async def _end(self, one: Visualization) -> None:
         """It needs nobody any more; the end of its log tells why, where it was no wish."""
+        self._forget({one.id} & self._known.keys())
+        if one.attempt_id is not None:
+            copies = fetched_folder(self.jobs_folder / one.attempt_id)
+            await asyncio.to_thread(shutil.rmtree, copies, ignore_errors=True)
         note = ""
         if one.attempt_id is not None and one.phase is Phase.FAILED:
             folder = self.jobs_folder / one.attempt_id
@@ -160,20 +184,61 @@ class VisualizationKeeper:
             self.wake()
 
     async def _copy(self, one: Visualization, known: _Known) -> None:
-        """Bring what is new of its results; a file is replaced once the new one is whole."""
-        target = data_folder(self.jobs_folder / known.attempt_id)
+        """Bring what is new, of jobs that run and of results."""
+        began_at = time.monotonic()
         try:
-            url = parse_url(one.train_url, field="train_url")
-            await self.objects.fetch(url, target, field="train_url", progress=Progress())
-            known.trouble = ""
+            known.trouble = await self._bring(one, known.files)
         except MusterError as error:
             known.trouble = error.message
         except OSError as error:
             known.trouble = f"Its results cannot be copied: {error.strerror or error}."
         # With what there is it can be looked at, whatever is the matter with the rest.
         known.is_copied = True
-        known.copied_at = time.monotonic()
+        took_seconds = time.monotonic() - began_at
+        known.copies_at = time.monotonic() + max(COPY_SECONDS, COPY_REST_FACTOR * took_seconds)
         self.wake()
+
+    async def _bring(self, one: Visualization, files: EventFiles) -> str:
+        """Returns why not everything is there; "": it is.
+
+        Raises:
+            MusterError, OSError: the results are not.
+        """
+        writers = await self.database.read(
+            visualizations.list_writers, one.project_id, one.train_url
+        )
+        url = parse_url(one.train_url, field="train_url")
+        sources = [Source(folder=self._folder_of(writer), place=writer.place) for writer in writers]
+        if await self.objects.find(url, field="train_url") is not None:
+            folder = await self.objects.fetch(
+                url, files.target, field="train_url", progress=Progress()
+            )
+            if folder != files.target:
+                sources.append(Source(folder=folder.resolve()))
+        return await asyncio.to_thread(files.bring, sources)
+
+    def _folder_of(self, writer: Writer) -> Path:
+        """Where a job writes what is to be shown, until it ends."""
+        folder = self.jobs_folder / writer.attempt_id
+        output = channel_folder(folder, writer.output) if writer.output else output_folder(folder)
+        return output / writer.part
+
+
+def _give_up(tx: Transaction, one: Visualization, said: str, now_ms: int) -> None:
+    """It would hold its node for good. Its log may say why it does not come up."""
+    workload = workloads.get_workload(tx.connection, one.workload_id)
+    if workload.phase not in STOPPABLE or workload.attempt_id != one.attempt_id:
+        raise StaleWrite(f"Visualization job {one.id} was changed meanwhile.")
+    why = f"It did not answer within {START_MS_MAX // 60_000} minutes."
+    moves.move_workload(
+        tx,
+        workload,
+        Event.STOP_ASKED,
+        now_ms=now_ms,
+        actor=MUSTER,
+        reason=Reason.AUTO_STOPPED,
+        message=f"{why} The end of its log:\n{said}" if said else why,
+    )
 
 
 def _write(tx: Transaction, changed: Visualization) -> None:

@@ -5,7 +5,6 @@ from typing import Final
 
 import msgspec
 
-from muster.api.training_v2.words import shown
 from muster.domain import errors
 from muster.domain.algorithm import (
     Algorithm,
@@ -16,6 +15,7 @@ from muster.domain.algorithm import (
 )
 from muster.domain.training import Parameter
 from muster.wire import training_v2 as shapes
+from muster.wire.decode import shown
 
 _WHAT_TO_RUN: Final = ("code_dir", "boot_file", "command")
 _ENGINE: Final = ("engine_id", "engine_name", "engine_version", "image_url")

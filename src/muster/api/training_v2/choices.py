@@ -6,6 +6,7 @@ from muster.api.http import Reply, Request, json_reply
 from muster.api.services import Services
 from muster.api.training_v2.views import engine_id_of, flavor_detail, flavor_type
 from muster.api.training_v2.words import in_v2_words
+from muster.domain import errors
 from muster.domain.flavor import Flavor
 from muster.store import jobs
 from muster.store.connection import Connection
@@ -65,9 +66,11 @@ async def show_quotas(services: Services, request: Request) -> Reply:
 _JOB_NUMBER: Final = "job-num"
 
 
-@in_v2_words
 async def check_name(services: Services, request: Request) -> Reply:
-    query = decode_query(request.query, shapes.TrainingNameQuery)
+    try:
+        query = decode_query(request.query, shapes.TrainingNameQuery)
+    except errors.InvalidRequest as error:  # the field is called as in v1 here, too
+        raise errors.ParameterInvalid(error.message) from error
 
     def read(connection: Connection) -> bool:
         project_id = request.caller.project_id

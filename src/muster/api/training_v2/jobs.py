@@ -10,18 +10,18 @@ from muster.api.training_v2.lookup import find_row
 from muster.api.training_v2.submission import config_of, priority_of
 from muster.api.training_v2.unsupported import refuse, unsupported_fields
 from muster.api.training_v2.views import job_view
-from muster.api.training_v2.words import in_v2_words, shown
+from muster.api.training_v2.words import in_v2_words
 from muster.api.waiting import show_waiting
 from muster.domain import errors
 from muster.domain.algorithm import Algorithm
 from muster.domain.training import DEFAULT_WORKSPACE_ID, check_description
 from muster.operations import training as operations
 from muster.operations.waiting import WAITS
-from muster.store import workloads
-from muster.store.listing import TrainingRow
-from muster.store.workloads import PastAttempt
+from muster.store import timeline
+from muster.store.timeline import PastAttempt
+from muster.store.training_listing import TrainingRow
 from muster.wire import training_v2 as shapes
-from muster.wire.decode import decode_body
+from muster.wire.decode import decode_body, shown
 
 
 @in_v2_words
@@ -67,7 +67,7 @@ async def _show(
 async def _past(services: Services, row: TrainingRow) -> list[PastAttempt]:
     if not row.was_retried:
         return []
-    found = await services.database.read(workloads.list_past_attempts, [row.workload_id])
+    found = await services.database.read(timeline.list_past_attempts, [row.workload_id])
     return found.get(row.workload_id, [])
 
 

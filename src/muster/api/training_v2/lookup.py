@@ -6,15 +6,15 @@ from typing import Final
 from muster.api.http import Request
 from muster.api.services import Services
 from muster.domain import errors
-from muster.store import listing
-from muster.store.listing import TrainingRow
+from muster.store import training_listing
+from muster.store.training_listing import TrainingRow
 
 
 async def find_row(services: Services, request: Request, uid: str | None = None) -> TrainingRow:
     """Of the job with this uid; without one, of the job that the path names."""
     uid = uid or _uid(request)
     row = await services.database.read(
-        listing.find_training_job,
+        training_listing.find_training_job,
         project_id=request.caller.project_id,
         uid=uid,
         now_ms=services.clock_ms(),

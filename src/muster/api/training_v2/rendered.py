@@ -13,8 +13,8 @@ import msgspec
 
 from muster.api.training_v2.views import job_view
 from muster.domain.catalogue import Catalogue
-from muster.store.listing import TrainingRow
-from muster.store.workloads import PastAttempt
+from muster.store.timeline import PastAttempt
+from muster.store.training_listing import TrainingRow
 from muster.wire import training_v2 as shapes
 
 RENDERED_MAX: Final = 4_096  # each is about 2 KB

@@ -8,21 +8,25 @@ from muster.api.http import Reply, Request
 from muster.api.services import Services
 from muster.api.training_v2.rendered import json_of_list
 from muster.api.training_v2.times import TIME_MS_MAX
-from muster.api.training_v2.words import in_v2_words, shown
+from muster.api.training_v2.words import in_v2_words
 from muster.domain import errors
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.training import DEFAULT_WORKSPACE_ID
-from muster.store import jobs, listing, workloads
+from muster.store import jobs, timeline, training_listing
 from muster.store.connection import Connection
-from muster.store.listing import SearchTerm, TrainingRow, TrainingSearch
-from muster.store.workloads import PastAttempt
+from muster.store.tags import TagTerm
+from muster.store.timeline import PastAttempt
+from muster.store.training_listing import SearchTerm, TrainingRow, TrainingSearch
 from muster.wire import training_v2 as shapes
-from muster.wire.decode import decode_body, decode_query
+from muster.wire.decode import decode_body, decode_query, shown
+from muster.wire.tags import TagFilter
 
 PAGE_SIZE: Final = 50
 SHARED_ROWS_MAX: Final = 100
 FILTERS_MAX: Final = 20
 FILTER_VALUES_MAX: Final = 1_000
+DAY_MS: Final = 86_400_000
+SPAN_MS_MAX: Final = 31 * DAY_MS
 
 
 @in_v2_words
@@ -83,33 +87,33 @@ async def _read_page(services: Services, wanted: TrainingSearch) -> _Page:
 def _bounded_page(connection: Connection, search: TrainingSearch) -> _Page | None:
     try:
         return _page(connection, search)
-    except listing.TooFar:
+    except training_listing.TooFar:
         return None
 
 
 def _page(connection: Connection, search: TrainingSearch) -> _Page:
     jobs.check_workspace(connection, search.project_id, search.workspace_id)
-    total, rows = listing.page_of_training_jobs(connection, search)
+    total, rows = training_listing.page_of_training_jobs(connection, search)
     retried = [row.workload_id for row in rows if row.was_retried]
-    return total, rows, workloads.list_past_attempts(connection, retried)
+    return total, rows, timeline.list_past_attempts(connection, retried)
 
 
 def _search(
     body: shapes.TrainingJobSearch, *, page: int, limit: int, project_id: str, now_ms: int
 ) -> TrainingSearch:
-    if body.tags:
-        raise errors.Unsupported("tags: this server keeps no tags of jobs.")
     if body.host_ips:
         raise errors.Unsupported(
             "host_ips: jobs are found by node in GET .../pools/POOL/workloads?hostip=NODE."
         )
     sort_key = body.sort_by or _DEFAULT_SORT_KEY
-    if sort_key not in listing.TRAINING_SORT_KEYS:
+    if sort_key not in training_listing.TRAINING_SORT_KEYS:
         raise errors.SortUnknown(
             f"sort_by is {sort_key!r}; it must be one of"
-            f" {', '.join(sorted(listing.TRAINING_SORT_KEYS))}."
+            f" {', '.join(sorted(training_listing.TRAINING_SORT_KEYS))}."
         )
     filters = _Filters(body.filters or (), has_none=body.train_type == "ftjob")
+    if body.tags:
+        filters.keep_to_recent(now_ms)
     return TrainingSearch(
         project_id=project_id,
         workspace_id=body.workspace_id or DEFAULT_WORKSPACE_ID,
@@ -122,7 +126,24 @@ def _search(
         created_from_ms=filters.created_from_ms,
         created_to_ms=filters.created_to_ms,
         terms=tuple(filters.terms),
+        tags=tag_terms(body.tags or ()),
     )
+
+
+def tag_terms(given: Sequence[TagFilter]) -> tuple[TagTerm, ...]:
+    """The tags that a job must have, each once.
+
+    Raises:
+        ParameterInvalid: a key, or a value of one, stands there twice.
+    """
+    terms = tuple(
+        TagTerm(tag.key, tuple(value for value in tag.values or () if value)) for tag in given
+    )
+    for texts in ([term.key for term in terms], *(term.values for term in terms)):
+        for text in texts:
+            if texts.count(text) > 1:
+                raise errors.ParameterInvalid(f"tags has {shown(text)} twice; once is enough.")
+    return terms
 
 
 _LISTED: Final = ("in", "not")
@@ -207,6 +228,17 @@ class _Filters:
         start, end = (_time_ms(value) if value else None for value in values)
         self.created_from_ms = _most(max, self.created_from_ms, start)
         self.created_to_ms = _most(min, self.created_to_ms, end)
+
+    def keep_to_recent(self, now_ms: int) -> None:
+        """Some searches are of 31 days at most: the last ones, unless times are given."""
+        until_ms = now_ms if self.created_to_ms is None else self.created_to_ms
+        if self.created_from_ms is None:
+            self.created_from_ms = max(0, until_ms - SPAN_MS_MAX)
+        elif until_ms - self.created_from_ms > SPAN_MS_MAX:
+            raise errors.SearchValueInvalid(
+                f"filters has a create_time from {self.created_from_ms} to {until_ms}; with tags,"
+                f" it must be {SPAN_MS_MAX // DAY_MS} days at most."
+            )
 
     def _add_phases(self, operator: str, values: Sequence[str]) -> None:
         for value in values:

@@ -12,10 +12,10 @@ from muster.api.training_v2.views import task_id_of
 from muster.api.training_v2.words import in_v2_words
 from muster.domain import errors
 from muster.domain.phase import FINISHED, Event, Phase
-from muster.store import workloads
+from muster.store import timeline, workloads
 from muster.store.connection import Connection
-from muster.store.listing import TrainingRow
-from muster.store.workloads import WorkloadEvent
+from muster.store.timeline import WorkloadEvent
+from muster.store.training_listing import TrainingRow
 from muster.wire import training_v2 as shapes
 from muster.wire.decode import decode_query
 
@@ -71,7 +71,7 @@ def _event_times(query: shapes.EventsQuery) -> tuple[int | None, int | None]:
 
 async def _events(services: Services, row: TrainingRow) -> list[tuple[int, shapes.TrainingEvent]]:
     """First to last, with when they happened."""
-    recorded = await services.database.read(workloads.list_events, row.workload_id)
+    recorded = await services.database.read(timeline.list_events, row.workload_id)
     first = shapes.TrainingEvent(
         time=rfc3339(row.created_at_ms),
         level="Info",
@@ -92,7 +92,9 @@ def _event_view(event: WorkloadEvent) -> shapes.TrainingEvent:
 
 # The third source that is published, K8S, tells of a cluster that there is none of here.
 _SOURCES: Final = frozenset({"k8s", "job", "task"})
-_OF_TASKS: Final = frozenset({Event.STARTED, Event.TASK_FAILED, Event.VANISHED, Event.FOUND})
+_OF_TASKS: Final = frozenset(
+    {Event.STARTED, Event.TASK_FAILED, Event.VANISHED, Event.FOUND, Event.REPORTED}
+)
 
 
 _LEVELS: Final[Mapping[Event, str]] = {
@@ -120,6 +122,7 @@ _WORDS: Final[Mapping[Event, str]] = {
     Event.PREEMPTED: "The job was preempted; it waits in the queue to run again.",
     Event.GIVEN_UP: "The job is given up.",
     Event.IMPORTED: "The job had ended elsewhere; its history was moved in.",
+    Event.REPORTED: "Reported of",
 }
 
 
@@ -138,7 +141,7 @@ async def list_tasks(services: Services, request: Request) -> Reply:
 
     def read(connection: Connection) -> list[shapes.TaskPlace]:
         workload = workloads.get_workload(connection, row.workload_id)
-        past = workloads.list_past_attempts(connection, [row.workload_id]).get(row.workload_id, [])
+        past = timeline.list_past_attempts(connection, [row.workload_id]).get(row.workload_id, [])
         placed = {attempt.number: attempt.placements for attempt in past}
         if workload.attempt_id is not None:
             placed[workload.attempt_count] = workload.placements
@@ -157,8 +160,9 @@ async def list_tasks(services: Services, request: Request) -> Reply:
 async def list_stages(services: Services, request: Request) -> Reply:
     """One record: what the job went through, from event to event."""
     row = await find_row(services, request)
-    events = await services.database.read(workloads.list_events, row.workload_id)
-    moves = [(row.created_at_ms, Phase.CREATING), *((e.at_ms, e.phase_after) for e in events)]
+    events = await services.database.read(timeline.list_events, row.workload_id)
+    moves = [(row.created_at_ms, Phase.CREATING)]
+    moves += [(e.at_ms, e.phase_after) for e in events if e.phase_after is not e.phase_before]
     ends = [at_ms for at_ms, _ in moves[1:]]
     stages: list[shapes.TrainingStage] = []
     for (at_ms, phase), end in zip(moves, [*ends, None], strict=True):

@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from muster.api.training_v2.words import shown
 from muster.domain import errors
 from muster.domain.training import RETRY_ANNOTATION
 from muster.wire import training_v2 as shapes
+from muster.wire.decode import shown
 
 
 def refuse(unsupported: Iterable[tuple[str, object]]) -> None:

@@ -11,8 +11,8 @@ from muster.domain.catalogue import Catalogue
 from muster.domain.flavor import ELASTIC_CARDS, AiEngine, Flavor
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.training import DEFAULT_ENGINE_ID, Channel, TrainingConfig
-from muster.store.listing import TrainingRow
-from muster.store.workloads import PastAttempt
+from muster.store.timeline import PastAttempt
+from muster.store.training_listing import TrainingRow
 from muster.wire import training_v2 as shapes
 from muster.wire.training import WaitingView
 

@@ -5,8 +5,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Final
 
-import msgspec
-
 from muster.api.http import Reply, Request
 from muster.api.services import Services
 from muster.domain import errors
@@ -29,12 +27,6 @@ def in_v2_words(handler: Handler) -> Handler:
             raise own(error.message) from error
 
     return answered
-
-
-def shown(value: object) -> str:
-    """What was given, as JSON, for the message of a refusal; at most 100 characters."""
-    text = msgspec.json.encode(value).decode()
-    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 # What the operations refuse in the words of v1, in those of this API.
