@@ -32,6 +32,7 @@ def build_notebooks(
             catalogue=catalogue,
             built_in=find_built_in_image(),
             folder=environments,
+            lists=data / "images",
         ),
         folder=data / "notebooks",
         # Without site packages: it needs none, and each of them costs time.

@@ -1,29 +1,21 @@
 """Puts the parts together: the one place that builds everything."""
 
 import asyncio
-import fcntl
-import gc
-import logging
-import os
-import signal
-import socket
-import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-import msgspec
 import structlog
-import uvicorn
 
 from muster import __version__
+from muster.address import told_address
+from muster.api.app import App
 from muster.api.authenticate import Authenticator
 from muster.api.authorise import Authoriser
-from muster.api.http import App
 from muster.api.inference import ServiceSite
 from muster.api.notebooksite import NotebookSite
 from muster.api.proxied import Proxied, Site
@@ -31,25 +23,22 @@ from muster.api.routes import build_routes
 from muster.api.services import Services
 from muster.api.training_v2.rendered import RenderedJobs
 from muster.api.visualizationsite import VisualizationSite
+from muster.datafolder import CREDENTIALS_FILE_NAME, locked_data_folder, write_credentials
 from muster.domain.catalogue import Catalogue
-from muster.domain.errors import EngineUnavailable, MusterError
+from muster.domain.errors import EngineUnavailable
 from muster.domain.partitioning import Partitioning
 from muster.engines.discovery import find_machine
 from muster.engines.engine import Cluster, Engine
+from muster.engines.isolation import Isolation
 from muster.engines.local import LocalEngine
-from muster.inventory import (
-    Inventory,
-    InventoryFile,
-    build_inventory,
-    read_inventory_file,
-)
+from muster.grounds import choose_isolation, tell_isolation
+from muster.inventory import Inventory, InventoryFile, build_inventory, read_inventory_file
 from muster.notebooks import build_notebooks
 from muster.objects.folder import FolderStore
 from muster.objects.store import ObjectStore
 from muster.operations.identity import FirstCredentials, Identity, set_up
 from muster.operations.pools import Pools
-from muster.operations.training import Training
-from muster.proxy.websocket import MESSAGE_BYTES_MAX, PING_SECONDS, PONG_SECONDS
+from muster.operations.trainingstart import Training
 from muster.reconciler.act import Platform
 from muster.reconciler.leadership import Leadership
 from muster.reconciler.loop import Reconciler
@@ -60,28 +49,23 @@ from muster.reconciler.sweeps import Sweeper
 from muster.reconciler.visualizations import VisualizationKeeper
 from muster.settings import Settings
 from muster.stocktaking import store_inventory, taking_in
-from muster.store.addressed import open_database
+from muster.store.addressed import open_database, refuse_emptied
 from muster.store.database import Database
 from muster.store.metrics import MetricsStore
 from muster.store.notice import LOOK_SECONDS, take_notice
 from muster.store.vault import Vault
 from muster.visualizations import build_visualizations
-from muster.wire.credentials import Credentials
-
-log = structlog.get_logger()
-
-# What the web server takes for a mistake, and is how an answer is cut or a handshake refused.
-logging.getLogger("uvicorn.error").addFilter(
-    lambda record: "ASGI callable returned without completing" not in record.getMessage()
+from muster.webserver import (
+    SHUTDOWN_SECONDS,
+    Web,
+    bind,
+    check_certificate,
+    ended_by_signals,
+    web_config,
 )
 
-SHUTDOWN_SECONDS: Final = 8  # for requests under way; the whole of it stays under 10
+log = structlog.get_logger()
 KNOWN_CLUSTER: Final = "slurm.json"  # in the data folder: the cluster as it was when last seen
-_BACKLOG: Final = 1024
-
-
-class CannotStart(MusterError):
-    """The server cannot start; the message says what to change."""
 
 
 def now_ms() -> int:
@@ -117,53 +101,22 @@ class Server:
     service_site: ServiceSite
     identity: Identity
     first: FirstCredentials | None
+    isolation: str  # of jobs, in one line for people
     leadership: Leadership  # where several servers share a store
     forget_logins: Callable[[], None]
 
 
-@contextmanager
-def locked_data_folder(data: Path, *, is_shared: bool = False) -> Iterator[None]:
-    """One server a data folder. The lock goes with the process, however it ends.
-
-    Args:
-        data: the folder.
-        is_shared: any number of servers of one PostgreSQL may have it; none of SQLite beside them.
-
-    Raises:
-        CannotStart: another server has it, or it cannot be written.
-    """
-    try:
-        data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise CannotStart(
-            f"The data folder {data} cannot be written ({error.strerror})."
-            " Name another with --data DIR."
-        ) from error
-    try:
-        try:
-            kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(handle, 64, 0).decode(errors="replace").strip()
-            raise CannotStart(
-                f"Another muster server{f' (process {owner})' if owner else ''} uses the data"
-                f" folder {data}. Stop it, or name another folder with --data DIR."
-            ) from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(handle)
-
-
 @asynccontextmanager
 async def running_server(
-    settings: Settings, clock_ms: Callable[[], int] = now_ms
+    settings: Settings,
+    clock_ms: Callable[[], int] = now_ms,
+    keep_first: Callable[[FirstCredentials], None] = lambda _: None,
 ) -> AsyncIterator[Server]:
     """Build a server on its data folder, run its reconciler, and take it all down again."""
     inventory = await _read_inventory(settings)
     vault = Vault(settings.data / "secret.key")
+    if (settings.data / CREDENTIALS_FILE_NAME).is_file():  # this is not the first start
+        refuse_emptied(settings.store)
     database = open_database(settings.store)
     try:
         ident = Identity(
@@ -171,12 +124,14 @@ async def running_server(
             vault=vault,
             token_lifetime_ms=settings.token_hours * 3_600_000,
         )
-        first = await set_up(ident, now_ms=clock_ms())
+        first = await set_up(ident, now_ms=clock_ms(), keep=keep_first)
         catalogue = await database.write(
             store_inventory, inventory, clock_ms(), hosts_are_whole=settings.hosts_are_whole
         )
-        engine = _make_engine(settings)
-        server = _build(settings, database, ident, catalogue, clock_ms, first, engine)
+        isolation = await asyncio.to_thread(choose_isolation, settings)
+        engine = _make_engine(settings, isolation)
+        told = tell_isolation(settings, isolation)
+        server = _build(settings, database, ident, catalogue, clock_ms, first, told, engine)
         database.on_logins_changed(server.forget_logins)
         looking = asyncio.create_task(_look_for_notices(settings.data, server.forget_logins))
         asking = asyncio.create_task(_tell_of_objects(server.objects))
@@ -188,7 +143,7 @@ async def running_server(
             await _cancel(looking)
             await _cancel(asking)
             await _cancel(counting)
-            await server.service_site.flush()
+            await server.service_site.calls.flush()
             await server.objects.close()
             server.proxied.close()
             server.sampler.metrics.close()
@@ -232,10 +187,10 @@ async def _read_inventory(settings: Settings) -> Inventory:
     return slurm_inventory(file, cluster_of(seen), settings.slurm_partition)
 
 
-def _make_engine(settings: Settings) -> Engine:
+def _make_engine(settings: Settings, isolation: Isolation) -> Engine:
     jobs_folder = settings.data / "jobs"
     if settings.engine == "local":
-        return LocalEngine(jobs_folder)
+        return LocalEngine(jobs_folder, isolation=isolation)
     from muster.engines.slurm import SlurmEngine
     from muster.engines.slurmcommands import SlurmCommands
     from muster.engines.slurmsubmit import SlurmOptions
@@ -247,6 +202,7 @@ def _make_engine(settings: Settings) -> Engine:
         account=settings.slurm_account,
         qos=settings.slurm_qos,
         python=settings.slurm_python,
+        reuse_seconds=settings.slurm_reuse_seconds,
         npu_addresses=settings.slurm_npu_addresses,
     )
     return SlurmEngine(jobs_folder, SlurmCommands(settings.slurm_commands), options)
@@ -350,6 +306,7 @@ def _build(
     catalogue: Catalogue,
     clock_ms: Callable[[], int],
     first: FirstCredentials | None,
+    isolation: str,
     engine: Engine,
 ) -> Server:
     jobs_folder = settings.data / "jobs"
@@ -461,69 +418,17 @@ def _build(
                 clock_ms=clock_ms,
                 gauge=service_site,
             ),
-            VisualizationKeeper(database=database, objects=objects, jobs_folder=jobs_folder),
+            VisualizationKeeper(
+                database=database, objects=objects, jobs_folder=jobs_folder, clock_ms=clock_ms
+            ),
         ),
         service_site=service_site,
         identity=ident,
         first=first,
+        isolation=isolation,
         leadership=leadership,
         forget_logins=authenticator.forget,
     )
-
-
-def write_credentials(path: Path, first: FirstCredentials, url: str) -> None:
-    """Written once, at the first start; never readable by others."""
-    credentials = Credentials(
-        url=url,
-        project_id=first.project.id,
-        project_name=first.project.name,
-        domain=first.project.account.name,
-        user=first.user_name,
-        password=first.password,
-        access_key=first.access_key,
-        secret_key=first.secret_key,
-    )
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
-
-
-def bind(settings: Settings) -> socket.socket:
-    """The listening socket.
-
-    Raises:
-        CannotStart: the port is taken, or the address is not this machine's.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    # Named as TCP: without that, plain asyncio does not switch Nagle's delay off.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.host, settings.port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise CannotStart(
-            f"muster cannot listen on {settings.host} port {settings.port} ({error.strerror})."
-            " Name another with --port, or 0 for any free one."
-        ) from error
-    listener.setblocking(False)
-    return listener
-
-
-def check_certificate(settings: Settings) -> None:
-    """Raise CannotStart unless the certificate and its key can be used together."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return
-    try:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(settings.tls_cert, settings.tls_key)
-    except OSError as error:  # an SSLError is one, too
-        why = error.strerror or "they are not a PEM certificate and its key"
-        raise CannotStart(
-            f"--tls-cert {settings.tls_cert} with --tls-key {settings.tls_key} cannot be used:"
-            f" {why}."
-        ) from error
 
 
 async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> None:
@@ -534,65 +439,13 @@ async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> 
         host, port = listener.getsockname()[:2]
         scheme = "https" if settings.tls_cert else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
-        async with running_server(settings) as server:
-            if server.first is not None:
-                write_credentials(settings.data / "credentials.json", server.first, url)
+        credentials = settings.data / CREDENTIALS_FILE_NAME
+
+        def keep_first(first: FirstCredentials) -> None:
+            write_credentials(credentials, first, url)
+
+        async with running_server(settings, keep_first=keep_first) as server:
             web = Web(web_config(settings, server.app), lambda: on_ready(url, server))
-            with ended_by_signals(web, server.proxied.end_websockets):
+            ending = ended_by_signals(web, server.proxied.end_websockets)
+            with told_address(settings.data, url), ending:
                 await web.serve(sockets=[listener])
-
-
-class Web(uvicorn.Server):
-    """uvicorn, telling when it answers, and leaving signals to us: its own end the process."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        gc.freeze()  # what is there now stays: no collection needs to look at it again
-        self._on_ready()
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-@contextmanager
-def ended_by_signals(web: uvicorn.Server, end_websockets: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT end it after the requests under way; a second one does not wait."""
-
-    def end() -> None:
-        end_websockets()
-        web.force_exit = web.should_exit
-        web.should_exit = True
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-def web_config(settings: Settings, app: Callable[..., Any]) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        lifespan="off",
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        date_header=True,
-        ws="websockets-sansio",
-        ws_max_size=MESSAGE_BYTES_MAX,
-        ws_ping_interval=PING_SECONDS,
-        ws_ping_timeout=PONG_SECONDS,
-        ws_per_message_deflate=False,  # what it takes of memory would be most of a websocket's
-        backlog=_BACKLOG,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS // 2,
-        ssl_certfile=settings.tls_cert,
-        ssl_keyfile=settings.tls_key,
-    )

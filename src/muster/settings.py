@@ -45,11 +45,13 @@ class Settings:
     s3_path_style: bool | None = None  # BUCKET in the path, not the host; None: with an endpoint
     s3_allow_http: bool = False  # to other endpoints than on this machine
     engine: str = "local"  # or "slurm"
+    isolation: str = "auto"  # of jobs on the local engine: or "users", "bubblewrap", "off"
     slurm_partition: str | None = None  # where jobs of the public pool go; None: Slurm's default
     slurm_account: str | None = None
     slurm_qos: str | None = None
     slurm_may_change_partitions: bool = False  # for pools that are made over the API
     slurm_python: str = "python3"  # on the nodes, 3.11 or later
+    slurm_reuse_seconds: int = 30  # for which a Slurm job takes further attempts; 0: it takes none
     slurm_npu_addresses: str = "/etc/hccn.conf"  # on the nodes; %n stands for the node's name
     slurm_commands: Path | None = None  # the folder of sbatch and the others; None: on the PATH
     inventory: Path | None = None
@@ -178,6 +180,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "port": _whole_number,
     "inventory": Path,
     "slurm_commands": Path,
+    "slurm_reuse_seconds": _whole_number,
     "tls_cert": Path,
     "tls_key": Path,
     "job_quota": _whole_number,
@@ -224,6 +227,7 @@ _BOUNDS = {
     "sample_seconds": (0.1, 3_600),
     "metrics_hours": (1, 8_760),
     "archive_after_days": (0, 36_500),
+    "slurm_reuse_seconds": (0, 240),  # less than what Slurm's limit of time has on top of a job's
 }
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -250,6 +254,11 @@ def _checked(settings: Settings) -> Settings:
     _check_objects(settings)
     if settings.engine not in ("local", "slurm"):
         raise SettingInvalid(f"engine is {settings.engine!r}; it must be 'local' or 'slurm'.")
+    if settings.isolation not in ("auto", "users", "bubblewrap", "off"):
+        raise SettingInvalid(
+            f"isolation is {settings.isolation!r}; it must be 'auto', 'users', 'bubblewrap' or"
+            " 'off'."
+        )
     if settings.statistics_total not in ("entries", "jobs"):
         raise SettingInvalid(
             f"statistics_total is {settings.statistics_total!r}; it must be 'entries' or 'jobs'."

@@ -9,7 +9,7 @@ from muster.domain.catalogue import Catalogue
 from muster.engines.engine import Cluster
 from muster.inventory import Inventory, InventoryInvalid, declared_pools
 from muster.reconciler.pools import settle_pools
-from muster.store import identity, pools
+from muster.store import catalogue_ids, identity, pool_nodes, pools
 from muster.store.database import Database
 from muster.store.transaction import Transaction
 
@@ -36,7 +36,7 @@ def store_inventory(
     project_ids = {p.name: p.id for p in identity.list_projects(tx.connection)}
     for project_id in project_ids.values():
         pools.ensure_public_pool(tx, project_id, now_ms=at_ms)
-    pools.put_hosts(tx, inventory.hosts)
+    pool_nodes.put_hosts(tx, inventory.hosts)
     declared = declared_pools(inventory, project_ids, now_ms=at_ms)
     pools.apply_declared(tx, declared, now_ms=at_ms, withdraws=withdraws)
     settle_pools(
@@ -45,8 +45,8 @@ def store_inventory(
         now_ms=at_ms,
         hosts_are_whole=hosts_are_whole,
     )
-    spec_ids = pools.flavor_ids(tx, [flavor.code for flavor in inventory.flavors])
-    engine_ids = pools.ai_engine_ids(tx, [(e.name, e.version) for e in inventory.engines])
+    spec_ids = catalogue_ids.flavor_ids(tx, [flavor.code for flavor in inventory.flavors])
+    engine_ids = catalogue_ids.ai_engine_ids(tx, [(e.name, e.version) for e in inventory.engines])
     return Catalogue.of(
         (replace(flavor, spec_id=spec_ids[flavor.code]) for flavor in inventory.flavors),
         (replace(e, engine_id=engine_ids[e.name, e.version]) for e in inventory.engines),
@@ -69,7 +69,7 @@ def taking_in(
         except InventoryInvalid as error:
             # As at a start, but for that a server which runs goes on.
             log.warning("inventory_invalid", why=error.message)
-            await database.write(pools.put_hosts, cluster.hosts)
+            await database.write(pool_nodes.put_hosts, cluster.hosts)
             return
         found = await database.write(
             store_inventory, inventory, clock_ms(), hosts_are_whole=True, withdraws=False

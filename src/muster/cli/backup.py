@@ -19,10 +19,12 @@ from muster.cli.output import console, examples, note
 def backup(file: Path, data: Path | None) -> None:
     """Copy the database at one moment into FILE, beside a running server too.
 
+    The copy is looked through before it gets its name: of a database that is damaged there is none.
+
     FILE holds muster.db: accounts, roles, pools, jobs with all their history, every count. It does
     not hold secret.key, without which no stored access key opens: copy that file once, and keep it
-    apart. Nor objects/, snapshots/ (code as it was submitted) and jobs/ (logs): copy these folders
-    as you like. metrics.db may be lost.
+    apart. Nor objects/, snapshots/ (code as it was submitted), notebooks/, images/ (what was saved
+    of notebooks) and jobs/ (logs): copy these folders as you like. metrics.db may be lost.
 
     \b
     To restore:
@@ -34,11 +36,14 @@ def backup(file: Path, data: Path | None) -> None:
     Jobs that ran at that moment, and whose folders are gone, are lost and count as failed.
     """  # noqa: D301 - the control character is for click: it keeps the lines apart
     from muster.settings import default_data_folder, load_settings
+    from muster.store.addressed import require_store
     from muster.store.backup import back_up
 
     settings = load_settings(data or default_data_folder(), {})
+    database = embedded_file(settings, "pg_dump")
+    require_store(database)
     with _progress() as advance:
-        size = back_up(embedded_file(settings, "pg_dump"), file.absolute(), advance)
+        size = back_up(database, file.absolute(), advance)
     click.echo(f"{file} holds the database ({size:,} bytes).")
     note(f"It opens with {settings.data / 'secret.key'}, which is not in it; keep a copy apart.")
 
@@ -63,9 +68,9 @@ def migrate(data: Path | None) -> None:
 
     Take a copy with `muster backup` first: the way back is that copy.
     """
-    from muster.server import locked_data_folder
+    from muster.datafolder import locked_data_folder
     from muster.settings import default_data_folder, load_settings
-    from muster.store.addressed import open_database
+    from muster.store.addressed import open_database, require_store
     from muster.store.backup import schema_of
     from muster.store.sqlite import open_snapshot
     from muster.store.statements import load_migrations
@@ -76,7 +81,8 @@ def migrate(data: Path | None) -> None:
         click.echo(f"The database is up to date: schema {len(load_migrations())}.")
         return
     file = settings.store
-    with open_snapshot(file) as connection:  # there is one, and it is not newer
+    require_store(file)
+    with open_snapshot(file) as connection:
         before = schema_of(connection)
     with locked_data_folder(settings.data):
         open_database(file).close()

@@ -17,6 +17,12 @@ data_option = click.option(
     "--data", type=click.Path(path_type=Path, file_okay=False), help="The data folder."
 )
 
+project_option = click.option(
+    "--project",
+    "project_name",
+    help="With --data: the project's name.  [default: default]",
+)
+
 
 def embedded_file(settings: "Settings", instead: str) -> Path:
     """The file of the embedded store.
@@ -37,19 +43,16 @@ def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]"
     """Run something that reads.
 
     Raises:
-        click.ClickException: there is no muster in the folder.
+        MusterError: there is no muster in the folder.
     """
     from muster.operations.identity import Identity
     from muster.settings import default_data_folder, load_settings
-    from muster.store.addressed import open_database
+    from muster.store.addressed import open_database, require_store
     from muster.store.vault import Vault
 
     async def run() -> T:
         settings = load_settings(data or default_data_folder(), {})
-        if isinstance(settings.store, Path) and not settings.store.is_file():
-            raise click.ClickException(
-                f"There is no muster in {settings.data}; start `muster serve` on it once."
-            )
+        require_store(settings.store)
         database = open_database(settings.store)
         try:
             ident = Identity(

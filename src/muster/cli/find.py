@@ -1,8 +1,12 @@
 """From what people type to what the API calls it: names and ids of jobs, versions, pools, ..."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from muster.domain.training import DEFAULT_WORKSPACE_ID
 
 if TYPE_CHECKING:
     from muster.client.client import Client
@@ -10,6 +14,39 @@ if TYPE_CHECKING:
 NAMES_PAGE: Final = 1000
 
 DISPLAY_NAME: Final = "os.modelarts/name"
+
+
+def everywhere(
+    client: "Client", listed: Callable[[str], list[dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """What a list has in every workspace that the user may enter: the API shows one at a time.
+
+    Args:
+        client: of the server.
+        listed: what the list has in the workspace of an id.
+    """
+    there = client.list_workspaces()["workspaces"]
+    ids = sorted((one["id"] for one in there), key=lambda id_: id_ != DEFAULT_WORKSPACE_ID)
+    return [one for id_ in ids for one in listed(id_)]
+
+
+def find_workspace(client: "Client", text: str) -> str:
+    """The id of the workspace of this name or id."""
+    there = client.list_workspaces()["workspaces"]
+    for one in there:
+        if text in (one["id"], one["name"]):
+            return str(one["id"])
+    known = ", ".join(one["name"] for one in there)
+    raise click.ClickException(f"There is no workspace {text!r}; you may enter {known}.")
+
+
+def only_one(found: list[dict[str, Any]], text: str, *, kind: str, id_key: str) -> None:
+    """Names are unique in a workspace; refuse to guess between several."""
+    if len(found) > 1:
+        places = ", ".join(f"{one[id_key]} (workspace {one['workspace_id']})" for one in found)
+        raise click.ClickException(
+            f"More than one {kind} is called {text!r}: {places}. Give the id."
+        )
 
 
 def find_job(client: "Client", text: str) -> dict[str, Any]:
@@ -22,15 +59,26 @@ def find_job(client: "Client", text: str) -> dict[str, Any]:
         except ApiError as error:
             if error.status != 404:
                 raise
+    found = everywhere(client, partial(_jobs_named, client, text))
+    only_one(found, text, kind="job", id_key="job_id")
+    if found:
+        return _with_versions(client, found[0]["job_id"])
+    raise click.ClickException(f"There is no job {text!r}. `muster job list` shows what there is.")
+
+
+def _jobs_named(client: "Client", name: str, workspace_id: str) -> list[dict[str, Any]]:
+    """The job of this name in a workspace, as a list of one or none."""
     page = 1
-    while jobs := client.list_jobs(search=text, page=page, per_page=NAMES_PAGE)["jobs"]:
+    while jobs := client.list_jobs(
+        search=name, page=page, per_page=NAMES_PAGE, workspace_id=workspace_id
+    )["jobs"]:
         for job in jobs:
-            if job["job_name"] == text:
-                return _with_versions(client, job["job_id"])
+            if job["job_name"] == name:
+                return [{"job_id": job["job_id"], "workspace_id": workspace_id}]
         if len(jobs) < NAMES_PAGE:
             break
         page += 1
-    raise click.ClickException(f"There is no job {text!r}. `muster job list` shows what there is.")
+    return []
 
 
 def _with_versions(client: "Client", job_id: int) -> dict[str, Any]:
@@ -57,14 +105,17 @@ def find_pool(client: "Client", text: str) -> dict[str, Any]:
     """The pool of this id or display name."""
     from muster.client.errors import ApiError
 
-    pools: list[dict[str, Any]] = client.list_pools()["items"]
-    named = [pool for pool in pools if text in (pool_id(pool), pool_name(pool))]
+    def listed(workspace_id: str) -> list[dict[str, Any]]:
+        pools: list[dict[str, Any]] = client.list_pools(workspace_id=workspace_id)["items"]
+        return [pool for pool in pools if text in (pool_id(pool), pool_name(pool))]
+
+    named = everywhere(client, listed)
     if len(named) > 1:
         ids = ", ".join(map(pool_id, named))
         raise click.ClickException(f"More than one pool is called {text!r}: {ids}. Give the id.")
     if named:
         return named[0]
-    try:  # the list shows one workspace only
+    try:
         return client.get_pool(text)
     except ApiError as error:
         if error.status != 404:

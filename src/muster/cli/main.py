@@ -34,8 +34,10 @@ COMMANDS: Final[Mapping[str, LazyCommand]] = {
     "role": LazyCommand("muster.cli.role:role", "Say what users may do, and where."),
     "key": LazyCommand("muster.cli.accounts:key", "Make access keys, and disable them."),
     "check": LazyCommand("muster.cli.check:check", "Recount and verify the store."),
-    "import": LazyCommand("muster.cli.history:import_history", "Move in jobs that ran elsewhere."),
-    "export": LazyCommand("muster.cli.history:export_history", "Write all that has ended."),
+    "import": LazyCommand(
+        "muster.cli.history_import:import_history", "Move in jobs that ran elsewhere."
+    ),
+    "export": LazyCommand("muster.cli.history_export:export_history", "Write all that has ended."),
     "backup": LazyCommand("muster.cli.backup:backup", "Copy the database of a running server."),
     "migrate": LazyCommand("muster.cli.backup:migrate", "Bring a data folder up to date."),
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from muster.cli.connection import connect
+from muster.cli.find import everywhere, find_workspace, only_one
 from muster.cli.output import examples, note, print_json, print_table, when
 from muster.cli.upload import Code, files_of, upload
 
@@ -41,6 +42,7 @@ def model() -> None:
 @click.option("--runtime", metavar="VERSION", help="AI engine.  [default: the first]")
 @click.option("--type", "type_", default="Custom", show_default=True, help="What to call it.")
 @click.option("--desc", default="", help="Description.")
+@click.option("--workspace", metavar="NAME_OR_ID", help="Where it is kept.  [default: default]")
 @json_option
 @click.pass_context
 def create(
@@ -53,6 +55,7 @@ def create(
     runtime: str | None,
     type_: str,
     desc: str,
+    workspace: str | None,
     as_json: bool,
 ) -> None:
     """Keep a version of a model: a folder of this machine, or one in a bucket (/BUCKET/FOLDER/).
@@ -79,6 +82,7 @@ def create(
                 description=desc,
                 **({"cmd": cmd} if cmd else {}),
                 **({"runtime": runtime} if runtime else {}),
+                **({"workspace_id": find_workspace(client, workspace)} if workspace else {}),
             )
         finally:
             if is_local:
@@ -94,14 +98,25 @@ def create(
 
 @model.command("list", epilog=examples("muster model list", "muster model list --search digits"))
 @click.option("--search", metavar="TEXT", help="Only models with this in their name.")
+@click.option("--workspace", metavar="NAME_OR_ID", help="Only those in it.  [default: all]")
 @json_option
 @click.pass_context
-def list_(context: click.Context, *, search: str | None, as_json: bool) -> None:
+def list_(
+    context: click.Context, *, search: str | None, workspace: str | None, as_json: bool
+) -> None:
     """List models, the newest first."""
     with connect(context) as client:
-        answer = client.list_models(name=search, limit=PAGE)
+        wanted = find_workspace(client, workspace) if workspace else None
+
+        def listed(workspace_id: str) -> list[dict[str, Any]]:
+            answer = client.list_models(name=search, workspace_id=workspace_id, limit=PAGE)
+            models: list[dict[str, Any]] = answer["models"]
+            return models
+
+        found = listed(wanted) if wanted else everywhere(client, listed)
+    found.sort(key=lambda one: one["create_at"], reverse=True)
     if as_json:
-        print_json(answer)
+        print_json({"total_count": len(found), "count": len(found), "models": found})
         return
     print_table(
         ("NAME", "VERSION", "TYPE", "SIZE", "CREATED", "ID", "DESCRIPTION"),
@@ -115,7 +130,7 @@ def list_(context: click.Context, *, search: str | None, as_json: bool) -> None:
                 one["model_id"],
                 one["description"],
             )
-            for one in answer["models"]
+            for one in found
         ),
         right=("SIZE",),
     )
@@ -140,12 +155,25 @@ def delete(context: click.Context, *, model_text: str, all_versions: bool) -> No
 
 def find_model(client: "Client", text: str) -> dict[str, Any]:
     """The model of this id, NAME or NAME:VERSION."""
+    from muster.client.errors import ApiError
+
     name, _, version = text.partition(":")
-    models: list[dict[str, Any]] = client.list_models(limit=PAGE)["models"]
-    for one in models:
-        is_named = one["model_name"] == name and version in ("", one["model_version"])
-        if is_named or one["model_id"] == text:
-            return one
+
+    def listed(workspace_id: str) -> list[dict[str, Any]]:
+        models: list[dict[str, Any]] = client.list_models(
+            name=name, is_exact=True, workspace_id=workspace_id, limit=PAGE
+        )["models"]
+        return [one for one in models if version in ("", one["model_version"])][:1]
+
+    found = everywhere(client, listed)
+    only_one(found, text, kind="model", id_key="model_id")
+    if found:
+        return found[0]
+    try:
+        return client.get_model(text)
+    except ApiError as error:
+        if error.status != 404:
+            raise
     raise click.ClickException(
         f"There is no model {text!r}. `muster model list` shows what there is."
     )

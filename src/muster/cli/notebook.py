@@ -1,12 +1,13 @@
-"""`muster notebook`: make, list, open, stop, start and delete notebooks."""
+"""`muster notebook`: make, list, open, stop, start, renew, save and delete notebooks."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from muster.cli.connection import connect
-from muster.cli.find import find_flavor, find_pool, pool_id
+from muster.cli.find import everywhere, find_flavor, find_pool, only_one, pool_id
 from muster.cli.output import (
     duration,
     examples,
@@ -108,16 +109,18 @@ def _find_image(client: "Client", text: str) -> str:
     raise click.ClickException(f"There is no image {text!r}; there are {known}.")
 
 
+def _listed(client: "Client", is_everybodys: bool, workspace_id: str) -> list[dict[str, Any]]:
+    answer = client.list_notebooks(is_everybodys=is_everybodys, workspace_id=workspace_id)
+    found: list[dict[str, Any]] = answer["data"]
+    return found
+
+
 def _find(client: "Client", text: str) -> dict[str, Any]:
     """By id, or by name: one's own first. Names are not unique."""
     for is_everybodys in (False, True):
-        listed = client.list_notebooks(is_everybodys=is_everybodys)["data"]
-        found: list[dict[str, Any]] = [one for one in listed if text in (one["id"], one["name"])]
-        if len(found) > 1:
-            ids = ", ".join(one["id"] for one in found)
-            raise click.ClickException(
-                f"More than one notebook is called {text!r}: {ids}. Give the id."
-            )
+        listed = everywhere(client, partial(_listed, client, is_everybodys))
+        found = [one for one in listed if text in (one["id"], one["name"])]
+        only_one(found, text, kind="notebook", id_key="id")
         if found:
             return found[0]
     raise click.ClickException(
@@ -248,6 +251,43 @@ def stop(context: click.Context, *, text: str) -> None:
     with connect(context) as client:
         stopped = client.stop_notebook(_find(client, text)["id"])
     note(f"Stopping {stopped['name']}.")
+
+
+@notebook.command(
+    epilog=examples("muster notebook renew sketches", "muster notebook renew sketches --hours 8")
+)
+@notebook_argument
+@click.option("--hours", type=HOURS, help="How long, from now on.  [default: as before]")
+@click.pass_context
+def renew(context: click.Context, *, text: str, hours: float | None) -> None:
+    """Let a notebook that runs go on, counted from now."""
+    with connect(context) as client:
+        found = _find(client, text)
+        duration_ms = None if hours is None else round(hours * HOUR_MS)
+        lease = client.renew_notebook(found["id"], duration_ms=duration_ms)
+    note(f"{found['name']} may run for {duration(lease['duration'])} from now on.")
+
+
+@notebook.command(
+    epilog=examples(
+        "muster notebook save sketches team/torch:1",
+        "muster notebook create another --image team/torch:1",
+    )
+)
+@notebook_argument
+@click.argument("image", metavar="NAMESPACE/NAME:TAG")
+@click.option("--description", default="", help="Shown with the image.")
+@click.pass_context
+def save(context: click.Context, *, text: str, image: str, description: str) -> None:
+    """Save the packages that are installed in a notebook as an image, for others to start with."""
+    namespace, _, rest = image.partition("/")
+    name, _, tag = rest.partition(":")
+    if not (namespace and name and tag):
+        raise click.UsageError(f"{image!r} is not like NAMESPACE/NAME:TAG.")
+    body = {"namespace": namespace, "name": name, "tag": tag, "description": description}
+    with connect(context) as client:
+        saved = client.save_notebook(_find(client, text)["id"], body)
+    note(f"Saved {saved['swr_path']}. Use it: muster notebook create NAME --image {image}")
 
 
 @notebook.command(epilog=examples("muster notebook delete sketches --yes"))

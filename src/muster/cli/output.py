@@ -1,7 +1,8 @@
 """How the commands print: tables, times and durations for people, JSON for programs."""
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # Into a pipe or a file, a table is as wide as it needs to be: nothing is cut off.
 PIPE_WIDTH: Final = 4096
 NOTHING: Final = "-"
+NO_FILE: Final = "-"  # as the name of a file: stdin, or stdout
 
 
 def print_json(answer: object) -> None:
@@ -139,3 +141,16 @@ def examples(*lines: str) -> str:
     """The end of a command's help."""
     # The control character keeps click from filling the lines as one paragraph.
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=console(is_error=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda by: bar.update(task, advance=by)

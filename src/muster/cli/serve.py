@@ -47,6 +47,11 @@ DATA/muster.toml (port = 9000).
 @click.option("--s3-region", help="Its region.")
 @click.option("--engine", help="What runs the jobs: local or slurm.  [default: local]")
 @click.option(
+    "--isolation",
+    help="Of jobs from the server and each other, on the local engine: auto, users, bubblewrap or"
+    " off.  [default: auto]",
+)
+@click.option(
     "--inventory",
     type=click.Path(path_type=Path, dir_okay=False),
     help="TOML file of nodes, flavors and pools.  [default: this machine as found]",
@@ -96,11 +101,7 @@ def _runner() -> asyncio.Runner:
 def _tell_ready(url: str, server: "Server") -> None:
     data = server.settings.data
     click.echo(f"muster is ready on {url}")
-    click.echo(
-        "Jobs are not isolated from this server: they run under its own user and can read its"
-        " files.",
-        err=True,
-    )
+    click.echo(server.isolation, err=True)
     if server.first is not None:
         click.echo(f"Credentials of the administrator: {data / 'credentials.json'}", err=True)
     sys.stdout.flush()

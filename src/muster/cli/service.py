@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from muster.cli.connection import connect
-from muster.cli.find import find_pool, pool_id
+from muster.cli.find import everywhere, find_pool, find_workspace, only_one, pool_id
 from muster.cli.model import find_model
 from muster.cli.output import examples, lines, note, print_facts, print_json, print_table, when
 
@@ -48,6 +48,7 @@ def service() -> None:
 @click.option("--min", "least", type=click.IntRange(1, 128), help="Instances without load.")
 @click.option("--max", "most", type=click.IntRange(1, 128), help="Instances at most, with load.")
 @click.option("--desc", default="", help="Description.")
+@click.option("--workspace", metavar="NAME_OR_ID", help="Where it is.  [default: default]")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it answers.")
 @json_option
 @click.pass_context
@@ -63,6 +64,7 @@ def deploy(
     least: int | None,
     most: int | None,
     desc: str,
+    workspace: str | None,
     no_wait: bool,
     as_json: bool,
 ) -> None:
@@ -79,7 +81,8 @@ def deploy(
             part["scaling"] = {"min_instances": least or 1, "max_instances": most}
         if pool is not None:
             part["pool_name"] = pool_id(find_pool(client, pool))
-        made = client.deploy_service(name, [part], description=desc)
+        place = {"workspace_id": find_workspace(client, workspace)} if workspace else {}
+        made = client.deploy_service(name, [part], description=desc, **place)
         shown = client.get_service(made["service_id"])
         while not no_wait and shown["status"] in COMING_UP:
             time.sleep(WAIT_SECONDS)
@@ -117,14 +120,32 @@ def _smallest_flavor(client: "Client") -> str:
     type=click.Choice(["running", "deploying", "concerning", "failed", "stopped"]),
     help="Only services that are so.",
 )
+@click.option("--workspace", metavar="NAME_OR_ID", help="Only those in it.  [default: all]")
 @json_option
 @click.pass_context
-def list_(context: click.Context, *, search: str | None, status: str | None, as_json: bool) -> None:
+def list_(
+    context: click.Context,
+    *,
+    search: str | None,
+    status: str | None,
+    workspace: str | None,
+    as_json: bool,
+) -> None:
     """List services, the newest first."""
     with connect(context) as client:
-        answer = client.list_services(name=search, status=status, limit=PAGE)
+        wanted = find_workspace(client, workspace) if workspace else None
+
+        def listed(workspace_id: str) -> list[dict[str, Any]]:
+            answer = client.list_services(
+                name=search, status=status, workspace_id=workspace_id, limit=PAGE
+            )
+            services: list[dict[str, Any]] = answer["services"]
+            return services
+
+        found = listed(wanted) if wanted else everywhere(client, listed)
+    found.sort(key=lambda one: one["publish_at"], reverse=True)
     if as_json:
-        print_json(answer)
+        print_json({"total_count": len(found), "count": len(found), "services": found})
         return
     print_table(
         ("NAME", "STATUS", "CALLS", "FAILED", "PUBLISHED", "ID", "DESCRIPTION"),
@@ -138,7 +159,7 @@ def list_(context: click.Context, *, search: str | None, status: str | None, as_
                 one["service_id"],
                 one["description"],
             )
-            for one in answer["services"]
+            for one in found
         ),
         right=("CALLS", "FAILED"),
     )
@@ -287,10 +308,19 @@ def delete(context: click.Context, *, service_text: str) -> None:
 
 def _find(client: "Client", text: str) -> dict[str, Any]:
     """The service of this name or id, in full."""
-    found: list[dict[str, Any]] = client.list_services(limit=PAGE)["services"]
-    for one in found:
-        if text in (one["service_name"], one["service_id"]):
-            return client.get_service(one["service_id"])
+    from muster.client.errors import ApiError
+
+    def listed(workspace_id: str) -> list[dict[str, Any]]:
+        answer = client.list_services(name=text, workspace_id=workspace_id, limit=PAGE)
+        return [one for one in answer["services"] if one["service_name"] == text]
+
+    found = everywhere(client, listed)
+    only_one(found, text, kind="service", id_key="service_id")
+    try:
+        return client.get_service(found[0]["service_id"] if found else text)
+    except ApiError as error:
+        if error.status != 404:
+            raise
     raise click.ClickException(
         f"There is no service {text!r}. `muster service list` shows what there is."
     )

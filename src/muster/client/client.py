@@ -1,67 +1,29 @@
 """The client: one method for each thing that the HTTP API can be asked for."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import file_digest
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, Self
+from typing import Any, Final
 from urllib.parse import quote
 
-import httpx
 import msgspec
 
-from muster import __version__
-from muster.client.errors import ApiError, ServerUnreachable
-from muster.wire.credentials import Credentials
-from muster.wire.signature import canonical_query, payload_hash, sign_headers
+from muster.client.connection import (
+    CHUNK_BYTES,
+    Connection,
+    FileBody,
+    JsonObject,
+    TypedBody,
+    segment,
+)
+from muster.client.errors import ApiError
 
-CONNECT_SECONDS_MAX: Final = 5.0
-ANSWER_SECONDS_MAX: Final = 60.0
-CHUNK_BYTES: Final = 1 << 20
 LOG_CHUNK_BYTES_MAX: Final = 1 << 20  # the server never answers more of a log at once
-ERROR_TEXT_MAX: Final = 300
-
 LOG_NOT_READY: Final = "ModelArts.2818"
 
-JsonObject = dict[str, Any]
-QueryValue = str | int | bool | Sequence[str | int] | None
 
-# Neither a proxy nor anything else stands between this machine and itself.
-_NO_PROXY: Final[Mapping[str, None]] = {"all://127.0.0.1": None, "all://localhost": None}
-
-
-class Client:
-    """One project on one server. Every request is signed with the access key.
-
-    Answers are the server's own JSON. Every method raises `ServerUnreachable` when nothing answers,
-    and `ApiError` when the server says no.
-    """
-
-    def __init__(
-        self,
-        credentials: Credentials,
-        *,
-        transport: httpx.BaseTransport | None = None,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self.credentials = credentials
-        self._now = now
-        self._http = httpx.Client(
-            base_url=credentials.url,
-            timeout=httpx.Timeout(ANSWER_SECONDS_MAX, connect=CONNECT_SECONDS_MAX),
-            transport=transport,
-            mounts=_NO_PROXY if transport is None else None,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._http.close()
+class Client(Connection):
+    """One project on one server, one method for each thing."""
 
     # Jobs and their versions.
 
@@ -352,6 +314,12 @@ class Client:
             },
         )
 
+    def list_workspaces(self) -> JsonObject:
+        """Those that the caller may enter; the default one has the id 0."""
+        return self._json(
+            "GET", self._v1("workspaces"), query={"filter_accessible": True, "order": "asc"}
+        )
+
     # Models and services.
 
     def create_model(
@@ -374,11 +342,24 @@ class Client:
         return self._json("POST", self._v1("models"), body=body)
 
     def list_models(
-        self, *, name: str | None = None, is_exact: bool | None = None, limit: int | None = None
+        self,
+        *,
+        name: str | None = None,
+        is_exact: bool | None = None,
+        workspace_id: str | None = None,
+        limit: int | None = None,
     ) -> JsonObject:
-        """Models, the newest first."""
-        query = {"model_name": name, "exact_match": is_exact, "limit": limit}
+        """Models of one workspace (of the default one), the newest first."""
+        query = {
+            "model_name": name,
+            "exact_match": is_exact,
+            "workspace_id": workspace_id,
+            "limit": limit,
+        }
         return self._json("GET", self._v1("models"), query=query)
+
+    def get_model(self, model_id: str) -> JsonObject:
+        return self._json("GET", self._v1("models", model_id))
 
     def delete_model(self, model_id: str, *, is_cascade: bool = False) -> JsonObject:
         """Delete a version, or all versions of its name; those that services run stay."""
@@ -393,10 +374,20 @@ class Client:
         return self._json("POST", self._v1("services"), body=body)
 
     def list_services(
-        self, *, name: str | None = None, status: str | None = None, limit: int | None = None
+        self,
+        *,
+        name: str | None = None,
+        status: str | None = None,
+        workspace_id: str | None = None,
+        limit: int | None = None,
     ) -> JsonObject:
-        """Services, the newest first. `name` is a part of theirs."""
-        query = {"service_name": name, "status": status, "limit": limit}
+        """Services of one workspace (of the default one), the newest first. `name` is a part."""
+        query = {
+            "service_name": name,
+            "status": status,
+            "workspace_id": workspace_id,
+            "limit": limit,
+        }
         return self._json("GET", self._v1("services"), query=query)
 
     def get_service(self, service_id: str) -> JsonObject:
@@ -417,8 +408,8 @@ class Client:
         self, service_id: str, content: bytes, *, content_type: str, path: str = "/"
     ) -> bytes:
         """Send one request to a service; what an instance of it answers, whatever that is."""
-        target = f"/services/{_segment(service_id)}{path}"
-        return self._send("POST", target, body=_TypedBody(content, content_type)).content
+        target = f"/services/{segment(service_id)}{path}"
+        return self._send("POST", target, body=TypedBody(content, content_type)).content
 
     # Notebooks, and the images that they are made from.
 
@@ -443,6 +434,16 @@ class Client:
     def stop_notebook(self, notebook_id: str) -> JsonObject:
         return self._json("POST", self._v1("notebooks", notebook_id, "stop"))
 
+    def renew_notebook(self, notebook_id: str, *, duration_ms: int | None = None) -> JsonObject:
+        """Its lease, counted from now; None: as long as before."""
+        path = self._v1("notebooks", notebook_id, "lease")
+        return self._json("PATCH", path, query={"duration": duration_ms})
+
+    def save_notebook(self, notebook_id: str, body: Mapping[str, Any]) -> JsonObject:
+        """What is installed in it as an image; `body`: `namespace`, `name`, `tag`, ..."""
+        path = self._v1("notebooks", notebook_id, "create-image")
+        return self._json("POST", path, body=body)
+
     def delete_notebook(self, notebook_id: str) -> JsonObject:
         """Its storage goes with it."""
         return self._json("DELETE", self._v1("notebooks", notebook_id))
@@ -457,7 +458,7 @@ class Client:
         with file.open("rb") as content:
             digest = file_digest(content, "sha256").hexdigest()
             content.seek(0)
-            self._send("PUT", _object_path(bucket, key), body=_FileBody(content, digest))
+            self._send("PUT", _object_path(bucket, key), body=FileBody(content, digest))
 
     def get_object(self, bucket: str, key: str, file: Path) -> None:
         """Write an object to a file, which is there once it is complete."""
@@ -471,209 +472,15 @@ class Client:
             part.unlink(missing_ok=True)
 
     def list_objects(self, bucket: str, *, prefix: str = "") -> JsonObject:
-        return self._json("GET", f"/objects/{_segment(bucket)}", query={"prefix": prefix})
+        return self._json("GET", f"/objects/{segment(bucket)}", query={"prefix": prefix})
 
     def delete_object(self, bucket: str, key: str) -> None:
         self._send("DELETE", _object_path(bucket, key))
 
-    # One request.
-
-    def _v1(self, *segments: str | int) -> str:
-        return "/".join(("/v1", self.credentials.project_id, *map(_segment, segments)))
-
-    def _v2(self, *segments: str | int) -> str:
-        return "/".join(("/v2", self.credentials.project_id, *map(_segment, segments)))
-
-    def _own(self, *segments: str | int) -> str:
-        """What no other platform has."""
-        return "/".join(("/muster/v1", self.credentials.project_id, *map(_segment, segments)))
-
-    def _json(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, QueryValue] | None = None,
-        body: Mapping[str, Any] | None = None,
-    ) -> JsonObject:
-        content = b"" if body is None else msgspec.json.encode(body)
-        return self._json_of(self._send(method, path, query=query, body=content))
-
-    def _json_of(self, response: httpx.Response) -> JsonObject:
-        try:
-            return msgspec.json.decode(response.content, type=JsonObject)
-        except msgspec.DecodeError as error:
-            raise ApiError(
-                status=response.status_code,
-                code="",
-                message=f"{self.credentials.url} answered something that is not of this API:"
-                f" {_excerpt(response.text)}",
-                request_id=_request_id(response),
-            ) from error
-
-    def _send(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, QueryValue] | None = None,
-        body: "bytes | _FileBody | _TypedBody" = b"",
-    ) -> httpx.Response:
-        with self._stream(method, path, query=query, body=body) as response:
-            response.read()
-            return response
-
-    @contextmanager
-    def _stream(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Mapping[str, QueryValue] | None = None,
-        body: "bytes | _FileBody | _TypedBody" = b"",
-    ) -> Iterator[httpx.Response]:
-        request = self._signed_request(method, path, query or {}, body)
-        with self._told_in_our_words():
-            response = self._http.send(request, stream=True)
-            try:
-                if not response.is_success:
-                    response.read()
-                    raise _api_error(response)
-                yield response
-            finally:
-                response.close()
-
-    def _signed_request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, QueryValue],
-        body: "bytes | _FileBody | _TypedBody",
-    ) -> httpx.Request:
-        headers = {
-            "user-agent": f"muster/{__version__}",
-            "x-project-id": self.credentials.project_id,
-        }
-        content: bytes | IO[bytes]
-        match body:
-            case _TypedBody(content, content_type):
-                headers["content-type"] = content_type
-                digest = payload_hash(content)
-                # So that the server passes it on as it comes, however long it is.
-                headers["x-sdk-content-sha256"] = digest
-            case _FileBody(content, digest):
-                headers["content-type"] = "application/octet-stream"
-                headers["x-sdk-content-sha256"] = digest
-            case content:
-                headers["content-type"] = "application/json"
-                digest = payload_hash(content)
-        text = canonical_query(_pairs(query))
-        request = self._http.build_request(
-            method, f"{path}?{text}" if text else path, headers=headers, content=content
-        )
-        # What httpx made of the URL is what goes out, so it is what is signed.
-        raw_path, _, raw_query = request.url.raw_path.decode("ascii").partition("?")
-        request.headers.update(
-            sign_headers(
-                self.credentials.access_key,
-                self.credentials.secret_key,
-                method=method,
-                raw_path=raw_path,
-                query=raw_query,
-                headers=headers | {"host": request.headers["host"]},
-                payload_hash=digest,
-                now=self._now(),
-            )
-        )
-        return request
-
-    @contextmanager
-    def _told_in_our_words(self) -> Iterator[None]:
-        url = self.credentials.url
-        try:
-            yield
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            raise ServerUnreachable(
-                f"No server answers at {url}. Start one with `muster serve`, or name another"
-                " with MUSTER_URL."
-            ) from error
-        except httpx.TimeoutException as error:
-            raise ServerUnreachable(
-                f"The server at {url} has not answered for {ANSWER_SECONDS_MAX:.0f} s. Try again;"
-                " its log may tell why."
-            ) from error
-        except httpx.HTTPError as error:
-            raise ServerUnreachable(
-                f"The server at {url} broke off: {error}. Try again; its log may tell why."
-            ) from error
-
-
-class _TypedBody(NamedTuple):
-    content: bytes
-    content_type: str
-
-
-class _FileBody(NamedTuple):
-    content: IO[bytes]
-    sha256: str
-
-
-def _segment(value: str | int) -> str:
-    return quote(str(value), safe="~")
-
 
 def _object_path(bucket: str, key: str) -> str:
-    return f"/objects/{_segment(bucket)}/{quote(key, safe='/~')}"
+    return f"/objects/{segment(bucket)}/{quote(key, safe='/~')}"
 
 
 def _comma_list(values: Sequence[int]) -> str | None:
     return ",".join(map(str, values)) or None
-
-
-def _pairs(query: Mapping[str, QueryValue]) -> Iterable[tuple[str, str]]:
-    for name, value in query.items():
-        if value is None:
-            continue
-        if isinstance(value, bool):
-            yield name, str(value).lower()
-        elif isinstance(value, str | int):
-            yield name, str(value)
-        else:
-            yield from ((name, str(item)) for item in value)
-
-
-class _Refusal(msgspec.Struct):
-    """Every shape in which the API says no, v1, v2 and Keystone, laid over one another."""
-
-    error_code: str = ""
-    error_message: str = ""
-    error_msg: str = ""
-    error: dict[str, Any] = {}
-
-
-def _api_error(response: httpx.Response) -> ApiError:
-    try:
-        refusal = msgspec.json.decode(response.content, type=_Refusal)
-    except msgspec.DecodeError:
-        refusal = _Refusal()
-    message = (
-        refusal.error_message
-        or refusal.error_msg
-        or str(refusal.error.get("message", ""))
-        or _excerpt(response.text)
-        or response.reason_phrase
-    )
-    return ApiError(
-        status=response.status_code,
-        code=refusal.error_code,
-        message=message,
-        request_id=_request_id(response),
-    )
-
-
-def _request_id(response: httpx.Response) -> str:
-    return str(response.headers.get("x-request-id", ""))
-
-
-def _excerpt(text: str) -> str:
-    return " ".join(text.split())[:ERROR_TEXT_MAX]

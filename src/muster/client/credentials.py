@@ -9,7 +9,7 @@ import msgspec
 
 from muster.client.errors import CredentialsUnusable
 from muster.settings import default_data_folder
-from muster.wire.credentials import Credentials
+from muster.wire.credentials import ADDRESS_FILE_NAME, Credentials, ServerAddress
 
 FILE_NAME: Final = "credentials.json"
 
@@ -26,7 +26,9 @@ def find_credentials(environ: Mapping[str, str] | None = None) -> Credentials:
 
     `MUSTER_URL`, `MUSTER_PROJECT_ID`, `MUSTER_ACCESS_KEY` and `MUSTER_SECRET_KEY` each win over the
     same value in the file; with all four no file is read. The file is `MUSTER_CREDENTIALS`, else
-    `credentials.json` in the data folder, where the server's first start puts it.
+    `credentials.json` in the data folder, where the server's first start puts it. An address on
+    this machine in it is that of the first start: where the server runs now, at another port
+    perhaps, it tells in `server.json` beside it, which wins over it.
 
     Args:
         environ: instead of the environment of this process.
@@ -49,7 +51,19 @@ def find_credentials(environ: Mapping[str, str] | None = None) -> Credentials:
             f" for a server elsewhere, name a copy of its file in MUSTER_CREDENTIALS, or set"
             f" {missing}."
         )
-    return read_credentials(file, given)
+    found = read_credentials(file, given)
+    if "url" in given or not found.is_on_this_machine:
+        return found
+    return msgspec.structs.replace(found, url=_running_at(file.parent) or found.url)
+
+
+def _running_at(folder: Path) -> str | None:
+    """Where the server of that data folder answers, as far as it has told."""
+    try:
+        content = (folder / ADDRESS_FILE_NAME).read_bytes()
+        return msgspec.json.decode(content, type=ServerAddress).url
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def read_credentials(file: Path, instead: Mapping[str, str] | None = None) -> Credentials:
