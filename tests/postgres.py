@@ -15,7 +15,9 @@ from typing import Any
 
 import psycopg
 
-START_SECONDS = 30
+from tests.temporary import temporary_folder
+
+START_SECONDS = 60
 _SETTINGS = (
     "fsync=off",  # a test machine that loses power loses the test
     "full_page_writes=off",
@@ -43,7 +45,8 @@ class PostgresServer:
     def make_database(self, name: str, *, template: str = "template0") -> str:
         """A new database; return its address."""
         with psycopg.connect(self.admin_url, autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+            # Copied, not logged: a third of the work, and of a test's time.
+            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY FILE_COPY')
         return self.url_of(name)
 
     def drop_database(self, name: str) -> None:
@@ -76,7 +79,9 @@ def find_programs() -> dict[str, Path]:
 @contextmanager
 def running_postgres(programs: Path) -> Iterator[PostgresServer]:
     """Start one; end it, whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="pg-", dir=temporary_folder(), ignore_cleanup_errors=True
+    ) as name:
         folder = Path(name)
         folder.chmod(0o755)
         if os.geteuid() == 0:

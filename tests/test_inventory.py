@@ -22,7 +22,8 @@ from muster.inventory import (
     declared_pools,
     read_inventory_file,
 )
-from muster.reconciler.poolplan import AddNode, PoolWorld, plan_pools
+from muster.reconciler.poolplan import plan_pools
+from muster.reconciler.poolworld import AddNode, PoolWorld
 
 PROJECTS: Final = {"default": "1" * 32, "other": "2" * 32}
 

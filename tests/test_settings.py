@@ -13,6 +13,7 @@ SOURCES: Final = [
     ("port", "7001", "7002", 7003, 8080),
     ("host", '"localhost"', "::1", "127.0.0.1", "127.0.0.1"),
     ("job_quota", "1", "2", 3, 100_000),
+    ("isolation", '"off"', "users", "bubblewrap", "auto"),
     ("stop_grace_seconds", "1.5", "2.5", 3.5, 10.0),
     ("sample_seconds", "0.5", "1.5", 2.5, 10.0),
     ("metrics_hours", "1", "2", 3, 168),
@@ -241,3 +242,9 @@ def test_no_secret_is_shown(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, flags | {"s3_session_token": "hush"})
 
     assert "hush" not in repr(settings)
+
+
+def test_an_isolation_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    assert refusal_of(tmp_path, isolation="docker") == (
+        "isolation is 'docker'; it must be 'auto', 'users', 'bubblewrap' or 'off'."
+    )

@@ -15,7 +15,7 @@ from muster.engines.engine import Cluster
 from muster.inventory import InventoryFile, PoolEntry
 from muster.slurmcluster import slurm_inventory
 from muster.stocktaking import store_inventory, taking_in
-from muster.store import identity, pools
+from muster.store import identity, pool_nodes, pools
 from muster.store.addressed import open_database
 from muster.store.database import Database
 from muster.store.transaction import Transaction
@@ -71,7 +71,7 @@ class Store:
         return await self.database.read(pools.find_pool, PROJECT, pool_id)
 
     async def hosts_of(self, partition: str) -> set[str]:
-        found = await self.database.read(pools.list_partition_nodes, partition)
+        found = await self.database.read(pool_nodes.list_partition_nodes, partition)
         return {node.host_name for node in found}
 
 
@@ -130,7 +130,7 @@ def test_an_inventory_that_has_become_impossible_still_lets_new_nodes_in(
 
         await store.take_in(Cluster(hosts=(host("n3"), host("n9")), partitions={"train": ("n3",)}))
 
-        hosts = await database.read(pools.list_hosts)
+        hosts = await database.read(pool_nodes.list_hosts)
         assert {each.name for each in hosts if each.is_present} == {"n3", "n9"}
         assert await store.pool(f"much-{PROJECT}") is not None
 

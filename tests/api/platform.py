@@ -28,7 +28,7 @@ from tests.stores import chosen_store
 
 T = TypeVar("T")
 
-WAIT_SECONDS: Final = 20.0
+WAIT_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.01
 START_MS: Final = 1_700_000_000_000
 
@@ -350,7 +350,7 @@ class _Running:
 
     async def _serve(self) -> None:
         self.loop = asyncio.get_running_loop()
-        with patch("muster.server.LocalEngine", lambda _folder: self.engine):
+        with patch("muster.server.LocalEngine", lambda _folder, **_: self.engine):
             async with running_server(self._settings, self.clock) as server:
                 self._server = server
                 self._started.set()

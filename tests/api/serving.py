@@ -23,16 +23,32 @@ class Answering(ThreadingHTTPServer):
     is_well = True
     number = 0
 
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.answers = threading.Event()  # until it is set, requests are left lying
+        self.answers.set()
+        self.has_left_lying = threading.Event()
+        self.bodies: list[bytes] = []  # of all that it was asked, but whether it is well
+
 
 class _Handler(BaseHTTPRequestHandler):
     server: Answering
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._reply(200 if self.server.is_well else 500, b"{}")
+        if self.path == "/health":
+            self._reply(200 if self.server.is_well else 500, b"{}")
+        else:
+            self._answer()
 
     def do_POST(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self._answer()
+
+    def _answer(self) -> None:
+        if not self.server.answers.is_set():
+            self.server.has_left_lying.set()
+            self.server.answers.wait()
+        self.server.bodies.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
         seen = {
             "number": self.server.number,
             "path": self.path,
@@ -117,7 +133,7 @@ class Serving:
         server = Answering(("127.0.0.1", 0), _Handler)
         server.number = len(self.answering)
         self.answering.append(server)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         path = endpoint_file(self.platform.data / "jobs" / attempt_id, 0)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"host": "127.0.0.1", "port": server.server_address[1]}))
@@ -166,5 +182,6 @@ def serving_on(platform: Platform) -> Iterator[Serving]:
         yield serving
     finally:
         for server in serving.answering:
+            server.answers.set()
             server.shutdown()
             server.server_close()

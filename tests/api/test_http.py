@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from muster.api.errors import Envelope, envelope_of
-from muster.api.http import DISCARDED_BYTES_MAX, JSON_BODY_BYTES_MAX, Login, Route
+from muster.api.http import DISCARDED_BYTES_MAX, JSON_BODY_BYTES_MAX
+from muster.api.routing import Login, Route
 from tests.api import refusals
 from tests.api.platform import Platform, Project
 

@@ -13,10 +13,12 @@ import pytest
 
 from muster.domain.jobfolder import code_folder, endpoint_file, log_file
 from muster.domain.permission import Role
+from muster.operations.notebookstart import prepare_start
 from muster.reconciler import notebooks as keeper
 from muster.reconciler import rounds
 from muster.store.connection import Connection
 from muster.store.recount import differences
+from muster.store.transaction import Transaction
 from tests.api.jupyter import (
     FLAVOR,
     VOLUME,
@@ -408,6 +410,10 @@ def _last_active(platform: Platform, made: dict[str, Any]) -> int:
     return platform.run(platform.server.database.read(read))
 
 
+def _forget_images(tx: Transaction) -> None:
+    tx.execute("DELETE FROM image", {})
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("given", "code", "told"),
@@ -438,6 +444,17 @@ class TestRefusals:
             ({"endpoints": [{"service": "SSH"}]}, "ModelArts.6332", "SSH"),
             ({"user_vpc": {"vpc_id": "x"}}, "ModelArts.2858", "user_vpc"),
             ({"data_volumes": [VOLUME]}, "ModelArts.2858", "data_volumes"),
+            ({"public_network_config": {"x": 1}}, "ModelArts.2858", "public_network_config"),
+            (
+                {"endpoints": [{"service": "NOTEBOOK", "allowed_access_ips": ["10.0.0.1"]}]},
+                "ModelArts.2858",
+                "endpoints.allowed_access_ips",
+            ),
+            (
+                {"volume": VOLUME | {"dew_secret_name": "x"}},
+                "ModelArts.2858",
+                "volume.dew_secret_name",
+            ),
             ({"custom_spec": {"cpu": 1, "memory": 1024}}, "ModelArts.6323", "dedicated pools"),
             ({"volume": None}, "ModelArts.0104", "volume"),
         ],
@@ -480,6 +497,12 @@ class TestRefusals:
             ("sort_key=size", "ModelArts.6303"),
             ("status=GONE", "ModelArts.6332"),
             ("tags=key", "ModelArts.6332"),
+            ("sort_key=name,name,status,owner,flavor,size", "ModelArts.6303"),
+            ("sort_dir=up", "ModelArts.0104"),
+            ("feature=LAB", "ModelArts.0104"),
+            ("billing=FREE", "ModelArts.0104"),
+            ("offset=-1", "ModelArts.0104"),
+            ("limit=1001", "ModelArts.0104"),
             ("limit=0", "ModelArts.0104"),
             ("workspace_id=none", "ModelArts.0102"),
         ],
@@ -488,6 +511,60 @@ class TestRefusals:
         self, project: Project, query: str, code: str
     ) -> None:
         assert refusal(project.http.get(f"{project.v1}/notebooks?{query}")) == (400, code)
+
+    def test_a_list_is_cut_to_what_is_billed_so_and_has_no_addresses(
+        self, platform: Platform, project: Project, stand_in: StandIn
+    ) -> None:
+        bring_up(platform, create(project, name="up"), stand_in)
+        resting = create(project, name="resting")
+        project.post(f"/notebooks/{resting['id']}/stop")
+        wait_for(project, resting, "STOPPED")
+
+        def names(**query: Any) -> list[str]:
+            listed = project.get("/notebooks", sort_key="name", sort_dir="ASC", **query)["data"]
+            return [one["name"] for one in listed]
+
+        assert names(billing="COMPUTE") == ["up"]
+        assert names(billing="STORAGE") == names(billing="ALL") == names() == ["resting", "up"]
+        assert names(billing="COMPUTE", status="STOPPED") == []
+        assert names(billing="COMPUTE", status="RUNNING,STOPPED") == ["up"]
+        assert names(ip="10.0.0.1") == []
+
+    def test_flavors_are_cut_to_their_kind_and_sorted(self, project: Project) -> None:
+        def listed(**query: Any) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = project.get("/notebooks/flavors", **query)["data"]
+            return found
+
+        every = listed()
+        kinds = {flavor["category"] for flavor in every}
+        assert "CPU" in kinds
+        for kind in kinds:
+            wanted = [flavor for flavor in every if flavor["category"] == kind]
+            assert listed(flavor_type=kind) == listed(category=kind) == wanted
+        by_memory = listed(sort_key="memory", sort_dir="DESC")
+        sizes = [flavor["memory"] for flavor in by_memory]
+        assert sizes == sorted(sizes, reverse=True)
+        assert listed(limit=1, offset=1) == every[1:2]
+        reply = project.http.get(f"{project.v1}/notebooks/flavors?sort_key=price")
+        assert refusal(reply) == (400, "ModelArts.6303")
+
+    def test_an_image_that_goes_while_a_notebook_is_made_from_it_makes_none(
+        self, platform: Platform, project: Project, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        [engine, *_] = project.get("/job/ai-engines")["engines"]
+        path = f"local/{engine['engine_name']}:{engine['engine_version']}".lower()
+        image = project.post("/images", swr_path=path.replace(" ", "-"))
+
+        async def forget_first(*given: Any) -> Any:
+            await platform.server.database.write(_forget_images)
+            return await prepare_start(*given)
+
+        monkeypatch.setattr("muster.operations.notebooks.prepare_start", forget_first)
+        given = body_of(project, image_id=image["id"])
+        reply = project.http.post(f"{project.v1}/notebooks", json=given)
+
+        assert refusal(reply) == (400, "ModelArts.6797")
+        assert project.get("/notebooks")["total"] == 0
 
     def test_flavor_and_image_are_changed_at_rest_only(
         self, platform: Platform, project: Project, stand_in: StandIn
@@ -611,6 +688,42 @@ class TestOlderView:
         listed = project.get("/demanager/instances", de_type="Notebook", show_self="True")
         assert [one["id"] for one in listed["instances"]] == [made["id"]]
         assert project.get("/demanager/instances", status="STOPPED")["instances"] == []
+
+    def test_a_list_goes_on_after_the_last_that_was_seen(self, project: Project) -> None:
+        ids = [create(project, name=f"n-{n}")["id"] for n in range(3)]
+
+        def listed(**query: Any) -> list[str]:
+            found = project.get("/demanager/instances", limit=2, **query)
+            assert found["total_count"] == 3
+            return [one["id"] for one in found["instances"]]
+
+        assert listed() == ids[:2]
+        assert listed(marker=ids[1]) == ids[2:]
+        assert listed(marker=ids[2]) == []
+        assert listed(marker="7f0f9f26-6d1c-4f4c-a0d2-5a3e6c1f1d11") == []
+        assert listed(marker=ids[1], order="desc") == ids[:1]
+        assert listed(offset=2) == ids[2:]
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"spec": {"extend_storage": [{"type": "obs"}]}}, "spec.extend_storage"),
+            ({"spec": {"extended_storage": {"type": "obs"}}}, "spec.extended_storage"),
+            ({"spec": {"custom_script_path": "/b/init.sh"}}, "spec.custom_script_path"),
+            ({"spec": {"repository": {"id": "x"}}}, "spec.repository"),
+            ({"pool": {"type": "USER_DEFINED"}}, "pool.type is 'USER_DEFINED'"),
+        ],
+    )
+    def test_what_is_not_offered_is_refused_rather_than_forgotten(
+        self, project: Project, given: dict[str, Any], told: str
+    ) -> None:
+        body = {"name": "older", "flavor": FLAVOR, "profile_id": "jupyterlab", **given}
+
+        reply = project.http.post(f"{project.v1}/demanager/instances", json=body)
+
+        assert reply.status_code == 400
+        assert told in reply.json()["error_msg"]
+        assert project.get("/notebooks")["total"] == 0
 
     def test_its_storage_may_lie_in_a_bucket(
         self, platform: Platform, project: Project, stand_in: StandIn

@@ -161,6 +161,16 @@ def new_experiment_id(project: Project) -> str:
     return str(reply.json()["metadata"]["id"])
 
 
+def new_network_name(project: Project) -> str:
+    body = {
+        "apiVersion": "v1",
+        "kind": "Network",
+        "metadata": {"labels": {"os.modelarts/name": "described"}},
+        "spec": {"cidr": "192.168.0.0/24"},
+    }
+    return str(project.post("/networks", **body)["metadata"]["name"])
+
+
 def new_visualization_id(project: Project) -> str:
     train_url = "/bucket-default/described-results/"
     project.http.put(f"/objects{train_url}events", content=b"")
@@ -185,6 +195,7 @@ def test_answers_are_what_their_schemas_say(platform: Platform, project: Project
         "{training_job_id}": training_job_id(project, "described"),
         "{algorithm_id}": new_algorithm_id(project, platform.code()),
         "{experiment_id}": new_experiment_id(project),
+        "{network_name}": new_network_name(project),
     }  # fmt: skip
     visualization = {"{job_id}": new_visualization_id(project)}
     checked = 0

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from muster.api.authorise import _place
-from muster.api.http import Login, Route, Within
 from muster.api.routes import build_routes
+from muster.api.routing import Login, Route, Within
 from muster.domain.permission import Permission, Role, may
 from muster.store.connection import Connection
 from tests.api import refusals

@@ -313,7 +313,10 @@ class TestCreate:
             ({"resources": [{"flavor": CPU, "count": 1, "nodePool": "a"}] * 2},
              "spec.resources[1].nodePool is 'a', as that of another one"),
             ({"scope": []}, "spec.scope is empty"),
-            ({"scope": ["Other"]}, "spec.scope[0] is \"Other\"; it must be"),
+            (
+                {"scope": ["Other"]},
+                "spec.scope[0] is \"Other\"; it must be 'Train', 'Infer' or 'Notebook'",
+            ),
             ({"scope": "Train"}, "spec.scope is"),
             ({"type": "Logical"}, "no pools within pools"),
             ({"parent": "some-pool"}, "no pools within pools"),
@@ -628,6 +631,7 @@ class TestDelete:
             patch(project, made, {"metadata": {"annotations": {"a": "b"}}}),
             400, "ModelArts.50004000",
         )  # fmt: skip
+        wait_until(lambda: platform.engine.is_ending(attempt))
         platform.call(platform.engine.finish, attempt, 0, 143)
         platform.engine.ends_at_once = True
         platform.wait_for(running, 12)

@@ -1,19 +1,24 @@
 """Requests to services: who may ask, which instance answers, what is counted. A test answers."""
 
 import asyncio
+import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
 from muster.api import inference
+from muster.api.http import Request
+from muster.api.proxied import ProxyRequest
 from muster.domain.permission import Role
 from muster.store.recount import differences
 from tests.api.people import add_workspace, people_of, set_role, signed_request
-from tests.api.platform import Platform, Project, wait_until
-from tests.api.serving import Serving, serving_on
+from tests.api.platform import WAIT_SECONDS, Platform, Project, wait_until
+from tests.api.serving import Answering, Serving, serving_on
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +49,12 @@ def test_requests_are_counted_without_a_write_each(serving: Serving, platform: P
     # A request is counted once its answer has been passed on.
     wait_until(lambda: serving.show(service_id)["invocation_times"] == 5)
     before = serving.show(service_id)["invocation_times"]
-    platform.run(platform.server.service_site.flush())
+    platform.run(platform.server.service_site.calls.flush())
     after = serving.show(service_id)["invocation_times"]
     monitor = serving.project.get(f"/services/{service_id}/monitor")
 
     assert (before, after) == (5, 5)
-    assert not platform.server.service_site.unwritten_calls()
+    assert not platform.server.service_site.calls.unwritten()
     assert monitor["req_count_per_min"] == 5
     assert monitor["monitors"][0]["invocation_times"] == 5
     assert monitor["service_running_instance_count"] == 1
@@ -175,6 +180,71 @@ def test_an_instance_that_is_not_reached_is_passed_over(serving: Serving) -> Non
     assert {reply.json()["number"] for reply in numbers} == {there.number}
 
 
+def ailing(serving: Serving, name: str) -> tuple[str, Answering]:
+    """A service with two instances, and the one whose turn it is: it answers nothing."""
+    health = {"health": {"url": "/health", "period_seconds": 1, "failure_threshold": 1}}
+    part = serving.part(serving.model(initial_config=health), instance_count=2)
+    service_id = serving.deploy(name, part)
+    ill, _ = serving.bring_up(service_id, 2)
+    ill.answers.clear()
+    return service_id, ill
+
+
+@pytest.fixture
+def impatience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "STALLED_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("impatience")
+def test_a_request_ends_when_its_instance_is_not_well_and_leaves_it_lying(
+    serving: Serving,
+) -> None:
+    service_id, ill = ailing(serving, "left-lying")
+
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(ask, serving, service_id)
+        assert ill.has_left_lying.wait(WAIT_SECONDS)
+        ill.is_well = False
+        reply = asked.result(WAIT_SECONDS)
+
+    assert reply.status_code == 504
+    assert "may have been done" in reply.text
+    assert ask(serving, service_id).status_code == 200
+    assert serving.show(service_id)["failed_times"] == 1
+
+
+@pytest.mark.usefixtures("impatience")
+def test_a_request_that_may_be_repeated_goes_to_an_instance_that_is_well(
+    serving: Serving,
+) -> None:
+    service_id, ill = ailing(serving, "asked-again")
+
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(serving.project.http.get, f"/services/{service_id}/digits")
+        assert ill.has_left_lying.wait(WAIT_SECONDS)
+        ill.is_well = False
+        reply = asked.result(WAIT_SECONDS)
+
+    assert reply.status_code == 200
+    assert reply.json()["number"] != ill.number
+
+
+@pytest.mark.usefixtures("impatience")
+def test_a_slow_request_to_an_instance_that_is_well_is_waited_for(
+    serving: Serving, platform: Platform
+) -> None:
+    service_id, slow = ailing(serving, "slow-but-well")
+
+    with ThreadPoolExecutor() as threads:
+        asked = threads.submit(ask, serving, service_id)
+        assert slow.has_left_lying.wait(WAIT_SECONDS)
+        platform.run(platform.server.service_site.end_stalled())
+        slow.answers.set()
+        reply = asked.result(WAIT_SECONDS)
+
+    assert (reply.status_code, reply.json()["number"]) == (200, slow.number)
+
+
 def test_what_an_instance_cannot_take_waits_and_what_the_queue_cannot_is_refused(
     serving: Serving, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,7 +257,8 @@ def test_what_an_instance_cannot_take_waits_and_what_the_queue_cannot_is_refused
     async def crowd() -> tuple[int, int, list[str]]:
         traffic = await site._find_traffic(service_id)
         asking = [
-            asyncio.create_task(site._acquire(service_id, traffic, "10.0.0.1")) for _ in range(7)
+            asyncio.create_task(site._acquire(asking_for(service_id), traffic, "10.0.0.1"))
+            for _ in range(7)
         ]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -224,7 +295,7 @@ def test_one_that_waits_too_long_is_told_to_come_again(
 
     async def take() -> Any:
         traffic = await site._find_traffic(service_id)
-        ticket, _ = await site._acquire(service_id, traffic, "10.0.0.1")
+        ticket, _ = await site._acquire(asking_for(service_id), traffic, "10.0.0.1")
         return ticket
 
     ticket = platform.run(take())
@@ -238,6 +309,51 @@ def test_one_that_waits_too_long_is_told_to_come_again(
     assert ask(serving, service_id).status_code == 200
     shown = serving.show(service_id)
     assert (shown["invocation_times"], shown["failed_times"]) == (2, 1)
+
+
+def asking_for(service_id: str) -> ProxyRequest:
+    """A request whose client waits for ever."""
+
+    async def receive() -> dict[str, Any]:
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+    scope = {"type": "http", "method": "POST", "raw_path": b"/", "headers": []}
+    return ProxyRequest(
+        request=Request(scope, receive), id=service_id, path="/", is_websocket=False
+    )
+
+
+def test_whoever_leaves_while_waiting_leaves_the_line(serving: Serving, platform: Platform) -> None:
+    service_id = serving.deploy("left", serving.part(serving.model(), max_concurrency=1))
+    [only] = serving.bring_up(service_id)
+    only.answers.clear()
+    number = serving_id(platform, service_id)
+    token = serving.project.http.headers["X-Auth-Token"]
+
+    def waiting() -> int:
+        counts = platform.call(platform.server.service_site.waiting, number)
+        return sum(counts.values())
+
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(ask, serving, service_id)
+        assert only.has_left_lying.wait(WAIT_SECONDS)
+        patient = threads.submit(
+            serving.project.http.post, f"/services/{service_id}/", content=b"patient" * 1000
+        )
+        wait_until(lambda: waiting() == 1)
+        with socket.create_connection(("127.0.0.1", urlsplit(platform.url).port or 0)) as leaving:
+            leaving.sendall(
+                f"POST /services/{service_id}/ HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {token}\r\n"
+                "Content-Length: 7\r\n\r\nleaving".encode()
+            )
+            wait_until(lambda: waiting() == 2)
+        wait_until(lambda: waiting() == 1)
+        only.answers.set()
+        replies = [first.result(WAIT_SECONDS), patient.result(WAIT_SECONDS)]
+
+    assert [reply.status_code for reply in replies] == [200, 200]
+    assert only.bodies == [b"{}", b"patient" * 1000]
 
 
 def serving_id(platform: Platform, service_id: str) -> int:

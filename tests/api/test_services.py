@@ -106,6 +106,19 @@ class TestLife:
             "The program ended by itself, with exit code 0. The end of its log:\nbye"
         )
 
+    def test_one_whose_last_words_no_store_keeps_fails_the_service_and_holds_up_no_other(
+        self, serving: Serving
+    ) -> None:
+        service_id = serving.deploy("says-nothing", serving.part(serving.model()))
+        other = serving.deploy("beside-it", serving.part(serving.model()))
+        wait_until(lambda: len(serving.attempts(service_id)) == 1)
+
+        serving.crash(serving.attempts(service_id)[0], b"out of\x00 luck\x1b[0m\n")
+
+        failed = serving.wait(service_id, "failed")
+        assert failed["error_msg"].endswith("The end of its log:\nout of\ufffd luck\ufffd[0m")
+        serving.bring_up(other)
+
     def test_one_that_is_not_well_gets_no_requests_until_it_is(self, serving: Serving) -> None:
         body = {"url": "/health", "period_seconds": 1, "failure_threshold": 2}
         part = serving.part(serving.model(health=body), instance_count=2)

@@ -638,6 +638,8 @@ class TestStop:
         assert "is Terminating" in refusals.v1(again, 409, "ModelArts.2796")
         platform.engine.ends_at_once = True
         attempt = platform.attempt_of(job["version_id"])
+        assert attempt is not None
+        wait_until(lambda: platform.engine.is_ending(attempt))
         platform.call(platform.engine.finish, attempt, 0, 143)
         platform.wait_for(job, 12)
 

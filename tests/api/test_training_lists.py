@@ -43,12 +43,11 @@ def jobs(platform: Platform) -> dict[str, dict[str, Any]]:
     platform.finish(gamma, after_ms=1_000)
     platform.clock.now_ms += 1_000
     again = platform.project.post(f"/training-jobs/{gamma['job_id']}/versions", config={})
-    delta = submit("delta", spec_id=None, pool_id=small)
-    epsilon = submit("epsilon", pool_id=small)
+    platform.wait_for(again, 8)
+    delta = run("delta", spec_id=None, pool_id=small)
+    epsilon = run("epsilon", pool_id=small)
     queued = submit("zeta-job", pool_id=small, worker_server_num=2)
     shell = submit("shell", create_version=False)
-    for running in (again, delta, epsilon):
-        platform.wait_for(running, 8)
     platform.wait_for(queued, 7)
     return {
         "alpha-job": alpha, "Beta_job": beta, "gamma": again, "delta": delta, "epsilon": epsilon,

@@ -467,7 +467,6 @@ class TestSearch:
             ({"limit": 51}, "2788"),
             ({"offset": -1}, "2788"),
             ({"workspace_id": "7"}, "0102"),
-            ({"tags": [{"key": "a", "values": []}]}, "2858"),
             ({"host_ips": ["1.2.3.4"]}, "2858"),
         ],
     )  # fmt: skip
@@ -621,3 +620,9 @@ class TestCatalogue:
         assert is_taken()
         project.http.delete(path_of(project, job))
         assert not is_taken()
+
+    def test_a_name_that_is_not_given_is_asked_for_as_it_is_called(self, project: Project) -> None:
+        reply = project.http.get(f"{project.v2}/training-job-names")
+
+        message = refusals.modern(reply, 400, "ModelArts.2788")
+        assert message == "job_name is missing; it must be text."

@@ -13,8 +13,15 @@ from typing import Any
 import httpx
 import pytest
 
-from muster.domain.jobfolder import code_folder, endpoint_file, log_file
+from muster.domain.jobfolder import (
+    code_folder,
+    data_folder,
+    endpoint_file,
+    log_file,
+    output_folder,
+)
 from muster.domain.permission import Role
+from muster.domain.visualization import START_MS_MAX
 from muster.store.connection import Connection
 from muster.store.recount import differences
 from tests.api import refusals
@@ -59,7 +66,7 @@ def add_person(platform: Platform) -> Iterator[AddPerson]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _results(project: Project) -> None:
-    put(project, f"{RESULTS}events.out")
+    put(project, f"{RESULTS}tfevents.out")
 
 
 @pytest.fixture(autouse=True)
@@ -164,9 +171,10 @@ class TestLife:
 
         launch = platform.engine.started[attempt_id]
         assert launch.serves
-        assert launch.environment["MUSTER_VISUALIZATION_FOLDER"] == str(
-            platform.data / "objects" / "bucket-default" / "results"
-        )
+        folder = platform.data / "jobs" / attempt_id
+        looked_at = code_folder(folder, 0) / launch.environment["MUSTER_VISUALIZATION_FOLDER"]
+        assert looked_at.resolve() == data_folder(folder).resolve()
+        assert (looked_at / "tfevents.out").read_bytes() == b"scalars"
         assert show(project, made)["flavor"] == {"code": "modelarts.vm.cpu.1u"}
         assert counted(project)["notebook"] == {"Running": 1}
         assert "Running" not in counted(project)["train"]
@@ -224,6 +232,47 @@ class TestLife:
         assert show(project, made)["status"] == 11
         closed = project.http.get(made["service_url"].partition("?")[0])
         assert closed.status_code == 503
+        wait_until(lambda: not data_folder(platform.data / "jobs" / attempt_id).exists())
+
+    def test_it_looks_at_what_a_job_writes_that_still_runs(
+        self, platform: Platform, project: Project, port: int
+    ) -> None:
+        job = platform.submit("writing", train_url="/bucket-default/underway/one/")
+        platform.wait_for(job, 8)
+        attempt_id = platform.attempt_of(job["version_id"])
+        assert attempt_id is not None
+        output = output_folder(platform.data / "jobs" / attempt_id)
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "tfevents.live").write_bytes(b"so far")
+
+        made = create(project, train_url="/bucket-default/underway/")
+        board = bring_up(platform, made, port)
+
+        copies = data_folder(platform.data / "jobs" / board)
+        wait_until((copies / "one/tfevents.live").exists)
+        assert show(project, made)["status_message"] == ""
+        assert not (platform.data / "objects/bucket-default/underway").exists()
+        platform.finish(job)
+        refused = post(project, job_name="later", train_url="/bucket-default/elsewhere/")
+        assert refusals.v1(refused, 400, "ModelArts.2791")
+
+    def test_one_that_never_answers_is_stopped_and_says_why(
+        self, platform: Platform, project: Project
+    ) -> None:
+        made = create(project)
+        attempt_id = attempt_of(platform, made)
+        wait_until(lambda: show(project, made)["status"] == 7)
+        log = log_file(platform.data / "jobs" / attempt_id, 0)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("still importing\n")
+
+        platform.clock.now_ms += START_MS_MAX
+        platform.call(platform.server.reconciler.wake)
+
+        wait_until(lambda: show(project, made)["status"] == 12)
+        assert "did not answer within 30 minutes" in show(project, made)["status_message"]
+        assert "still importing" in show(project, made)["status_message"]
+        assert counted(project)["notebook"] == {"Terminated": 1}
 
 
 class TestOpening:
@@ -423,4 +472,4 @@ def test_the_folder_of_results_is_never_written(
     made = create(project)
     bring_up(platform, made, port)
 
-    assert [path.name for path in folder.iterdir()] == ["events.out"]
+    assert [path.name for path in folder.iterdir()] == ["tfevents.out"]

@@ -42,6 +42,27 @@ def test_a_backup_in_the_place_of_the_database_is_the_database(data: Path, tmp_p
     assert run(data, "check").stdout == "Exact: 0 job versions recounted, 0 differences.\n"
 
 
+def test_a_damaged_database_gives_no_backup(data: Path, tmp_path: Path) -> None:
+    """A copy of it would be as damaged, and be missed on the day that it is needed."""
+    file = data / "muster.db"
+    with closing(sqlite3.connect(file)) as connection:
+        [root] = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'version_by_name'"
+        ).fetchone()
+        [page_bytes] = connection.execute("PRAGMA page_size").fetchone()
+    with file.open("r+b") as opened:
+        opened.seek((root - 1) * page_bytes)
+        opened.write(b"\xff" * page_bytes)
+
+    result = run(data, "backup", tmp_path / "copy.db")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert f"{file} is damaged" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
 def test_the_help_says_how_to_restore() -> None:
     text = CliRunner().invoke(main, ["backup", "--help"]).output
 
@@ -84,7 +105,7 @@ def test_a_folder_without_a_database_is_not_made_one(tmp_path: Path, arguments: 
     result = run(tmp_path / "none", *arguments)
 
     assert result.exit_code == 1
-    assert "There is no database" in result.stderr
+    assert "There is no muster in" in result.stderr
     assert not (tmp_path / "none").exists()
 
 

@@ -15,7 +15,9 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from muster.cli import history as command
+from muster.cli import history_import as command
+from muster.cli import history_targets
+from muster.cli.history_targets import AWAY_SECONDS
 from muster.cli.main import main
 from muster.client.client import Client
 from muster.domain.history import ENDED
@@ -242,6 +244,25 @@ def test_bad_lines_are_told_by_number_and_kept_and_the_others_come_in(
     assert shown(data)[1][0] == 2
 
 
+@pytest.mark.parametrize(
+    ("in_the_way", "why"),
+    [(Path("/"), "Is a directory"), (Path("/dev/full"), "No space left on device")],
+)
+def test_refused_lines_that_cannot_be_kept_are_told_and_cost_the_others_nothing(
+    run: Run, tmp_path: Path, in_the_way: Path, why: str
+) -> None:
+    file = write(tmp_path / "in.jsonl", line(1), "no line", line(2))
+    (tmp_path / "in.jsonl.refused.jsonl").symlink_to(in_the_way)
+
+    result = run("import", file)
+
+    assert result.exit_code == 1
+    assert result.stdout == "2 versions were imported, 1 lines were refused.\n"
+    assert f"{file}.refused.jsonl cannot be written: {why}" in result.stderr
+    assert "line 2: The line is not valid JSON" in result.stderr
+    assert "All of the refused" not in result.stderr
+
+
 def test_only_the_first_refusals_are_shown(run: Run, tmp_path: Path) -> None:
     result = run("import", write(tmp_path / "in.jsonl", *["hello"] * 25))
 
@@ -330,6 +351,36 @@ def test_what_a_server_has_not_answered_for_is_told_apart(tmp_path: Path) -> Non
 
     assert asked == [1_000, 1_000, 500]
     assert "Not finished: 1,998 versions, and perhaps some of 500 more have come" in result.stderr
+
+
+@pytest.mark.parametrize("failures", [2, len(AWAY_SECONDS) + 1])
+def test_a_server_whose_store_is_away_is_asked_again_for_a_while(
+    tmp_path: Path, failures: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that came in all the same is there already the next time."""
+    monkeypatch.setattr(history_targets, "AWAY_SECONDS", (0,) * len(AWAY_SECONDS))
+    file = write(tmp_path / "in.jsonl", line(1), line(2))
+    asked: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.content)
+        if len(asked) <= failures:
+            refusal = {"error_code": "ModelArts.0010", "error_msg": "The store is away."}
+            return httpx.Response(503, json=refusal)
+        return httpx.Response(200, json={"imported": 1, "present": 1, "refused": []})
+
+    def connect() -> Client:
+        return Client(CREDENTIALS, transport=httpx.MockTransport(answer), now=lambda: NOW)
+
+    result = CliRunner().invoke(main, ["import", str(file)], obj=connect)
+
+    assert len(set(asked)) == 1
+    if failures == 2:
+        assert result.stdout == "1 versions were imported, 1 were here already.\n"
+    else:
+        assert result.exit_code == 1
+        assert len(asked) == len(AWAY_SECONDS) + 1
+        assert "The store is away" in result.stderr
 
 
 def test_nul_in_a_line_is_one_refused_line(run: Run, data: Path, tmp_path: Path) -> None:

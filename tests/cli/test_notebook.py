@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from muster.cli.main import main
 from muster.client.client import Client
 from muster.wire.credentials import Credentials
-from tests.api.jupyter import StandIn, bring_up, standing_in
+from tests.api.jupyter import StandIn, bring_up, create, standing_in
 from tests.api.platform import Platform, running_platform, wait_until
 
 Run = Callable[..., Result]
@@ -107,6 +107,48 @@ def test_its_files_may_lie_in_a_bucket(platform: Platform, run: Run, stand_in: S
     wait_until(lambda: len(printed(run("notebook", "list")).splitlines()) == 1)
     kept = platform.project.http.get(f"/objects/{bucket}/cli/a.txt")
     assert kept.content == b"a"
+
+
+def test_its_lease_is_renewed_and_its_packages_are_saved(
+    platform: Platform, run: Run, stand_in: StandIn
+) -> None:
+    notebook = json.loads(printed(run("notebook", "create", "saved", "--json")))
+    refused = run("notebook", "save", "saved", "team/mine:1")
+    assert refused.exit_code == 1
+    assert "only one that runs is saved" in refused.stderr
+    bring_up(platform, notebook, stand_in)
+    kept = platform.data / "notebooks" / notebook["id"].replace("-", "")
+    (kept / "environment/lib/python3.11/site-packages/einops-0.8.0.dist-info").mkdir(parents=True)
+
+    renewed = run("notebook", "renew", "saved", "--hours", "3")
+    wrong = run("notebook", "save", "saved", "team/mine")
+    saved = run("notebook", "save", "saved", "team/mine:1", "--description", "with einops")
+
+    assert renewed.exit_code == 0, renewed.output
+    assert "3 h 0 min from now on" in renewed.stderr
+    assert "3 h 0 min TIMING" in printed(run("notebook", "show", "saved"))
+    assert wrong.exit_code == 2
+    assert "'team/mine' is not like NAMESPACE/NAME:TAG" in wrong.stderr
+    assert saved.exit_code == 0, saved.output
+    other = run("notebook", "create", "other", "--image", "team/mine:1", "--json")
+    image = json.loads(printed(other))["image"]
+    assert image["description"] == "with einops"
+    for name in ("saved", "other"):
+        assert run("notebook", "delete", name, "--yes").exit_code == 0
+    wait_until(lambda: len(printed(run("notebook", "list")).splitlines()) == 1)
+    project = platform.project
+    project.http.delete(f"{project.v1}/images/{image['id']}")
+
+
+def test_one_in_another_workspace_is_found(platform: Platform, run: Run) -> None:
+    workspace_id = platform.project.post("/workspaces", name="sketching")["id"]
+    made = create(platform.project, name="afar", workspace_id=workspace_id)
+
+    shown = run("notebook", "show", "afar", "--json")
+    deleted = run("notebook", "delete", "afar", "--yes")
+
+    assert json.loads(printed(shown))["id"] == made["id"]
+    assert deleted.exit_code == 0, deleted.output
 
 
 def test_what_is_not_there_is_told(run: Run) -> None:

@@ -220,6 +220,9 @@ class FakeApi:
 
     # v2
 
+    def _workspaces(self, _: httpx.Request) -> httpx.Response:
+        return _ok(total_count=1, count=1, workspaces=[{"id": "0", "name": "default"}])
+
     def _pools(self, _: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"kind": "PoolList", "items": [_pool()]})
 
@@ -346,6 +349,7 @@ _ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", f"{_VERSION}/log/files/([^/]+)", FakeApi._log),
     ("GET", f"/v1/{PROJECT}/job/resource-specs", FakeApi._flavors),
     ("GET", f"/v1/{PROJECT}/job/ai-engines", FakeApi._engines),
+    ("GET", f"/v1/{PROJECT}/workspaces", FakeApi._workspaces),
     ("GET", f"/v2/{PROJECT}/pools", FakeApi._pools),
     ("POST", f"/v2/{PROJECT}/pools", FakeApi._create_pool),
     ("GET", f"/v2/{PROJECT}/pools/([^/]+)", FakeApi._get_pool),

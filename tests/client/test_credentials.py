@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from muster.address import told_address
 from muster.client.credentials import find_credentials
 from muster.client.errors import CredentialsUnusable
 from muster.wire.credentials import Credentials
@@ -68,6 +69,45 @@ def test_one_variable_changes_one_value_of_the_file(tmp_path: Path) -> None:
     found = find_credentials({"MUSTER_DATA": str(tmp_path), "MUSTER_URL": "http://127.0.0.1:1"})
 
     assert (found.url, found.access_key) == ("http://127.0.0.1:1", "AK")
+
+
+def test_a_server_that_runs_at_another_port_now_is_found(tmp_path: Path) -> None:
+    write(tmp_path / "credentials.json")
+    data = {"MUSTER_DATA": str(tmp_path)}
+
+    with told_address(tmp_path, "http://127.0.0.1:9000"):
+        now = find_credentials(data).url
+        named = find_credentials(data | {"MUSTER_URL": "http://127.0.0.1:1"}).url
+    afterwards = find_credentials(data).url
+
+    assert (now, named) == ("http://127.0.0.1:9000", "http://127.0.0.1:1")
+    assert afterwards == STORED["url"]
+
+
+def test_the_server_that_was_started_last_stays_told_of(tmp_path: Path) -> None:
+    write(tmp_path / "credentials.json")
+
+    with told_address(tmp_path, "http://127.0.0.1:9001"):
+        write(tmp_path / "server.json", {"url": "http://127.0.0.1:9002", "process_id": 1})
+
+    assert find_credentials({"MUSTER_DATA": str(tmp_path)}).url == "http://127.0.0.1:9002"
+
+
+@pytest.mark.parametrize(
+    ("stored", "told"),
+    [
+        ("https://muster.example", {"url": "http://127.0.0.1:9000", "process_id": 1}),
+        ("http://127.0.0.1:8080", {"url": 9000}),
+        ("http://127.0.0.1:8080", "cut off"),
+    ],
+)
+def test_an_address_that_somebody_has_put_there_stays(
+    tmp_path: Path, stored: str, told: object
+) -> None:
+    write(tmp_path / "credentials.json", STORED | {"url": stored})
+    write(tmp_path / "server.json", told)
+
+    assert find_credentials({"MUSTER_DATA": str(tmp_path)}).url == stored
 
 
 def test_without_any_the_message_says_where_they_come_from(tmp_path: Path) -> None:

@@ -60,6 +60,8 @@ def test_images_are_selected_sorted_and_paged() -> None:
     assert select_images(images, ImageList(name="torch", tag="2"))[0] == 1
     assert select_images(images, ImageList(name="TOR"))[0] == 0
     assert select_images(images, ImageList(name="TOR", is_name_part=True))[0] == 2
+    assert select_images(images, ImageList(shown_name="torch"))[0] == 2
+    assert select_images(images, ImageList(name="numpy", shown_name="torch"))[0] == 0
 
 
 def test_what_comes_with_muster_is_in_every_workspace() -> None:

@@ -8,7 +8,6 @@ from muster.domain.notebook import (
     DURATION_MS_MIN,
     LIVE,
     NOTEBOOK_TRANSITIONS,
-    TAGS_MAX,
     Lease,
     LeaseType,
     Notebook,
@@ -19,7 +18,6 @@ from muster.domain.notebook import (
     check_notebook,
     next_status,
     progress_of,
-    with_tags,
 )
 from muster.domain.phase import Phase
 
@@ -109,14 +107,6 @@ def test_a_name_has_letters_digits_and_two_signs(name: str) -> None:
 def test_a_description_is_without_what_pages_trip_over(text: str) -> None:
     with pytest.raises(errors.NotebookTextInvalid, match="description"):
         check_notebook(notebook(description=text))
-
-
-def test_tags_have_one_value_a_key_and_a_bound() -> None:
-    assert with_tags({"a": "1"}, [("a", "2"), ("b", "")]) == {"a": "2", "b": ""}
-    with pytest.raises(errors.NotebookTextInvalid, match="at most"):
-        with_tags({}, [(f"key-{n}", "") for n in range(TAGS_MAX + 1)])
-    with pytest.raises(errors.NotebookTextInvalid, match="key ' '"):
-        with_tags({}, [(" ", "x")])
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from muster.domain.rollout import (
     Load,
     Mark,
     Rest,
+    Scaled,
     Settle,
     Situation,
     StopAsDue,
@@ -332,6 +333,27 @@ class TestScaling:
 
         assert wanted_count(self.scaled, load, now_ms=NOW + 59_999) == 3
         assert wanted_count(self.scaled, load, now_ms=NOW + 60_000) == 1
+
+    def test_what_the_load_changes_is_told_with_the_reason(self) -> None:
+        up = deployed(self.scaled)
+        key = key_of(up)
+
+        def told(before: int, count: int, of: Service = up) -> list[str]:
+            now = situation(
+                of,
+                *(instance(number, key) for number in range(before)),
+                wanted={key: count},
+                wanted_before={key: before},
+                concurrency={key: 23.45},
+            )
+            return [str(action) for action in plan(now) if isinstance(action, Scaled)]
+
+        [more], [fewer] = told(1, 3), told(3, 2)
+        assert "from 1 to 3 instances: about 23.4 requests at once" in more
+        assert "from 3 to 2 instances" in fewer
+        assert "for 60 s fewer" in fewer
+        assert told(2, 2) == []
+        assert told(1, 3, replace(up, is_deployed=False)) == []
 
 
 # ---------------------------------------------------------------- a world that carries plans out

@@ -10,7 +10,7 @@ from typing import Any, Final
 import httpx
 import psutil
 
-from tests.end_to_end.server import Remote, wait_for
+from tests.end_to_end.server import WAIT_SECONDS, Remote, wait_for
 
 FLAVOR: Final = "modelarts.vm.cpu.1u"
 
@@ -86,7 +86,7 @@ class Inference:
         reply = self.http.put(f"{self.v1}/services/{service_id}", json=change)
         assert reply.status_code == 200, reply.text
 
-    def wait(self, service_id: str, status: str, seconds: float = 40.0) -> dict[str, Any]:
+    def wait(self, service_id: str, status: str, seconds: float = WAIT_SECONDS) -> dict[str, Any]:
         """The service, once it has the status; at once an error if it has failed instead."""
 
         def arrived() -> dict[str, Any] | None:
@@ -95,6 +95,11 @@ class Inference:
             return shown if shown["status"] == status else None
 
         return wait_for(arrived, seconds)
+
+    def wait_for_replacement(self, service_id: str) -> None:
+        """An instance has ended: wait until all that are wanted run again."""
+        wait_for(lambda: any("has ended and is replaced" in e for e in self.events(service_id)))
+        self.wait(service_id, "running")
 
     def ask(self, service_id: str, path: str = "/", **data: Any) -> httpx.Response:
         return self.http.post(f"/services/{service_id}{path}", json=data)
@@ -141,7 +146,7 @@ def kill_hard(pid: int) -> None:
     psutil.Process(pid).kill()
 
 
-def sleep_until(is_so: Any, seconds: float = 40.0) -> None:
+def sleep_until(is_so: Any, seconds: float = WAIT_SECONDS) -> None:
     wait_for(lambda: is_so() or None, seconds)
 
 

@@ -27,8 +27,8 @@ MUSTER: Final = [
     "-c",
     "from muster.cli.main import main; main(prog_name='muster')",
 ]
-WAIT_SECONDS: Final = 40.0
-STOP_SECONDS_MAX: Final = 10.0
+WAIT_SECONDS: Final = 90.0
+STOP_SECONDS_MAX: Final = 30.0  # it ends in one, where it is not alone
 LOOK_SECONDS: Final = 0.02
 
 ENDED: Final = frozenset({0, 3, 5, 6, 10, 11, 12, 13, 14})
@@ -42,7 +42,7 @@ def own_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(others)}
 
 
-def run_muster(*arguments: object, timeout: float = 60) -> "subprocess.CompletedProcess[str]":
+def run_muster(*arguments: object, timeout: float = 120) -> "subprocess.CompletedProcess[str]":
     """Run a command that ends by itself."""
     return subprocess.run(  # noqa: S603
         [*MUSTER, *map(str, arguments)],

@@ -20,11 +20,11 @@ from muster.demo.tour import stop_everything
 from muster.wire.credentials import Credentials
 
 MUSTER = [sys.executable, "-c", "from muster.cli.main import main; main(prog_name='muster')"]
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 90.0
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def run(environment: dict[str, str]) -> Run:
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=120,
         )
 
     return run_muster

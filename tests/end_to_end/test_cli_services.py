@@ -15,7 +15,7 @@ from muster.wire.credentials import Credentials
 from tests.end_to_end.inference import ECHO, Inference
 from tests.end_to_end.server import Remote, processes_below, running_server, wait_for
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 Run = Callable[..., Result]
 
@@ -109,6 +109,29 @@ def test_a_deployment_that_fails_says_why(run: Run, folder: Path) -> None:
     failed = run("service", "deploy", "lacking", "--model", "lacking", exit_code=1)
 
     assert "No module named 'no_such_package'" in failed.output
+
+
+def test_what_lies_in_another_workspace_is_found(run: Run, folder: Path, remote: Remote) -> None:
+    made = remote.project.post("/workspaces", name="vision")
+    run("model", "create", folder, "--name", "afar", "--version", "0.0.1", "--workspace", "vision")
+    run("service", "deploy", "afar", "--model", "afar", "--workspace", made["id"])
+
+    answer = json.loads(run("service", "predict", "afar", "--data", '{"a": 1}').stdout)
+    listed = json.loads(run("service", "list", "--json").stdout)["services"]
+    here = json.loads(run("service", "list", "--json", "--workspace", "default").stdout)["services"]
+    twin = run("service", "deploy", "afar", "--model", "afar", "--no-wait")
+    unclear = run("service", "show", "afar", exit_code=1)
+
+    assert answer["data"] == {"a": 1}
+    assert [one["workspace_id"] for one in listed if one["service_name"] == "afar"] == [made["id"]]
+    assert "afar" not in [one["service_name"] for one in here]
+    assert twin.exit_code == 0
+    assert f"(workspace {made['id']})" in unclear.output
+    assert "Give the id" in unclear.output
+    for one in json.loads(run("service", "list", "--json", "--search", "afar").stdout)["services"]:
+        run("service", "delete", one["service_id"])
+    unknown = run("service", "list", "--workspace", "sound", exit_code=1)
+    assert "There is no workspace 'sound'; you may enter default, vision" in unknown.output
 
 
 def test_what_is_not_there_is_told_in_words(run: Run, folder: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.end_to_end.server import ServerProcess, own_environment
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "clients.md"
 

@@ -14,7 +14,7 @@ from muster.demo.tour import SCRIPTS, STORY, write_digits
 MUSTER = [sys.executable, "-c", "from muster.cli.main import main; main(prog_name='muster')"]
 PYTHON = sys.executable
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 def environment(tmp_path: Path) -> dict[str, str]:
@@ -37,7 +37,7 @@ def processes_below(folder: Path) -> list[str]:
 
 
 def wait_for_none_below(folder: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (left := processes_below(folder)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert left == []

@@ -2,6 +2,7 @@
 
 import resource
 import sqlite3
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -10,15 +11,17 @@ import httpx
 import pytest
 
 from tests.end_to_end.server import (
+    MUSTER,
     Remote,
     ServerProcess,
     check_is_exact,
     connect,
+    own_environment,
     run_muster,
     wait_for,
 )
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 ROOM_BYTES = 100_000  # for some more jobs, but not for many
 JOBS_MAX = 500  # of which it has refused one, or there is no limit
@@ -143,3 +146,96 @@ def test_the_database_of_another_program_is_told_in_one_line_and_left_alone(
         assert connection.execute("SELECT * FROM account").fetchall() == [(1, 100)]
         tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
         assert tables == [("account",)]
+
+
+def refused(done: "subprocess.CompletedProcess[str]") -> str:
+    """The one line that a start says which was refused."""
+    assert done.returncode == 1, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("muster cannot start: ")
+    return line
+
+
+@pytest.mark.parametrize("blocks", [0, 1])
+def test_a_first_start_without_room_is_one_line_and_the_next_one_is_the_first(
+    tmp_path: Path, blocks: int
+) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    serve = [*MUSTER, "serve", "--port", "0", "--data", str(tmp_path / "data")]
+    done = subprocess.run(  # noqa: S603
+        ["/bin/sh", "-c", f'ulimit -f {blocks}; exec "$0" "$@"', *serve],
+        env=own_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    refused(done)
+
+    server = ServerProcess(tmp_path)
+    try:
+        connect(server, server.wait_until_ready()).project.http.close()
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_the_first_credentials_are_never_lost(tmp_path: Path) -> None:
+    """They are on disk before there is a user whom nobody else knows the password of."""
+    in_the_way = tmp_path / "data" / "credentials.json"
+    in_the_way.mkdir(parents=True)
+    line = refused(run_muster("serve", "--data", tmp_path / "data", "--port", "0", timeout=60))
+    assert str(in_the_way) in line
+
+    in_the_way.rmdir()
+    server = ServerProcess(tmp_path)
+    try:
+        connect(server, server.wait_until_ready()).project.http.close()
+        server.stop()
+    finally:
+        server.kill()
+
+
+def test_an_emptied_database_is_not_taken_for_a_new_one(server: ServerProcess) -> None:
+    """As a copy leaves it for which there was no room."""
+    server.wait_until_ready()
+    server.stop()
+    database, credentials = server.data / "muster.db", server.data / "credentials.json"
+    before = credentials.read_bytes()
+    database.write_bytes(b"")
+
+    line = refused(run_muster("serve", "--data", server.data, "--port", "0", timeout=60))
+
+    assert f"{database} is empty" in line
+    assert database.read_bytes() == b""
+    assert credentials.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check"],
+        ["migrate"],
+        ["backup", "copy.db"],
+        ["export", "out.jsonl"],
+        ["import", "in.jsonl"],
+        ["user", "list"],
+    ],
+)
+def test_a_file_without_a_table_is_no_muster_to_any_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in.jsonl").write_text("")
+    database = tmp_path / "data" / "muster.db"
+    database.parent.mkdir()
+    database.touch()
+
+    done = run_muster(*arguments, "--data", tmp_path / "data")
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert f"There is no muster in {database}" in line
+    assert database.read_bytes() == b""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "in.jsonl"]

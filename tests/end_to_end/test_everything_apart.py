@@ -23,7 +23,7 @@ from tests.postgres import find_programs, running_postgres
 PROGRAMS = find_programs()
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here"),
 ]
 
@@ -60,13 +60,15 @@ class Site:
         self.data = data
 
     def leader(self) -> ServerProcess:
-        with psycopg.connect(self.url) as connection:
-            row = connection.execute(
-                "SELECT pid FROM muster.lease WHERE holder <> '' AND until_ms >"
-                " extract(epoch FROM clock_timestamp()) * 1000"
-            ).fetchone()
-        assert row is not None
-        return self.servers[row[0]]
+        def find() -> ServerProcess | None:
+            with psycopg.connect(self.url) as connection:
+                row = connection.execute(
+                    "SELECT pid FROM muster.lease WHERE holder <> '' AND until_ms >"
+                    " extract(epoch FROM clock_timestamp()) * 1000"
+                ).fetchone()
+            return self.servers[row[0]] if row else None
+
+        return wait_for(find)
 
     def other(self) -> Remote:
         leader = self.leader().pid

@@ -11,12 +11,12 @@ from typing import Final
 
 import pytest
 
-from muster.cli.history import STORED_AT_ONCE
+from muster.cli.history_import import STORED_AT_ONCE
 from muster.store.bulk import ROWS_MIN
 from tests.cli.test_history import make_folder
 from tests.end_to_end.server import MUSTER, ServerProcess, own_environment, run_muster, wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ROWS: Final = ROWS_MIN + STORED_AT_ONCE + 1_000  # so many that indexes are put off
 # Of 512 bytes. The lines fit into so many, the rows do not; into few fits next to nothing.

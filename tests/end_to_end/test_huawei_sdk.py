@@ -16,7 +16,7 @@ from huaweicloudsdkmodelarts.v1 import (
 
 from tests.end_to_end.server import Remote, running_server
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 INVENTORY = """
 [machine]

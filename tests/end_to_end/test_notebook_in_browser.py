@@ -2,27 +2,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from tests.end_to_end.server import Remote, running_server, wait_for
 from tests.end_to_end.test_sdk_notebooks import FLAVOR, delete_all
-
-SHOWN_MS: Final = 90_000.0  # JupyterLab loads much, and the machine may have other work
+from tests.required import import_needed
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def page(chromium: Path) -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(SHOWN_MS)
-        yield page
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +40,7 @@ def running_notebook(remote: Remote) -> dict[str, Any]:
 
 
 def test_a_cell_is_typed_run_and_answered(remote: Remote, page: Any) -> None:
-    pytest.importorskip("jupyterlab", reason="the extra `notebook` is not installed")
+    import_needed("jupyterlab", "jupyterlab")
     shown = running_notebook(remote)
 
     page.goto(f"{shown['url']}?token={shown['token']}")

@@ -12,8 +12,8 @@ import pytest
 import requests
 from hypothesis import HealthCheck, given, settings
 
-from muster.api.http import Login
 from muster.api.routes import build_routes
+from muster.api.routing import Login
 from tests.end_to_end.server import Remote, running_server
 
 with warnings.catch_warnings():
@@ -28,7 +28,7 @@ with warnings.catch_warnings():
     )
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # the generator's own
 ]
 

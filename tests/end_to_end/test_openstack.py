@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.server import Remote, own_environment, running_server, wait_for
+from tests.required import import_needed
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -20,7 +21,7 @@ with warnings.catch_warnings():
     from otcextensions.sdk.modelartsv1.v1.training_job_version import TrainingJobVersion
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # the clients' own
 ]
 
@@ -376,10 +377,29 @@ class TestNotebooks:
         command("devenv", "delete", "older", prints=False)
         wait_for(lambda: remote.project.get("/notebooks")["total"] == 0)
 
+    def test_a_list_is_fetched_page_by_page(self, remote: Remote, command: Openstack) -> None:
+        for name in ("page-b", "page-a"):
+            command(
+                "devenv", "create", name, "--profile-id", 1, "--flavor", "modelarts.vm.cpu.1u",
+                "--storage-type", "efs", "--storage-path", "/",
+            )  # fmt: skip
+
+        def listed(options: str) -> list[str]:
+            whole = f"devenv list --dev-env-type Notebook --workspace-id 0 --sort-by name {options}"
+            return [row["Name"] for row in command(*whole.split())]
+
+        assert listed("") == ["page-a", "page-b"]
+        assert listed("--order desc") == ["page-b", "page-a"]
+        assert listed("--limit 1") == ["page-a"]
+        assert listed("--limit 1 --offset 1") == ["page-b"]
+        assert listed("--status STOPPED --show-self") == []
+        command("devenv", "delete", "page-a", "page-b", prints=False)
+        wait_for(lambda: remote.project.get("/notebooks")["total"] == 0)
+
     def test_its_files_come_from_a_bucket_and_go_back_there_when_it_stops(
         self, remote: Remote, command: Openstack
     ) -> None:
-        pytest.importorskip("jupyterlab", reason="the extra `notebook` is not installed")
+        import_needed("jupyterlab", "jupyterlab")
         project = remote.project
         bucket = f"bucket-{project.name}"
         project.http.put(f"/objects/{bucket}/notes/data.txt", content=b"from the bucket")

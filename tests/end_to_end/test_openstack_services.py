@@ -17,7 +17,7 @@ with warnings.catch_warnings():
 __all__ = ["cloud", "command"]  # fixtures
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # the clients' own
 ]
 

@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 __all__ = ["cloud", "command"]  # fixtures
 
 pytestmark = [
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(300),
     pytest.mark.filterwarnings("ignore"),  # the clients' own
 ]
 

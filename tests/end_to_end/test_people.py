@@ -14,7 +14,7 @@ from muster.wire.credentials import Credentials
 from tests.api.platform import login_body
 from tests.end_to_end.server import Remote, run_muster, running_server
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 from tests.end_to_end.server import Remote, running_server
 from tests.engines.slurm_cluster import SlurmCluster
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "pytorch-ddp" / "train.py"
 TASKS = 2

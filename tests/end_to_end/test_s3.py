@@ -17,6 +17,7 @@ from tests.end_to_end.server import (
     running_server,
     wait_for,
 )
+from tests.end_to_end.signs import SEES_SIGNS, WAITS_FOR_A_FILE
 from tests.engines.slurm_cluster import SlurmCluster
 from tests.objects.s3_account import S3Account, Wire, running_s3, wire_to
 
@@ -69,7 +70,7 @@ def remote(tmp_path: Path, account: S3Account) -> Iterator[Remote]:
 def wired(tmp_path: Path, wire: Wire) -> Iterator[Remote]:
     """A server that S3 may be cut off from."""
     objects = ("--objects", f"s3://{BASE}/{tmp_path.name}", "--s3-endpoint", wire.url)
-    with running_server(tmp_path, *objects) as found:
+    with running_server(tmp_path, *SEES_SIGNS, *objects) as found:
         yield found
         wire.is_down, wire.hold_after = False, None
 
@@ -203,10 +204,11 @@ class TestTrouble:
         assert wait_for(lambda: wired.version(job)["status_message"] or None).startswith(
             "Fetching its inputs:"
         ), shown
-        assert wired.project.http.get("/readyz").status_code == 503, "S3 gives no answer"
+        # Once that much has been sent, S3 gives no answer.
+        wait_for(lambda: wired.project.http.get("/readyz").status_code == 503)
         assert wired.stop(job).status_code == 200
         wired.wait(job, TERMINATED)
-        assert attempt_folders(wired) == []
+        wait_for(lambda: attempt_folders(wired) == [])
 
     def test_a_job_waits_for_s3_and_goes_on_when_it_answers(
         self, wired: Remote, wire: Wire
@@ -227,14 +229,16 @@ class TestTrouble:
         assert wired.version(job)["status_message"] == ""
 
     def test_results_wait_for_s3_and_are_stored_when_it_answers(
-        self, wired: Remote, wire: Wire
+        self, wired: Remote, wire: Wire, tmp_path: Path
     ) -> None:
         config = with_data(wired, one=b"1")
-        script = "import time; time.sleep(1.5)\n" + dedent(READS_AND_WRITES)
+        gate = tmp_path / "s3-is-down"
+        script = WAITS_FOR_A_FILE.format(gate=str(gate)) + dedent(READS_AND_WRITES)
         job = wired.submit("results", script, **config)
         wired.wait(job, RUNNING)
 
         wire.is_down = True
+        gate.touch()
         told = wait_for(lambda: _told_of_failure(wired.version(job)))
 
         assert told.startswith("Storing its results has failed and is tried again")

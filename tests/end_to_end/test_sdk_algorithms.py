@@ -24,7 +24,7 @@ Path(given.model, "model.txt").write_text(f"{digits} {given.rate} {given.epochs}
 """
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     # The SDK's own: it opens its log handlers and sessions without closing them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]

@@ -11,7 +11,7 @@ from huaweicloudsdkmodelarts import v1 as sdk
 from tests.end_to_end.server import Remote, check_is_exact, running_server
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     # The SDK's own: it opens its log handlers and sessions without closing them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -49,8 +49,8 @@ def show(client: Any, id_: str) -> Any:
     )
 
 
-def submit(remote: Remote, client: Any, name: str, reference: Any) -> Any:
-    code = remote.put_code("experiment", "pass")
+def submit(remote: Remote, client: Any, name: str, reference: Any, *, code: str = "pass") -> Any:
+    stored = remote.put_code(f"code-of-{name}", code)
     engines = client.show_training_job_engines(sdk.ShowTrainingJobEnginesRequest())
     body = sdk.Job(
         kind="job",
@@ -58,8 +58,8 @@ def submit(remote: Remote, client: Any, name: str, reference: Any) -> Any:
             name=name, workspace_id="0", training_experiment_reference=reference
         ),
         algorithm=sdk.JobAlgorithm(
-            code_dir=code["app_url"],
-            boot_file=code["boot_file_url"],
+            code_dir=stored["app_url"],
+            boot_file=stored["boot_file_url"],
             engine=sdk.JobEngine(engine_id=engines.items[0].engine_id),
         ),
         spec=sdk.Spec(

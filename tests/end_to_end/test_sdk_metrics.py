@@ -12,7 +12,7 @@ from huaweicloudsdkmodelarts import v1 as sdk
 from tests.end_to_end.server import Remote, running_server, wait_for
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     # The SDK's own: it opens its log handlers and sessions without closing them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]

@@ -3,8 +3,11 @@
 import json
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,10 @@ from tests.end_to_end.server import (
     running_server,
     wait_for,
 )
+from tests.engines.starting import package
+from tests.required import import_needed
 
-pytest.importorskip("jupyterlab", reason="the extra `notebook` is not installed")
+import_needed("jupyterlab", "jupyterlab")
 
 FLAVOR = "modelarts.vm.cpu.1u"
 UNKNOWN_ID = "7f0f9f26-6d1c-4f4c-a0d2-5a3e6c1f1d11"
@@ -33,7 +38,7 @@ HOUR_MS = 3_600_000
 COMING_UP = {"CREATING", "STARTING"}
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     # The SDK's own: it opens its log handlers and sessions without closing them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
@@ -177,6 +182,20 @@ class Browser:
                 assert told["msg_type"] != "error", content
                 if told["msg_type"] == "status" and content["execution_state"] == "idle":
                     return printed
+
+    def in_terminal(self, line: str, last: str) -> str:
+        """What a terminal shows after a line was typed, until `last` is there."""
+        terminal = self.api("POST", "terminals")
+        url = f"{self.base}terminals/websocket/{terminal['name']}".replace("http", "ws", 1)
+        cookies = "; ".join(f"{name}={value}" for name, value in self.http.cookies.items())
+        shown = ""
+        with open_websocket(url, additional_headers={"Cookie": cookies}, proxy=None) as socket:
+            socket.send(json.dumps(["stdin", f"{line}\r"]))
+            while last not in shown:
+                kind, *told = json.loads(socket.recv(timeout=30))
+                shown += told[0] if kind == "stdout" else ""
+        self.api("DELETE", f"terminals/{terminal['name']}")
+        return shown
 
     def close(self) -> None:
         self.http.close()
@@ -461,6 +480,58 @@ class TestImages:
 
         request = sdk.RegisterImageRequest(body=body)
         assert refused(client.register_image, request) == (400, "ModelArts.6771")
+
+
+@pytest.fixture
+def wheel_url(tmp_path: Path) -> Iterator[str]:
+    """Where pip can fetch a package called `small` from."""
+    package(tmp_path, "small")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/small-0.0.1-py3-none-any.whl"
+        server.shutdown()
+        thread.join()
+
+
+class TestOwnPackages:
+    IMPORT = "import small, sys; print(small.__file__.startswith(sys.prefix))"
+
+    def test_what_a_user_installs_is_the_notebooks_own_and_is_saved_as_an_image(
+        self, remote: Remote, client: Any, wheel_url: str
+    ) -> None:
+        pytest.importorskip("pip")
+        made, plain = create(client, "installing"), create(client, "plain")
+        browser = Browser(wait_until(client, made.id, "RUNNING"))
+        kernel = browser.api("POST", "kernels", json={"name": "python3"})
+        told = browser.run(kernel["id"], f"!pip install --no-index {wheel_url}")
+        assert "Successfully installed small-0.0.1" in told
+        assert browser.run(kernel["id"], self.IMPORT) == "True\n"
+        terminal = browser.in_terminal(f"pip list | grep small; echo 'en''d {made.id}'", "end")
+        assert "small" in terminal
+        body = sdk.ImageCreateReq(name="with-small", namespace="team", tag="1", description="s")
+
+        saved = client.create_image(sdk.CreateImageRequest(id=made.id, body=body))
+
+        assert (saved.swr_path, saved.origin, saved.status) == (
+            "team/with-small:1", "IMAGE_SAVE", "ACTIVE",
+        )  # fmt: skip
+        browser.close()
+        delete(client, made.id)
+        other = create(client, "of-the-image", image_id=saved.id)
+        up = wait_until(client, other.id, "RUNNING")
+        assert up.image.swr_path == "team/with-small:1"
+        for notebook, is_there in ((up, True), (wait_until(client, plain.id, "RUNNING"), False)):
+            browser = Browser(notebook)
+            kernel = browser.api("POST", "kernels", json={"name": "python3"})
+            look = "import importlib.util as u; print(u.find_spec('small') is not None)"
+            assert browser.run(kernel["id"], look) == f"{is_there}\n"
+            browser.close()
+            delete(client, notebook.id)
+        client.delete_image(
+            sdk.DeleteImageRequest(id=saved.id, body=sdk.DeleteImageRequestBody(is_force=True))
+        )
 
 
 class TestRestart:

@@ -11,7 +11,7 @@ from huaweicloudsdkmodelarts import v1 as sdk
 from tests.end_to_end.server import Remote, running_server, wait_for
 from tests.end_to_end.test_huawei_sdk import client_of
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 CPU = "modelarts.vm.cpu.1u"
 INVENTORY = """
@@ -545,11 +545,12 @@ def test_quotas_configuration_and_maintenance(client: Any, pool_id: str) -> None
     assert [(entry.type, entry.quota, entry.used) for entry in quotas] == [
         ("pool", "1000", "1"),
         ("node", "-1", "2"),
+        ("network", "100", "0"),
     ]
     config = client.show_os_config(sdk.ShowOsConfigRequest())
     assert (config.pool_quota, config.network_quota, config.pool_high_available) == (
         1000,
-        0,
+        100,
         False,
     )
     jobs = client.list_jobs(

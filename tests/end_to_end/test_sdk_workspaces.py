@@ -14,7 +14,7 @@ from huaweicloudsdkmodelarts import v1 as sdk
 from tests.end_to_end.server import Remote, run_muster, running_server
 from tests.end_to_end.test_huawei_sdk import client_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,7 @@
 """Several servers on one PostgreSQL: all of them serve, one at a time acts; any may die."""
 
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -13,6 +15,7 @@ import psycopg
 import pytest
 
 from tests.end_to_end.server import (
+    WAIT_SECONDS,
     Remote,
     ServerProcess,
     check_is_exact,
@@ -20,27 +23,15 @@ from tests.end_to_end.server import (
     end_processes_below,
     wait_for,
 )
+from tests.end_to_end.signs import SEES_SIGNS, Signs
 from tests.postgres import PostgresServer, find_programs, running_postgres
 
 PROGRAMS = find_programs()
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here"),
 ]
-
-# Tells that it has started, and ends once a file is there.
-TOLD_BY_FILE = """
-import pathlib, time
-folder = pathlib.Path({folder!r})
-with folder.joinpath("starts").open("a") as starts:
-    starts.write("{name}\\n")
-print("up", flush=True)
-until = time.monotonic() + 90
-while not folder.joinpath("{name}").is_file():
-    assert time.monotonic() < until
-    time.sleep(0.02)
-"""
 
 
 class Site:
@@ -53,14 +44,15 @@ class Site:
         self.data = folder / "data"
         self.data.mkdir(mode=0o700)
         (self.data / "muster.toml").write_text(f'database = "{self.url}"\n')
-        self.signs = folder / "signs"
-        self.signs.mkdir()
+        self.signs = Signs(folder / "signs")
+        self.signs.folder.mkdir()
         self.servers: list[ServerProcess] = []
         self.remotes: dict[int, Remote] = {}
 
     def add_server(self) -> Remote:
         """One more; as it is seen from outside."""
-        server = ServerProcess(self.folder, name=f"server-{len(self.servers)}")
+        name = f"server-{len(self.servers)}"
+        server = ServerProcess(self.folder, *SEES_SIGNS, name=name)
         self.servers.append(server)
         remote = connect(server, server.wait_until_ready())
         self.remotes[server.pid] = remote
@@ -84,15 +76,7 @@ class Site:
         return self.remotes[pid]
 
     def submit(self, remote: Remote, name: str) -> dict[str, Any]:
-        script = TOLD_BY_FILE.format(folder=str(self.signs), name=name)
-        return remote.submit(name, script)
-
-    def end(self, name: str) -> None:
-        (self.signs / name).touch()
-
-    def starts(self) -> Counter[str]:
-        file = self.signs / "starts"
-        return Counter(file.read_text().split()) if file.is_file() else Counter()
+        return remote.submit(name, self.signs.script(name))
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +105,7 @@ def running_on_two(site: Site, *names: str) -> dict[str, dict[str, Any]]:
     """Two servers, and jobs that were submitted to them in turn and run."""
     remotes = [site.add_server(), site.add_server()]
     jobs = {name: site.submit(remotes[i % 2], name) for i, name in enumerate(names)}
-    wait_for(lambda: site.starts() == Counter(names) or None)
+    wait_for(lambda: site.signs.starts() == Counter(names) or None)
     return jobs
 
 
@@ -134,7 +118,7 @@ def test_another_takes_over_and_nothing_is_started_twice(
     other = site.other(leader)
 
     end(leader)
-    site.end("ends-meanwhile")
+    site.signs.tell("ends-meanwhile")
     waits = site.submit(other, "comes-meanwhile")
 
     other.wait(waits, 8)
@@ -142,10 +126,10 @@ def test_another_takes_over_and_nothing_is_started_twice(
     other.wait(jobs["ends-meanwhile"], 10)
     assert other.version(jobs["goes-on"])["status"] == 8
     for name in ("goes-on", "comes-meanwhile"):
-        site.end(name)
+        site.signs.tell(name)
     other.wait(jobs["goes-on"], 10)
     other.wait(waits, 10)
-    assert site.starts() == Counter(["goes-on", "ends-meanwhile", "comes-meanwhile"])
+    assert site.signs.starts() == Counter(["goes-on", "ends-meanwhile", "comes-meanwhile"])
     assert other.counts() == {"Completed": 3}
 
 
@@ -157,9 +141,9 @@ def test_a_leader_that_stops_in_order_is_followed_at_once_and_its_jobs_go_on(sit
     leader.stop()
 
     assert site.leader().pid != leader.pid
-    site.end("goes-on")
+    site.signs.tell("goes-on")
     other.wait(jobs["goes-on"], 10)
-    assert site.starts() == Counter(["goes-on"])
+    assert site.signs.starts() == Counter(["goes-on"])
 
 
 def test_every_server_shows_what_any_of_them_has_acknowledged(site: Site) -> None:
@@ -244,6 +228,56 @@ def test_what_was_acknowledged_is_there_after_postgres_has_crashed_under_load(si
     assert clients.acknowledged <= names_of(remotes[0])
 
 
+def processes_of(postgres: PostgresServer) -> list[int]:
+    main = postgres.process.pid
+    below = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    return [main, *map(int, below)]
+
+
+def test_what_was_acknowledged_is_there_after_postgres_was_killed_under_load(site: Site) -> None:
+    """With nothing said to anybody: what it had begun it finds in its log."""
+    remotes = [site.add_server(), site.add_server()]
+
+    with Clients(remotes) as clients:
+        clients.wait_for_more()
+        below = processes_of(site.postgres)[1:]
+        site.postgres.process.kill()
+        site.postgres.process.wait()
+        clients.wait_for_refusal()
+        wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in below))
+        site.postgres.start()
+        clients.wait_for_more()
+
+    assert set(clients.refused) <= {503}
+    assert clients.acknowledged <= names_of(remotes[0])
+
+
+def test_a_database_that_stands_still_is_waited_for_and_no_server_is_called_ready(
+    site: Site,
+) -> None:
+    remotes = [site.add_server(), site.add_server()]
+
+    with Clients(remotes) as clients:
+        clients.wait_for_more()
+        stopped = processes_of(site.postgres)
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            replies = [remote.project.http.get("/readyz", timeout=15) for remote in remotes]
+            alive = [remote.project.http.get("/healthz", timeout=15) for remote in remotes]
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        clients.wait_for_more()
+
+    assert [reply.status_code for reply in replies] == [503, 503]
+    assert "has not answered" in replies[0].text
+    assert [reply.status_code for reply in alive] == [200, 200]
+    assert set(clients.refused) <= {503}
+    assert clients.acknowledged <= names_of(remotes[0])
+    assert site.leader().is_alive()
+
+
 def test_an_outage_that_is_longer_than_a_lease_costs_no_server_its_life(site: Site) -> None:
     """Nobody could renew it meanwhile: that tells nothing of the leader."""
     jobs = running_on_two(site, "goes-on")
@@ -256,7 +290,7 @@ def test_an_outage_that_is_longer_than_a_lease_costs_no_server_its_life(site: Si
 
     assert site.leader().pid == leader.pid
     assert all(server.is_alive() for server in site.servers)
-    site.end("goes-on")
+    site.signs.tell("goes-on")
     site.other(leader).wait(jobs["goes-on"], 10)
 
 
@@ -267,8 +301,8 @@ def test_a_connection_that_is_lost_in_the_middle_of_a_write_costs_no_client_anyt
     remotes = [site.add_server(), site.add_server()]
 
     with Clients(remotes) as clients, psycopg.connect(site.url, autocommit=True) as admin:
-        ended = 0
-        for _ in range(2_000):
+        ended, until = 0, time.monotonic() + WAIT_SECONDS
+        while time.monotonic() < until:
             ended += len(
                 admin.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"

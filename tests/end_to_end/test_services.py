@@ -1,14 +1,17 @@
 """Inference services on a real server: real processes, real requests."""
 
 import io
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
@@ -24,7 +27,7 @@ from tests.end_to_end.server import (
     wait_for,
 )
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -240,12 +243,31 @@ def test_a_killed_instance_is_replaced(inference: Inference) -> None:
 
     kill_hard(min(before))
 
-    inference.wait(service_id, "concerning")
-    inference.wait(service_id, "running")
+    inference.wait_for_replacement(service_id)
     after = inference.processes(service_id)
     assert len(after) == 2
     assert len(after & before) == 1
     assert any("has ended and is replaced" in event for event in inference.events(service_id))
+
+
+def test_a_request_to_an_instance_that_stands_still_ends(inference: Inference) -> None:
+    health = {"url": "/health", "period_seconds": 1, "timeout_seconds": 1, "failure_threshold": 1}
+    source = inference.put("still", customize_service__py=ECHO)
+    model_id = inference.model(source, initial_config={"health": health})
+    service_id = inference.deploy("still", inference.part(model_id, instance_count=2))
+    inference.wait(service_id, "running")
+    before = inference.processes(service_id)
+    still = min(before)
+
+    psutil.Process(still).suspend()
+    replies = [inference.ask(service_id) for _ in range(2)]
+
+    assert sorted(reply.status_code for reply in replies) == [200, 504]
+    [left_lying] = [reply for reply in replies if reply.status_code == 504]
+    assert "is not well" in left_lying.json()["error_msg"]
+    assert inference.processes(service_id) == before - {still}
+    psutil.Process(still).resume()
+    inference.wait(service_id, "running")
 
 
 def test_a_stopped_service_frees_its_nodes_and_starts_again(inference: Inference) -> None:
@@ -263,11 +285,15 @@ def test_a_stopped_service_frees_its_nodes_and_starts_again(inference: Inference
 
 def test_a_command_is_served_as_it_is_and_streams(inference: Inference) -> None:
     script = """
-        import http.server, os, time
+        import http.server, os, threading
+
+        has_arrived = threading.Event()
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             def do_GET(self):
+                if self.path == "/has-arrived":
+                    has_arrived.set()
                 self.send_response(200)
                 self.send_header("Transfer-Encoding", "chunked")
                 self.send_header("Content-Type", "text/event-stream")
@@ -275,21 +301,23 @@ def test_a_command_is_served_as_it_is_and_streams(inference: Inference) -> None:
                 for part in (b"one", b"two", b"three"):
                     self.wfile.write(b"%x\\r\\n%s\\r\\n" % (len(part), part))
                     self.wfile.flush()
-                    time.sleep(0.02)
+                    has_arrived.wait(60)
                 self.wfile.write(b"0\\r\\n\\r\\n")
 
         address = os.environ["MUSTER_HOST"], int(os.environ["PORT"])
         http.server.ThreadingHTTPServer(address, Handler).serve_forever()
     """
     model_id = inference.model(inference.put("stream", main__py=script), cmd="python main.py")
-    service_id = inference.deploy("streaming", inference.part(model_id))
+    service_id = inference.deploy("streaming", inference.part(model_id, max_concurrency=2))
     inference.wait(service_id, "running")
 
     with inference.http.stream("GET", f"/services/{service_id}/any/path?x=1") as reply:
-        parts = [part for part in reply.iter_raw() if part]
+        parts = filter(None, reply.iter_raw())
+        first = next(parts)  # what comes after it waits for it
+        inference.http.get(f"/services/{service_id}/has-arrived")
+        rest = b"".join(parts)
 
-    assert b"".join(parts) == b"onetwothree"
-    assert len(parts) > 1, "it came in one piece: it was held back"
+    assert (first, rest) == (b"one", b"twothree")
 
 
 def test_websockets_pass_where_the_service_takes_them(inference: Inference) -> None:
@@ -336,6 +364,15 @@ def test_the_number_of_instances_follows_the_load(inference: Inference) -> None:
 
     wait_for(lambda: inference.show(service_id)["running_instance_count"] == 1 or None)
     assert inference.show(service_id)["status"] == "running"
+    scalings = [event for event in inference.events(service_id) if " is scaled from " in event]
+    numbers = [
+        [int(number) for number in re.findall(r"(\d+) to (\d+)", event)[0]] for event in scalings
+    ]
+    assert numbers[0][0] == numbers[-1][1] == 1
+    assert max(count for _, count in numbers) == 3
+    for (_, reached), (begun, _) in pairwise(numbers):
+        assert begun == reached
+    assert all("requests at once" in event for event in scalings)
 
 
 def test_an_update_under_load_keeps_the_instances_that_the_load_has_called_for(
@@ -413,8 +450,7 @@ def test_services_go_on_while_the_server_is_killed_and_started_again(tmp_path: P
             assert inference.show(service_id)["status"] == "running"
             assert inference.processes(service_id) == before
             kill_hard(min(before))
-            inference.wait(service_id, "concerning")
-            inference.wait(service_id, "running")
+            inference.wait_for_replacement(service_id)
             inference.delete_all()
             wait_for(lambda: not processes_below(second.data / "jobs") or None)
             inference.http.close()

@@ -10,7 +10,7 @@ from tests.end_to_end.test_services import answered, load
 __all__ = ["postgres", "site"]  # fixtures
 
 pytestmark = [
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
     pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here"),
 ]
 

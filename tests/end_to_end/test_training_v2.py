@@ -46,7 +46,7 @@ time.sleep(600)
 ENDED = {"Completed", "Failed", "Terminated", "Abnormal"}
 
 pytestmark = [
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),
     # The SDK's own: it opens its log handlers and sessions without closing them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]

@@ -10,6 +10,7 @@ import pytest
 from muster.reconciler.visualizations import COPY_SECONDS
 from tests.end_to_end.server import Remote, running_server, wait_for
 from tests.objects.s3_account import S3Account, running_s3
+from tests.required import import_needed
 
 BASE: Final = "muster-visual"
 WRITE: Final = """
@@ -22,7 +23,7 @@ WRITE: Final = """
     writer.close()
 """
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ def train(remote: Remote, name: str, train_url: str) -> None:
 
 
 def test_results_are_shown_and_those_of_a_later_job_come_to_them(remote: Remote) -> None:
-    pytest.importorskip("tensorboard", reason="the extra `tensorboard` is not installed")
+    import_needed("tensorboard", "tensorboard")
     train_url = "/bucket-default/run/"
     train(remote, "first", train_url)
     made = remote.project.post("/visualization-jobs", job_name="board", train_url=train_url)
@@ -68,8 +69,16 @@ def test_results_are_shown_and_those_of_a_later_job_come_to_them(remote: Remote)
         train(remote, "second", train_url)
         wait_for(lambda: {"first", "second"} <= set(tags()), seconds=COPY_SECONDS + 30)
         assert "second-loss" in tags()["second"]
+        underway = remote.submit(
+            "third", WRITE.replace("NAME", "third") + "    import time; time.sleep(600)\n",
+            train_url=train_url,
+        )  # fmt: skip
+        wait_for(lambda: "third" in tags(), seconds=COPY_SECONDS + 60)
+        assert remote.version(underway)["status"] == 8
+        remote.stop(underway)
+        remote.wait(underway, 12)
 
     [fetched] = (remote.data / "jobs").glob("*/fetched/data")
-    assert {child.name for child in fetched.iterdir()} == {"first", "second"}
+    assert {child.name for child in fetched.iterdir()} == {"first", "second", "third"}
     remote.project.http.delete(f"{remote.project.v1}{path}")
     wait_for(lambda: not fetched.exists())

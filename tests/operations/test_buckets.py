@@ -10,7 +10,7 @@ import pytest_asyncio
 from muster.domain.errors import StoragePathInvalid
 from muster.objects.s3 import S3Place, S3Store
 from muster.operations.buckets import make_bucket
-from muster.store import pools
+from muster.store import buckets
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
 from tests.objects.s3_account import S3Account, running_s3
@@ -49,15 +49,15 @@ async def test_one_that_is_made_is_the_projects_at_once(
     assert await make_bucket(database, objects, OTHER_PROJECT, "made")
 
     assert await objects.has_bucket("made")
-    assert await database.read(pools.list_buckets, OTHER_PROJECT) == ["made"]
+    assert await database.read(buckets.list_buckets, OTHER_PROJECT) == ["made"]
     assert not await make_bucket(database, objects, PROJECT, "made")
 
 
 async def test_a_name_of_another_project_is_neither_made_nor_taken(
     database: Database, objects: S3Store
 ) -> None:
-    kept = pools.project_bucket(OTHER_PROJECT)
-    await database.write(pools.claim_bucket, OTHER_PROJECT, "gone-in-s3", is_there=False)
+    kept = buckets.project_bucket(OTHER_PROJECT)
+    await database.write(buckets.claim_bucket, OTHER_PROJECT, "gone-in-s3", is_there=False)
 
     for name in (kept, "gone-in-s3"):
         assert not await make_bucket(database, objects, PROJECT, name)
@@ -68,7 +68,7 @@ async def test_a_name_that_s3_refuses_is_nobodys(database: Database, objects: S3
     with pytest.raises(StoragePathInvalid):
         await make_bucket(database, objects, PROJECT, "No_Name")
 
-    assert await database.read(pools.list_buckets, PROJECT) == []
+    assert await database.read(buckets.list_buckets, PROJECT) == []
 
 
 async def test_of_two_projects_that_want_one_at_once_one_has_it(
@@ -79,5 +79,5 @@ async def test_of_two_projects_that_want_one_at_once_one_has_it(
     )
 
     assert sorted(took) == [False, True]
-    owners = [await database.read(pools.list_buckets, p) for p in (PROJECT, OTHER_PROJECT)]
+    owners = [await database.read(buckets.list_buckets, p) for p in (PROJECT, OTHER_PROJECT)]
     assert sorted(owners) == [[], ["both"]]

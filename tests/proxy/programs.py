@@ -12,11 +12,13 @@ from typing import Any, Final, cast
 
 import httpx
 
-from muster.api.http import App, Request, Route
+from muster.api.app import App
+from muster.api.http import Request
 from muster.api.proxied import Outcome, Proxied, ProxyRequest, Redirected, Upstream
+from muster.api.routing import Route
 from muster.domain.errors import MusterError, PathUnknown
-from muster.server import Web, web_config
 from muster.settings import Settings
+from muster.webserver import Web, web_config
 
 DEADLINE_SECONDS: Final = 30.0
 REQUEST_BYTES_MAX: Final = 100 << 20

@@ -8,7 +8,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
-from muster.server import SHUTDOWN_SECONDS, ended_by_signals
+from muster.webserver import SHUTDOWN_SECONDS, ended_by_signals
 from tests.proxy.programs import DEADLINE_SECONDS, make_app, program_of, serving_at
 
 pytestmark = pytest.mark.asyncio

@@ -19,7 +19,7 @@ from muster.domain.workload import Workload
 from muster.objects.folder import FolderStore
 from muster.operations import training
 from muster.operations.caller import Caller
-from muster.operations.training import Training
+from muster.operations.trainingstart import Training
 from muster.reconciler.act import Platform
 from muster.reconciler.loop import Reconciler
 from muster.store import identity, jobs, workloads

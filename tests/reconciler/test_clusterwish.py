@@ -10,7 +10,7 @@ from muster.domain.pool import Host, Node, NodePhase, Pool, PoolPhase, Scope
 from muster.engines.engine import Cluster
 from muster.operations import pools as operations
 from muster.reconciler.clusterwish import wish_for
-from muster.store import pools
+from muster.store import pool_nodes
 from muster.store.database import Database
 from tests.reconciler.site import GPU_POOL, GPUS_FLAVOR, HOSTS, Site
 from tests.reconciler.test_pools import ANN, given, lock, nodes, phase, the_pool
@@ -165,7 +165,7 @@ async def test_a_cluster_that_has_grown_is_taken_in_once(site: Site) -> None:
 
     async def take_in(database: Database, cluster: Cluster) -> None:
         taken.append({host.name for host in cluster.hosts})
-        await database.write(pools.put_hosts, cluster.hosts)
+        await database.write(pool_nodes.put_hosts, cluster.hosts)
 
     site.reconciler.take_in = take_in
     site.engine.cluster = cluster_of(*HOSTS)

@@ -14,6 +14,7 @@ import pytest
 from muster.domain.errors import StaleWrite
 from muster.domain.lease import Lease
 from muster.engines import processes
+from muster.reconciler import leadership as leadership_module
 from muster.reconciler.leadership import (
     FencedDatabase,
     Leadership,
@@ -142,7 +143,7 @@ class Led:
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_server_that_ends_in_order_leaves_the_lease_to_the_next_at_once(
     database: Database,
 ) -> None:
@@ -165,7 +166,7 @@ async def test_a_server_that_ends_in_order_leaves_the_lease_to_the_next_at_once(
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(300)
 async def test_a_leader_that_learns_that_another_has_it_leads_no_more(database: Database) -> None:
     led = Led()
     leadership = Leadership(database, led.lead, server=FIRST)
@@ -183,6 +184,34 @@ async def test_a_leader_that_learns_that_another_has_it_leads_no_more(database: 
     turns.cancel()
     await asyncio.wait({turns})
     assert led.revisions == [1]
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_a_leader_that_fails_as_nobody_expected_leads_again(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise it would serve for months, and nothing would be started any more."""
+    led = Led()
+    failures = iter([KeyError("lease")])
+
+    def keep(tx: Transaction, name: str, lease: Lease, *, for_ms: int) -> None:
+        for failure in failures:
+            raise failure
+        keep_lease(tx, name, lease, for_ms=for_ms)
+
+    monkeypatch.setattr(leadership_module, "keep_lease", keep)
+    turns = asyncio.create_task(Leadership(database, led.lead, server=FIRST).run())
+    await led.ended.wait()
+    led.begun.clear()
+    await asyncio.wait(
+        {turns, asyncio.create_task(led.begun.wait())}, return_when="FIRST_COMPLETED"
+    )
+
+    assert not turns.done()
+    assert len(led.revisions) == 2
+    turns.cancel()
+    await asyncio.wait({turns})
 
 
 def test_a_stalled_leader_of_this_machine_is_ended_and_no_other_process() -> None:

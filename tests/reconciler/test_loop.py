@@ -12,7 +12,7 @@ from muster.domain.jobfolder import log_file, output_folder
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.training import RETRY_ANNOTATION, TimeLimit, TimeUnit
 from muster.reconciler.plan import RETRY_TIMEOUT_MS
-from muster.store import workloads
+from muster.store import moves, workloads
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
 from muster.store.submissions import SubmittedVersion
@@ -384,7 +384,7 @@ async def test_a_lost_job_that_runs_after_all_is_found(site: Site) -> None:
 
     def lose(tx: Transaction) -> None:
         workload = workloads.get_workload(tx.connection, 1)
-        workloads.move_workload(tx, workload, Event.VANISHED, now_ms=9_000, actor="muster")
+        moves.move_workload(tx, workload, Event.VANISHED, now_ms=9_000, actor="muster")
 
     await site.database.write(lose)
     await site.settle()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from pathlib import Path
@@ -218,6 +219,23 @@ class TestTransfers:
         assert 0 < again.file_count < 20
         assert (await store(mirror, objects)).file_count == 0
 
+    async def test_a_fetched_file_is_on_disk_before_it_is_in_its_place(
+        self, objects: ObjectStore, bucket: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Emptied by a power loss, it would look changed here, and be stored over the object."""
+        place = Path(mirror.folder) / "one.txt"
+        flushed: dict[int, tuple[int, bool]] = {}  # by inode: its size, and if it was there yet
+
+        def fsync(fd: int) -> None:
+            flushed[os.fstat(fd).st_ino] = (os.fstat(fd).st_size, place.exists())
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        await put(objects, bucket, "notes/one.txt", b"first")
+
+        await fetch_mirror(mirror, objects, Progress())
+
+        assert flushed[place.stat().st_ino] == (5, False)
+
     async def test_links_are_neither_followed_nor_stored(
         self, objects: ObjectStore, bucket: str, mirror: Mirror, tmp_path: Path
     ) -> None:
@@ -236,6 +254,27 @@ class TestTransfers:
             await fetch(mirror, objects)
 
         assert [path.name for path in outside.iterdir()] == ["secret"]
+
+    async def test_a_folder_swapped_for_a_link_costs_nothing_that_lies_outside(
+        self, objects: ObjectStore, bucket: str, mirror: Mirror, tmp_path: Path
+    ) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (outside / "muster.db").write_bytes(b"the server's")
+        await put(objects, bucket, "notes/sub/muster.db", b"an object")
+        await put(objects, bucket, "notes/sub/deep/new", b"another")
+        await fetch(mirror, objects)
+        work = Path(mirror.folder)
+        shutil.rmtree(work / "sub")
+        (work / "sub").symlink_to(outside)
+
+        with pytest.raises(StoragePathInvalid, match="'sub/"):
+            await fetch(mirror, objects)
+        await store(mirror, objects)
+
+        assert [path.name for path in outside.iterdir()] == ["muster.db"]
+        assert (outside / "muster.db").read_bytes() == b"the server's"
+        assert b"the server's" not in (await contents(objects, bucket)).values()
 
     async def test_a_bucket_that_is_gone_is_told_and_the_files_stay(
         self, objects: ObjectStore, mirror: Mirror

@@ -23,9 +23,8 @@ from muster.domain.pool import (
     next_pool_phase,
 )
 from muster.domain.resources import Resources
-from muster.reconciler.poolplan import (
-    FAILED_POOL_KEPT_MS,
-    STANDS_IN,
+from muster.reconciler.poolplan import FAILED_POOL_KEPT_MS, STANDS_IN, is_at_rest, plan_pools
+from muster.reconciler.poolworld import (
     AddNode,
     DealCards,
     EndPool,
@@ -38,8 +37,6 @@ from muster.reconciler.poolplan import (
     RestSpare,
     StopWorkloads,
     UseSpare,
-    is_at_rest,
-    plan_pools,
 )
 
 ROUNDS_MAX: Final = 12

@@ -9,10 +9,11 @@ from muster.domain.catalogue import Catalogue
 from muster.domain.permission import Role
 from muster.domain.phase import Phase, Reason
 from muster.domain.pool import Node, NodePhase, Pool, PoolPhase, Scope
-from muster.domain.poolwish import NewLine, NewPool, PoolChange
+from muster.domain.poollines import NewLine
+from muster.domain.poolwish import NewPool, PoolChange
 from muster.operations import pools as operations
 from muster.operations.caller import Caller
-from muster.store import pools
+from muster.store import pool_events, pool_nodes, pools
 from tests.reconciler.site import CATALOGUE, GPU_POOL, GPUS_FLAVOR, PROJECT, Site
 
 ANN: Final = Caller("a" * 32, "ann", PROJECT, Role.ADMINISTRATOR)
@@ -33,7 +34,7 @@ async def phase(site: Site, pool_id: str = GPU_POOL) -> PoolPhase:
 
 
 async def nodes(site: Site, partition: str = GPU_POOL) -> dict[str, Node]:
-    found = await site.database.read(pools.list_partition_nodes, partition)
+    found = await site.database.read(pool_nodes.list_partition_nodes, partition)
     return {node.name: node for node in found}
 
 
@@ -129,7 +130,7 @@ async def test_a_locked_node_takes_nothing_new_until_it_is_unlocked(site: Site) 
 @pytest.mark.asyncio
 async def test_a_spare_node_steps_in_for_one_whose_host_is_down(site: Site) -> None:
     await operations.update_nodes(
-        given(site), ANN, GPU_POOL, ["gpu-b"], operations.NodeAction.OPEN_SPARE, tags={}
+        given(site), ANN, GPU_POOL, ["gpu-b"], operations.NodeAction.OPEN_SPARE, change=None
     )
     await site.settle()
     assert (await nodes(site))["gpu-b"].is_spare
@@ -166,9 +167,9 @@ async def test_a_pool_is_abnormal_while_none_of_its_hosts_works(site: Site) -> N
     assert back is not None
     assert (back.phase, back.message, back.capacity.gpu_count) == (PoolPhase.RUNNING, "", 2)
     _, _, events = await site.database.read(
-        pools.list_events, GPU_POOL, type_="Warning", is_ascending=True
+        pool_events.list_events, GPU_POOL, type_="Warning", is_ascending=True
     )
-    assert [event.message for event in events if event.reason == pools.PHASE_CHANGED] == [
+    assert [event.message for event in events if event.reason == pool_events.PHASE_CHANGED] == [
         "Pool status changed, from Running to Abnormal. No power."
     ]
 

@@ -22,7 +22,7 @@ async def going(kept: Rounds, look_once: Callable[[], Awaitable[bool]]) -> Async
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), ZeroDivisionError()])
 async def test_a_look_that_fails_is_followed_by_another(
     monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -47,7 +47,7 @@ async def test_a_look_that_fails_is_followed_by_another(
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(300)
 async def test_what_is_told_while_it_rests_is_looked_at_before_the_rest_is_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

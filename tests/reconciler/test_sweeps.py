@@ -16,7 +16,7 @@ from muster.domain.training import Parameter, TrainingConfig
 from muster.objects.url import parse_url
 from muster.operations import training
 from muster.reconciler.sweeps import BATCH_ROWS, SNAPSHOT_IDLE_SECONDS, Sweeper, batches
-from muster.store import jobs, workloads
+from muster.store import jobs, timeline, workloads
 from muster.store.archive import Due
 from muster.store.connection import Connection
 from muster.store.submissions import SubmittedVersion
@@ -88,7 +88,7 @@ async def test_what_is_archived_stays_readable_when_it_is_switched_off_again(sit
 
     after = await site.workload(version)
     assert replace(after, revision=0) == replace(before, revision=0)
-    assert len(await site.database.read(workloads.list_events, before.id)) == 4
+    assert len(await site.database.read(timeline.list_events, before.id)) == 4
 
 
 class DyingDatabase:

@@ -26,7 +26,7 @@ from muster.domain.training import RETRIES_MAX, RETRY_ANNOTATION, TimeLimit, Tim
 from muster.operations import training
 from muster.reconciler.act import PASSING
 from muster.reconciler.sweeps import Sweeper
-from muster.store import jobs, pools, workloads
+from muster.store import jobs, pool_nodes, pools, timeline, workloads
 from muster.store.connection import Connection
 from muster.store.recount import differences
 from muster.store.sqlite import SqliteDatabase
@@ -347,10 +347,10 @@ class Simulation:
 
     async def lock_or_unlock(self) -> None:
         def change(tx: Transaction) -> None:
-            node = self.random.choice(pools.list_nodes(tx.connection))
+            node = self.random.choice(pool_nodes.list_nodes(tx.connection))
             # Unlocked more often, so that work goes on.
             is_locked = not node.is_locked and self.random.random() < 0.5
-            pools.lock_node(tx, node, is_locked=is_locked)
+            pool_nodes.lock_node(tx, node, is_locked=is_locked)
 
         await self.site.database.write(change)
 
@@ -449,7 +449,7 @@ class Simulation:
         assert twice == [], "an attempt was started twice"
         holding = {w.attempt_id for w in active if w.is_holding}
         assert self.site.engine.running() <= holding, "processes run on nodes that are free"
-        nodes = pools.list_nodes(connection)
+        nodes = pool_nodes.list_nodes(connection)
         used = {task.node_name for w in active if w.is_holding for task in w.placements}
         assert used <= {node.name for node in nodes}, "a node has gone while work was on it"
         for room in rooms_left(nodes, active):
@@ -532,8 +532,8 @@ def resize_pool(tx: Transaction, node_count: int, *, now_ms: int, actor: str) ->
 
 
 def unlock_all(tx: Transaction) -> None:
-    for node in pools.list_nodes(tx.connection):
-        pools.lock_node(tx, node, is_locked=False)
+    for node in pool_nodes.list_nodes(tx.connection):
+        pool_nodes.lock_node(tx, node, is_locked=False)
 
 
 def attempts_kept(connection: Connection) -> set[str]:
@@ -543,7 +543,7 @@ def attempts_kept(connection: Connection) -> set[str]:
     )
     kept = {attempt_id for [attempt_id] in rows}
     ids = [id_ for [id_] in connection.execute("SELECT workload_id FROM archived")]
-    past = workloads.list_past_attempts(connection, ids)
+    past = timeline.list_past_attempts(connection, ids)
     return kept | {attempt.attempt_id for attempts in past.values() for attempt in attempts}
 
 
