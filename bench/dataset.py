@@ -23,7 +23,7 @@ from muster.domain.command import Run as Command
 from muster.domain.history import HistoryRow
 from muster.domain.phase import Event
 from muster.domain.resources import Resources
-from muster.store import jobs, workloads
+from muster.store import jobs, moves, workloads
 from muster.store.addressed import open_database
 from muster.store.history import insert_history
 from muster.store.submissions import NewJob, NewVersion, Submission, insert_submission
@@ -313,4 +313,4 @@ def _add_live(tx: Transaction, project_id: str, now_ms: int) -> None:
         moved = workloads.get_workload(tx.connection, workload_id)
         begun = (Event.PLACED, Event.STARTED) if is_running else ()
         for event in (Event.ENQUEUED, *begun):
-            moved = workloads.move_workload(tx, moved, event, now_ms=now_ms, actor="bench")
+            moved = moves.move_workload(tx, moved, event, now_ms=now_ms, actor="bench")

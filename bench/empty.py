@@ -7,8 +7,8 @@ from typing import Any
 
 import uvloop
 
-from muster.server import Web, web_config
 from muster.settings import Settings
+from muster.webserver import Web, web_config
 
 _BODY = b'{"ok":true}'
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import uvloop
 
-from muster.server import Web, bind, running_server, web_config
+from muster.server import running_server
 from muster.settings import load_settings
 from muster.store.connection import Connection
+from muster.webserver import Web, bind, web_config
 
 
 async def main(data: Path, inventory: Path) -> None:

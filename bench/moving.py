@@ -17,12 +17,13 @@ import uvloop
 
 from muster.domain.phase import Event, Phase
 from muster.domain.workload import Workload
-from muster.server import Web, bind, now_ms, running_server, web_config
+from muster.server import now_ms, running_server
 from muster.settings import load_settings
 from muster.store import workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
-from muster.store.workloads import Happened, Move, move_workloads
+from muster.store.moves import Happened, Move, move_workloads
+from muster.webserver import Web, bind, web_config
 
 PER_SECOND = 300
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import uvloop
 
-from muster.api.http import App, Request, Route
+from muster.api.app import App
+from muster.api.http import Request
 from muster.api.proxied import Outcome, Proxied, ProxyRequest, Upstream
-from muster.server import Web, web_config
+from muster.api.routing import Route
 from muster.settings import Settings
+from muster.webserver import Web, web_config
 
 DOWN_BYTES = 64 << 20
 _PIECE = bytes(64 << 10)
