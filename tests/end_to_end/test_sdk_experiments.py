@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkmodelarts import v1 as sdk
 
 from tests.end_to_end.server import Remote, check_is_exact, running_server
+from tests.end_to_end.test_huawei_sdk import client_of
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -25,14 +25,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
 @pytest.fixture(scope="module")
 def client(remote: Remote) -> Any:
-    project = remote.project
-    credentials = BasicCredentials(project.access_key, project.secret_key, project.id)
-    return (
-        sdk.ModelArtsClient.new_builder()
-        .with_credentials(credentials)
-        .with_endpoint(str(project.http.base_url).rstrip("/"))
-        .build()
-    )
+    return client_of(remote)
 
 
 def create(client: Any, name: str) -> Any:

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkmodelarts import v1 as sdk
 from websockets.exceptions import InvalidStatus
@@ -27,6 +26,7 @@ from tests.end_to_end.server import (
     running_server,
     wait_for,
 )
+from tests.end_to_end.test_huawei_sdk import client_of
 from tests.engines.starting import package
 from tests.required import import_needed
 
@@ -67,17 +67,6 @@ def delete_all(remote: Remote) -> None:
 @pytest.fixture(scope="module")
 def client(remote: Remote) -> Any:
     return client_of(remote)
-
-
-def client_of(remote: Remote) -> Any:
-    project = remote.project
-    credentials = BasicCredentials(project.access_key, project.secret_key, project.id)
-    return (
-        sdk.ModelArtsClient.new_builder()
-        .with_credentials(credentials)
-        .with_endpoint(str(project.http.base_url).rstrip("/"))
-        .build()
-    )
 
 
 def create(client: Any, name: str, **more: Any) -> Any:

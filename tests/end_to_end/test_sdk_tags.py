@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkmodelarts import v1 as sdk
 
 from tests.end_to_end.server import Remote, check_is_exact, running_server, wait_for
+from tests.end_to_end.test_huawei_sdk import client_of
 from tests.end_to_end.test_sdk_experiments import submit
 
 INVENTORY = """
@@ -46,14 +46,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
 @pytest.fixture(scope="module")
 def client(remote: Remote) -> Any:
-    project = remote.project
-    credentials = BasicCredentials(project.access_key, project.secret_key, project.id)
-    return (
-        sdk.ModelArtsClient.new_builder()
-        .with_credentials(credentials)
-        .with_endpoint(str(project.http.base_url).rstrip("/"))
-        .build()
-    )
+    return client_of(remote)
 
 
 def as_dict(tags: list[Any]) -> dict[str, list[str]]:

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from huaweicloudsdkmodelarts import v1 as sdk
 
 from tests.end_to_end.server import Remote, running_server, wait_for
+from tests.end_to_end.test_huawei_sdk import client_of
 
 INVENTORY = """
 [machine]
@@ -63,14 +63,7 @@ def remote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Remote]:
 
 @pytest.fixture(scope="module")
 def client(remote: Remote) -> Any:
-    project = remote.project
-    credentials = BasicCredentials(project.access_key, project.secret_key, project.id)
-    return (
-        sdk.ModelArtsClient.new_builder()
-        .with_credentials(credentials)
-        .with_endpoint(str(project.http.base_url).rstrip("/"))
-        .build()
-    )
+    return client_of(remote)
 
 
 def request_for(remote: Remote, name: str, script: str, **algorithm: Any) -> Any:

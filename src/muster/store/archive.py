@@ -192,10 +192,15 @@ def archive_workloads(tx: Transaction, due: Sequence[Due]) -> int:
         tx.execute(SQL["insert_archived"], {**key, "body": one.body})
         if one.kept_config is not None:
             tx.execute(SQL["shorten_config"], {**key, "config": one.kept_config})
-        for statement in ("delete_run", "delete_config", "delete_events", "delete_past_attempts"):
-            tx.execute(SQL[statement], key)
+        drop_details(tx, one.workload_id)
         done += 1
     return done
+
+
+def drop_details(tx: Transaction, workload_id: int) -> None:
+    """Drop the rows that only its details are read from: archived, or gone with it."""
+    for statement in ("delete_run", "delete_config", "delete_events", "delete_past_attempts"):
+        tx.execute(SQL[statement], {"workload_id": workload_id})
 
 
 def delete_archived(tx: Transaction, workload_id: int) -> Archived | None:

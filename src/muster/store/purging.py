@@ -6,7 +6,7 @@ from typing import Any, Final
 from muster.domain.phase import Phase
 from muster.domain.resources import Resources
 from muster.domain.workload import takes_quota
-from muster.store.archive import delete_archived, snapshot_of
+from muster.store.archive import delete_archived, drop_details, snapshot_of
 from muster.store.connection import Connection
 from muster.store.counting import HELD
 from muster.store.statements import load_statements
@@ -37,8 +37,7 @@ def purge_workload(tx: Transaction, workload_id: int) -> None:
     key = {"workload_id": workload_id}
     run = stored_run(tx.connection, workload_id)
     archived = delete_archived(tx, workload_id)
-    for statement in ("delete_run", "delete_config", "delete_events", "delete_past_attempts"):
-        tx.execute(SQL[statement], key)
+    drop_details(tx, workload_id)
     version = tx.execute(SQL["delete_version"], key).fetchone()
     row = tx.execute(SQL["delete_workload"], key).fetchone()
     if row is not None:

@@ -7,22 +7,6 @@ SELECT id, attempt_id, engine_ref, attempt_count
  ORDER BY id
  LIMIT :limit
 
--- name: delete_run
-DELETE FROM workload_run
- WHERE workload_id = :workload_id
-
--- name: delete_config
-DELETE FROM version_config
- WHERE workload_id = :workload_id
-
--- name: delete_events
-DELETE FROM event
- WHERE workload_id = :workload_id
-
--- name: delete_past_attempts
-DELETE FROM past_attempt
- WHERE workload_id = :workload_id
-
 -- name: delete_version
 DELETE FROM version
  WHERE workload_id = :workload_id
