@@ -29,7 +29,6 @@ _KEPT_FLAGS = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC  # of what is shown; statvfs n
 _PR_SET_NO_NEW_PRIVS = 38
 _ERROR_BYTES_MAX = 4096
 _COVER = b"mode=755,size=1m"  # it holds nothing but the folders of places below it
-_SCRATCH = b"mode=1777"
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -127,9 +126,6 @@ def enter(places: "Sequence[tuple[str, str, str]]", *, hides_processes: bool) ->
         if kind == "empty":
             make_folder(path)
             mount("muster", path, "tmpfs", _MS_NOSUID | _MS_NODEV, _COVER)
-        elif kind == "scratch":
-            make_folder(path)
-            mount("muster", path, "tmpfs", _MS_NOSUID | _MS_NODEV, _SCRATCH)
         elif kind == "nothing":
             if os.path.exists(path):
                 mount(os.devnull, path, "", _MS_BIND)

@@ -22,7 +22,7 @@ class Kind(StrEnum):
 
     EMPTY = "empty"  # nothing of what lies there, but room for places below it
     NOTHING = "nothing"  # of a file: as if it were empty
-    SCRATCH = "scratch"  # empty, and the task may write there until it ends
+    SCRATCH = "scratch"  # empty, and the task may write there; for bubblewrap alone
     READ = "read"
     WRITE = "write"
 
