@@ -22,7 +22,6 @@ from muster.domain.rollout import (
     GoBack,
     Instance,
     Launch,
-    Load,
     Mark,
     Rest,
     Scaled,
@@ -31,7 +30,6 @@ from muster.domain.rollout import (
     StopAsDue,
     backoff_ms,
     plan,
-    wanted_count,
 )
 from muster.domain.service import (
     InstancePhase,
@@ -322,17 +320,6 @@ class TestScaling:
             min_instances=1, max_instances=4, target_concurrency=10, cooldown_seconds=60
         )
     )
-
-    def test_more_at_once(self) -> None:
-        for concurrency, wanted in ((0, 1), (10, 1), (11, 2), (35, 4), (900, 4)):
-            load = Load(concurrency=concurrency, instance_count=1)
-            assert wanted_count(self.scaled, load, now_ms=NOW) == wanted
-
-    def test_fewer_after_a_while_only(self) -> None:
-        load = Load(concurrency=5, instance_count=3, quiet_since_ms=NOW)
-
-        assert wanted_count(self.scaled, load, now_ms=NOW + 59_999) == 3
-        assert wanted_count(self.scaled, load, now_ms=NOW + 60_000) == 1
 
     def test_what_the_load_changes_is_told_with_the_reason(self) -> None:
         up = deployed(self.scaled)

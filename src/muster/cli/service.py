@@ -184,7 +184,7 @@ def show(context: click.Context, *, service_text: str, as_json: bool) -> None:
             ("status", shown["status"]),
             ("reason", lines(shown.get("error_msg"))),
             ("address", shown["access_address"]),
-            ("instances", f"{shown['running_instance_count']} of {shown['instance_count']} ready"),
+            ("instances", _how_many_ready(shown)),
             ("calls", f"{shown['invocation_times']}, {shown['failed_times']} of them failed"),
             ("published", when(shown["publish_at"])),
             ("stops", when(shown["due_time"]) if shown["due_time"] else None),
@@ -285,6 +285,12 @@ def stop(context: click.Context, *, service_text: str) -> None:
 def start(context: click.Context, *, service_text: str) -> None:
     """Start a service that was stopped, or has failed."""
     _ask_for(context, service_text, "running")
+
+
+def _how_many_ready(shown: dict[str, Any]) -> str:
+    ready, wanted = shown["running_instance_count"], shown["instance_count"]
+    follows_load = any(part["scaling_policy"] for part in shown["config"])
+    return f"{ready} ready, by load" if follows_load else f"{ready} of {wanted} ready"
 
 
 def _ask_for(context: click.Context, service_text: str, status: str) -> None:

@@ -422,32 +422,3 @@ def _standing(situation: Situation, *, is_quiet: bool) -> list[Action]:
     if status is not service.status:
         actions.append(Settle(status=status))
     return actions
-
-
-# ---------------------------------------------------------------- how many
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What is asked of one part of a service."""
-
-    concurrency: float  # requests at once, those that wait included; the mean of a while
-    instance_count: int  # that it has, or is getting
-    quiet_since_ms: int | None = None  # since when fewer instances would do; None: they would not
-
-
-def wanted_count(config: ServiceConfig, load: Load, *, now_ms: int) -> int:
-    """How many instances a part is to have. More at once, fewer after a while of less load."""
-    scaling = config.scaling
-    if scaling is None:
-        return config.instance_count
-    needed = -(-load.concurrency // scaling.target_concurrency)
-    needed = int(min(scaling.max_instances, max(scaling.min_instances, needed)))
-    present = min(scaling.max_instances, max(scaling.min_instances, load.instance_count))
-    if needed >= present:
-        return needed
-    is_over = (
-        load.quiet_since_ms is not None
-        and now_ms - load.quiet_since_ms >= scaling.cooldown_seconds * 1000
-    )
-    return needed if is_over else present

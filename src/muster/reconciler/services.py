@@ -27,7 +27,6 @@ from muster.domain.rollout import (
     GoBack,
     Instance,
     Launch,
-    Load,
     Mark,
     Rest,
     Scaled,
@@ -35,16 +34,9 @@ from muster.domain.rollout import (
     Situation,
     StopAsDue,
     plan,
-    wanted_count,
 )
-from muster.domain.service import (
-    WEIGHTS_SUM,
-    InstancePhase,
-    Service,
-    ServiceConfig,
-    ServiceStatus,
-    Wish,
-)
+from muster.domain.scaling import Load, look_at_load, wanted_count
+from muster.domain.service import InstancePhase, Service, ServiceConfig, ServiceStatus, Wish
 from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
 from muster.reconciler.health import is_well
@@ -61,7 +53,6 @@ AT_ONCE: Final = 16  # services that are looked at before others have their turn
 PLANS_MAX: Final = 8  # of one service, one following from the other, in one look
 LAST_WORDS_BYTES: Final = 2_000
 LAST_WORDS_LINES: Final = 5
-LOAD_SMOOTHING: Final = 0.3  # the share of the latest look in the mean
 
 _GOING: Final = InstancePhase.DRAINING
 
@@ -216,28 +207,15 @@ class ServiceKeeper:
         """How many instances a part is to have, by the load of a while where it follows that."""
         if config.scaling is None:
             return config.instance_count
-        live = [one for one in instances if not one.is_draining and not one.has_ended]
-        mine = [one for one in live if one.key == config.key]
-        asked = float(sum(in_flight.get(one.id, 0) for one in mine))
-        asked += self.gauge.waiting(service.id).get(config.key, 0)
-        count = len(mine)
-        if not service.is_deployed and service.configs_before:
-            # It takes over from what ran before, with as many as that had.
-            asked = sum(in_flight.values()) * config.weight / WEIGHTS_SUM
-            count = -(-len(live) * config.weight // WEIGHTS_SUM)
-        before = self._loads.get((service.id, config.key))
-        mean = asked
-        if before is not None:
-            mean = before.concurrency + LOAD_SMOOTHING * (asked - before.concurrency)
-        load = Load(
-            concurrency=mean,
-            instance_count=count,
-            quiet_since_ms=before.quiet_since_ms if before else None,
+        load = look_at_load(
+            self._loads.get((service.id, config.key)),
+            service=service,
+            config=config,
+            instances=instances,
+            in_flight=in_flight,
+            waiting=self.gauge.waiting(service.id).get(config.key, 0),
+            now_ms=now_ms,
         )
-        needed = -(-mean // config.scaling.target_concurrency)
-        is_quiet = needed < count
-        since_ms = (load.quiet_since_ms or now_ms) if is_quiet else None
-        load = replace(load, quiet_since_ms=since_ms)
         self._loads[service.id, config.key] = load
         return wanted_count(config, load, now_ms=now_ms)
 
