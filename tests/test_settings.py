@@ -248,3 +248,12 @@ def test_an_isolation_that_there_is_not_is_refused(tmp_path: Path) -> None:
     assert refusal_of(tmp_path, isolation="docker") == (
         "isolation is 'docker'; it must be 'auto', 'users', 'bubblewrap' or 'off'."
     )
+
+
+def test_a_data_folder_that_no_file_system_can_hold_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 300)
+
+    with pytest.raises(SettingInvalid) as refused:
+        load_settings(folder, {})
+
+    assert refused.value.message == f"{folder}/muster.toml cannot be read (File name too long)."

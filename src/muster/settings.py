@@ -118,12 +118,7 @@ def load_settings(data: Path, flags: dict[str, Any]) -> Settings:
     """
     settings = Settings(data=data.absolute())
     file = data / "muster.toml"
-    if file.is_file():
-        try:
-            written = tomllib.loads(file.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingInvalid(f"{file} is not valid TOML: {error}.") from error
-        settings = _over(settings, written, where=str(file))
+    settings = _over(settings, _read_file(file), where=str(file))
     variables = {
         each.name: os.environ[f"MUSTER_{each.name.upper()}"]
         for each in fields(Settings)
@@ -135,6 +130,18 @@ def load_settings(data: Path, flags: dict[str, Any]) -> Settings:
     if settings.is_on_s3:
         settings = _over(settings, _from_aws(settings, os.environ), where="the environment")
     return _checked(settings)
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    """What the file says; nothing where there is none."""
+    try:
+        if not file.is_file():
+            return {}
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingInvalid(f"{file} cannot be read ({error.strerror}).") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingInvalid(f"{file} is not valid TOML: {error}.") from error
 
 
 # Where others keep what is said nowhere else; the first that is set counts.
