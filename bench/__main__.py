@@ -26,6 +26,7 @@ from rich.table import Table
 from bench import (
     creates,
     history,
+    importing,
     jobs,
     lists,
     mlflow,
@@ -66,6 +67,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "stream": Measurement(stream.measure, "limit=0: memory, first byte, rate"),
     "search": Measurement(search.measure, "by part of a name; other calls beside it"),
     "creates": Measurement(creates.measure, "durable creates over HTTP, 64 clients"),
+    "import": Measurement(importing.measure, "job history moved in from a file"),
     "quotas": Measurement(quotas.measure, "what quotas add to a create"),
     "jobs": Measurement(jobs.measure, "real jobs, from submit to their end"),
     "slurm": Measurement(slurm.measure, "jobs on a private Slurm cluster beside plain sbatch"),
@@ -101,11 +103,11 @@ def main() -> int:
     if unknown := [name for name in names if name not in MEASUREMENTS]:
         parser.error(f"unknown: {', '.join(unknown)}; there are {', '.join(MEASUREMENTS)}")
     console = Console(stderr=True)
-    machine = describe_machine()
     CACHE.mkdir(parents=True, exist_ok=True)
     try:
         with (CACHE / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            machine = describe_machine()
             figures, notes = _measure_all(console, arguments, names)
     except BlockingIOError:
         console.print("Another run measures here; two at once would measure each other.")

@@ -3,9 +3,19 @@
 import os
 import platform
 import sqlite3
+import statistics
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+from bench.load import raw_request, run_load
+from bench.servers import empty_server
+
+# Requests per CPU-second of the empty handler on the machine that rates and times are wanted of.
+WANTED_OF: Final = 61_900
+REQUESTS: Final = 5_000
+ROUNDS: Final = 5
+CLIENTS: Final = 16
 
 ROOT = Path(__file__).parent.parent
 
@@ -18,6 +28,7 @@ def describe_machine() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release().split('-')[0]}",
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
+        "empty_handler_per_cpu_second": _empty_handler_per_cpu_second(),
         "load_average": [round(load, 2) for load in os.getloadavg()],
         "commit": _commit(),
     }
@@ -27,8 +38,18 @@ def in_words(machine: dict[str, Any]) -> str:
     return (
         f"{machine['cpus']} CPUs of {machine['cpu']}, {machine['memory_gib']} GiB,"
         f" {machine['system']}, Python {machine['python']}, SQLite {machine['sqlite']};"
-        f" load average {machine['load_average'][0]} at the start; commit {machine['commit']}"
+        f" load average {machine['load_average'][0]} at the start; commit {machine['commit']}."
+        f" Its empty handler has {machine['empty_handler_per_cpu_second']:,} requests per"
+        f" CPU-second, {machine['empty_handler_per_cpu_second'] / WANTED_OF:.2f} of the machine"
+        " that rates and times are wanted of"
     )
+
+
+def _empty_handler_per_cpu_second() -> int:
+    with empty_server() as empty:
+        nothing = [raw_request("GET", empty.port, "/", {})] * REQUESTS
+        loads = [run_load(empty.pid, empty.port, nothing, clients=CLIENTS) for _ in range(ROUNDS)]
+    return round(statistics.median(load.per_cpu_second for load in loads))
 
 
 def _cpu_model() -> str:
