@@ -16,6 +16,7 @@ from muster.store.paging.scope import Scope
 from muster.store.recount import differences
 from muster.store.sqlite import SqliteDatabase
 from muster.store.statements import load_migrations
+from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
 from muster.store.transaction import Transaction
 
 HERE: Final = Path(__file__).parent
@@ -128,6 +129,48 @@ async def test_names_that_schema_6_had_learnt_are_found_in_their_place_and_delet
     try:
         assert await database.read(found, first[1]) == []
         assert await database.read(found, second[1]) == [second[0]]
+    finally:
+        database.close()
+
+
+ALGORITHM_SCHEMA: Final = 12  # from which on names of algorithms have an index
+
+
+@pytest.mark.asyncio
+async def test_jobs_of_an_algorithm_that_were_made_before_its_index_are_found_by_its_name(
+    old: Path,
+) -> None:
+    whole = '{"worker_server_num":1,"algorithm":{"id":"7","name":"Yolo"},"priority":null}'
+    short = '{"algorithm":{"name":"Yolo"}}'  # of an archived one
+    with closing(sqlite3.connect(old)) as connection:
+        for number, script in load_migrations()[1 : ALGORITHM_SCHEMA - 1]:
+            connection.executescript(f"{script}\nPRAGMA user_version = {number};")
+        for version_id, config in ((1, whole), (5, short), (6, '{"algorithm":{"id":"7"}}')):
+            connection.execute("UPDATE version SET config = ? WHERE id = ?", (config, version_id))
+        connection.commit()
+    database = SqliteDatabase(old)
+
+    def found(connection: Connection, project_id: str, operator: str, name: str) -> list[int]:
+        search = TrainingSearch(
+            project_id=project_id,
+            workspace_id="0",
+            sort_key="create_time",
+            is_descending=False,
+            offset=0,
+            limit=9,
+            now_ms=2**50,
+            terms=(SearchTerm(key="algorithm_name", operator=operator, values=(name,)),),
+        )
+        total, rows = page_of_training_jobs(connection, search)
+        assert total == len(rows)
+        return [row.version_id for row in rows]
+
+    try:
+        project_id = await database.read(the_project)
+        assert await database.read(found, project_id, "like", "yolo") == [1, 5]
+        assert await database.read(found, project_id, "in", "Yolo") == [1, 5]
+        assert await database.read(found, project_id, "in", "yolo") == []
+        assert await database.read(found, project_id, "not", "Yolo") == [2, 3, 6, 7]
     finally:
         database.close()
 

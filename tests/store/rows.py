@@ -204,6 +204,7 @@ def add_version(
     task_count: int = 1,
     priority: int = 1,
     retries: int = 0,
+    config: str = "{}",
     now_ms: int = 1_000,
 ) -> Workload:
     """The next version of a job; `pool_id` "" is the public pool. Returns its workload."""
@@ -216,6 +217,7 @@ def add_version(
         priority=priority,
         pre_version_id=job.latest_version_id,
         retries=retries,
+        config=config,
     )
     insert_submission(
         tx,

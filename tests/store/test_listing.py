@@ -120,6 +120,19 @@ def tag(tx: Transaction) -> None:
         tags.put_version_tags(tx, version_id, {}, given)
 
 
+ALGORITHMS: Final = ("yolo", "Yolo-v2", "a_b", "100%", "It's")
+
+
+def make_of_algorithms(tx: Transaction) -> None:
+    """Two jobs in three, some of them like those that an older muster has stored."""
+    for version_id, *_ in tx.execute("SELECT id FROM version").fetchall():
+        name = (*ALGORITHMS, None, None, "yolo")[version_id % 8]
+        config: Row = {"algorithm": {"name": name}} if name or version_id % 2 else {}
+        if version_id % 3 == 0:
+            config |= {"app_url": "/b/", "priority": 2}
+        tx.execute("UPDATE version SET config = ? WHERE id = ?", (json.dumps(config), version_id))
+
+
 def mix_times(tx: Transaction) -> None:
     """As if older history had come in later."""
     for table in ("job", "version"):
@@ -134,6 +147,7 @@ def mix_times(tx: Transaction) -> None:
 
 
 # What is done only where there are many rows, or few, is done here with the same ones.
+NEVER_ORDERED: Final = (gathering, "ORDERED_MAX", 0)
 OVER_BLOCKS: Final = (id_order, "WALKED_MAX", -1)
 NEVER_GATHERED: Final = (gathering, "GATHERED_MAX", 0)
 SEARCHED: Final = (
@@ -144,12 +158,18 @@ SEARCHED: Final = (
 )
 WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
     "as it is": (),
-    "over blocks and indexes": (OVER_BLOCKS, NEVER_GATHERED, (id_order, "STRETCHES_MAX", 2)),
+    "over blocks and indexes": (
+        OVER_BLOCKS,
+        NEVER_GATHERED,
+        NEVER_ORDERED,
+        (id_order, "STRETCHES_MAX", 2),
+    ),
     "gathered": (OVER_BLOCKS, (gathering, "_GATHER_COST", 0)),
     "out of order": (),
-    "out of order, through the index": (NEVER_GATHERED,),
+    "out of order, through the index": (NEVER_GATHERED, NEVER_ORDERED),
     "in chunks": (
         NEVER_GATHERED,
+        (training_listing, "ALGORITHMS_MAX", 2),
         (key_order, "_CHUNK_ROWS", 2),
         (training_listing, "FOUND_MAX", 2),
         (listing, "FEW_FOUND_MAX", 2),
@@ -172,6 +192,7 @@ def connection(
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
         asyncio.run(database.write(tag))
+        asyncio.run(database.write(make_of_algorithms))
         if request.param.startswith("out of order"):
             asyncio.run(database.write(mix_times))
         with open_snapshot(file) as connection:
@@ -364,6 +385,9 @@ TERM_SUBJECTS: Final[dict[str, Callable[[Row], str]]] = {
     "name": training_name,
     "id": lambda row: row["uid"],
     "pool_id": lambda row: row["pool_id"] or f"public-{row['project_id']}",
+    "algorithm_name": lambda row: (
+        (json.loads(row["config"]).get("algorithm") or {}).get("name") or ""
+    ),
     "user_id": lambda row: {"ann": "id-of-ann", "ben": "id-of-ben"}.get(row["creator_name"], ""),
 }
 
@@ -462,6 +486,18 @@ terms = st.lists(
             values=st.sampled_from(
                 [("id-of-ann",), ("id-of-ben", "nobody"), ("id-of-cat",), ("nobody",)]
             ),
+        ),
+        st.builds(
+            SearchTerm,
+            key=st.just("algorithm_name"),
+            operator=st.just("like"),
+            values=st.sampled_from([("YOLO",), ("o", "_"), ("%",), ("'",), ("v2", "V2"), ("no",)]),
+        ),
+        st.builds(
+            SearchTerm,
+            key=st.just("algorithm_name"),
+            operator=st.sampled_from(["in", "not"]),
+            values=st.sampled_from([("yolo",), ("YOLO",), ("a_b", "Yolo-v2"), ALGORITHMS]),
         ),
     ),
     max_size=2,

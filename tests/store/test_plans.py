@@ -14,7 +14,7 @@ import pytest
 
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
-from muster.store import listing, networks, pool_listing, tags, training_listing
+from muster.store import listing, networks, pool_listing, tags, training_listing, workloads
 from muster.store.connection import Connection
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
 from muster.store.paging import gathering, id_order
@@ -24,7 +24,7 @@ from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
-from tests.store.test_listing import fill, tag
+from tests.store.test_listing import fill, make_of_algorithms, tag
 
 STATUSES: Final = ((), (7,), (5, 8, 10, 11))
 
@@ -43,11 +43,12 @@ READ_WHOLE: Final = (
     "SCAN w USING COVERING INDEX sqlite_autoindex_workload_1 ",  # ids: no order tells their parts
     "SCAN job_search ",
     "SCAN job_search_mark ",
+    "SCAN named ",  # names that are found one by one
 )
 
 # These may be sorted: they are as many as there are pools and statuses, or no more of them is kept
 # than a page, of what a search has found.
-COUNTERS: Final = re.compile(r"FROM (version|job)_total\s|AS candidate CROSS JOIN .* LIMIT \d")
+COUNTERS: Final = re.compile(r"FROM (version|job)_total\s|AS candidate .* LIMIT \d")
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +63,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(fill))
         asyncio.run(database.write(tag))
+        asyncio.run(database.write(make_of_algorithms))
         with open_snapshot(file) as connection:
             yield connection
 
@@ -80,7 +82,7 @@ def plan(connection: Connection, read: Callable[[], object]) -> list[tuple[str, 
         (statement, step[3])
         for statement in dict.fromkeys(statements)
         # What the search asks its own tables is its own affair.
-        if statement.startswith("SELECT") and "'main'.'job_search" not in statement
+        if statement.startswith(("SELECT", "WITH")) and "'main'.'job_search" not in statement
         for step in connection.execute(f"EXPLAIN QUERY PLAN {statement}")
     ]
 
@@ -205,6 +207,14 @@ TERMS: Final = {
     "other users": (SearchTerm(key="user_id", operator="not", values=("id-of-ann",)),),
     "other names": (SearchTerm(key="name", operator="not", values=("digits-01",)),),
     "other ids": (SearchTerm(key="id", operator="not", values=(f"{1:032x}",)),),
+    "an algorithm": (SearchTerm(key="algorithm_name", operator="in", values=("yolo",)),),
+    "algorithms": (SearchTerm(key="algorithm_name", operator="in", values=("yolo", "a_b")),),
+    "other algorithms": (SearchTerm(key="algorithm_name", operator="not", values=("yolo",)),),
+    "a part of an algorithm": (SearchTerm(key="algorithm_name", operator="like", values=("y",)),),
+    "an algorithm and a user": (
+        SearchTerm(key="algorithm_name", operator="like", values=("o", "_")),
+        SearchTerm(key="user_id", operator="in", values=("id-of-ann",)),
+    ),
 }
 
 
@@ -349,6 +359,60 @@ def test_a_part_of_an_id_is_looked_for_among_ids_alone_unless_it_is_in_many(
     assert any("version_by_id" in step for _, step in steps) == (found_max == 0)
 
 
+@pytest.mark.parametrize("sort_key", sorted(TRAINING_SORT_KEYS))
+@pytest.mark.parametrize("operator", ["like", "in", "not"])
+@pytest.mark.parametrize("ordered_max", [0, 50_000])
+@pytest.mark.parametrize("algorithms_max", [0, 10_000])
+def test_what_is_made_of_an_algorithm_is_found_and_counted_in_an_index_of_its_own(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    sort_key: str,
+    operator: str,
+    ordered_max: int,
+    algorithms_max: int,
+) -> None:
+    monkeypatch.setattr(gathering, "ORDERED_MAX", ordered_max)
+    monkeypatch.setattr(training_listing, "ALGORITHMS_MAX", algorithms_max)
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key=sort_key,
+        is_descending=True,
+        offset=0,
+        limit=5,
+        now_ms=50_000,
+        terms=(SearchTerm(key="algorithm_name", operator=operator, values=("yolo",)),),
+    )
+    read = partial(training_listing.page_of_training_jobs, connection, search)
+
+    assert faults(connection, read) == []
+    counting = [step for sql, step in plan(connection, read) if sql.startswith("SELECT count(*) F")]
+    assert any("version_by_algorithm" in step for step in counting)
+    assert not any("version_by_id" in step or "INTEGER PRIMARY KEY" in step for step in counting)
+
+
+@pytest.mark.parametrize("operator", ["in", "not"])
+def test_the_jobs_of_a_user_are_counted_without_looking_at_their_versions(
+    connection: Connection, operator: str
+) -> None:
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key="create_time",
+        is_descending=True,
+        offset=0,
+        limit=5,
+        now_ms=50_000,
+        terms=(SearchTerm(key="user_id", operator=operator, values=("id-of-ann",)),),
+    )
+
+    steps = plan(connection, partial(training_listing.page_of_training_jobs, connection, search))
+
+    counting = [step for sql, step in steps if sql.startswith(("SELECT count", "SELECT coalesce"))]
+    assert any("job_by_creator" in step for step in counting)
+    assert not any("version_by" in step or "SEARCH version " in step for step in counting)
+
+
 @pytest.mark.parametrize("is_ascending", [False, True])
 @pytest.mark.parametrize("types", [None, list(WorkloadType)])
 @pytest.mark.parametrize("states", [None, list(StatisticsState)])
@@ -412,3 +476,21 @@ def test_a_scan_and_a_sort_would_be_found(connection: Connection) -> None:
         "SCAN version",
         "USE TEMP B-TREE FOR ORDER BY",
     ]
+
+
+def test_what_the_reconciler_reads_in_every_pass_is_found_by_what_is_active(
+    connection: Connection,
+) -> None:
+    first = workloads.list_active(connection)
+    known = {workload.id: replace(workload, revision=-1) for workload in first[:2]}
+
+    steps = {step for _, step in plan(connection, lambda: workloads.list_active(connection, known))}
+
+    assert len(known) == 2
+    assert steps <= {
+        "SCAN workload USING INDEX workload_active",
+        "SEARCH workload USING INTEGER PRIMARY KEY (rowid=?)",
+        "LIST SUBQUERY 1",
+        "SCAN json_each VIRTUAL TABLE INDEX 1:",
+    }
+    assert "SCAN workload USING INDEX workload_active" in steps

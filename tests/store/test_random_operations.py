@@ -9,14 +9,17 @@ import pytest
 from muster.domain.errors import JobUnknown
 from muster.domain.phase import TRANSITIONS, Event, Reason
 from muster.store import archive, jobs, purging, tags, workloads
+from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
+from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,
     ONE_CPU,
     PROJECT,
     TWO_GPUS,
+    WORKSPACE,
     add_job,
     add_version,
     find_differences,
@@ -27,6 +30,12 @@ from tests.store.rows import (
 from tests.store.test_jobs import delete_job, delete_version
 
 OPERATIONS: Final = 120
+NAMES: Final = ("yolo", "Other")  # of algorithms
+CONFIGS: Final = (
+    "{}",
+    '{"algorithm":{"id":"7","name":"yolo"},"priority":2}',
+    '{"algorithm":{"name":"Other"}}',
+)
 
 
 @dataclass(slots=True)
@@ -70,6 +79,7 @@ class User:
             task_count=self.random.randrange(1, 3),
             priority=self.random.randrange(1, 4),
             retries=self.random.randrange(0, 3),
+            config=self.random.choice(CONFIGS),
             now_ms=self.now_ms,
         )
         self.workload_ids.append(workload.id)
@@ -146,3 +156,47 @@ async def test_the_counts_stay_exact_through_all_operations(database: Database, 
 
         if operation % look_every == 0:
             assert await database.read(find_differences) == [], f"operation {operation}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.asyncio
+async def test_what_is_made_of_an_algorithm_is_found_through_all_operations(
+    database: Database, seed: int
+) -> None:
+    user = User(Random(seed))  # noqa: S311 - likewise
+
+    for operation in range(1, OPERATIONS + 1):
+        await database.write(user.act)
+
+        if operation % 12 == 0:
+            kept = await database.read(configs_of_versions)
+            for name in NAMES:
+                made_of_it = sorted(id_ for id_, config in kept.items() if f'"{name}"' in config)
+                found = await database.read(made_of, "in", name)
+                others = await database.read(made_of, "not", name)
+                assert found == made_of_it, f"operation {operation}"
+                assert others == sorted(kept.keys() - set(found)), f"operation {operation}"
+    assert kept
+
+
+def configs_of_versions(connection: Connection) -> dict[int, str]:
+    """Of those that are listed."""
+    return dict(
+        connection.execute("SELECT id, config FROM version WHERE is_deleted = 0").fetchall()
+    )
+
+
+def made_of(connection: Connection, operator: str, name: str) -> list[int]:
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key="create_time",
+        is_descending=False,
+        offset=0,
+        limit=2 * OPERATIONS,
+        now_ms=9_000,
+        terms=(SearchTerm(key="algorithm_name", operator=operator, values=(name,)),),
+    )
+    total, rows = page_of_training_jobs(connection, search)
+    assert total == len(rows)
+    return [row.version_id for row in rows]

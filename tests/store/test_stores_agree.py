@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from muster.domain.phase import StatisticsState
-from muster.store import listing, pool_listing, training_listing
+from muster.store import identity, listing, pool_listing, training_listing
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
@@ -22,7 +22,14 @@ from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
 from tests.postgres import find_programs
-from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, find_differences, set_up_store
+from tests.store.rows import (
+    ACCOUNT,
+    GPU_POOL,
+    PROJECT,
+    WORKSPACE,
+    find_differences,
+    set_up_store,
+)
 from tests.store.test_random_operations import User
 from tests.stores import Stores
 
@@ -92,6 +99,11 @@ class Asker:
             (SearchTerm(key="name", operator="like", values=("b-1", "v0002")),),
             (SearchTerm(key="name", operator="in", values=("job-3", "job-4-V0002")),),
             (SearchTerm(key="pool_id", operator="not", values=(GPU_POOL,)),),
+            (SearchTerm(key="algorithm_name", operator="like", values=("O",)),),
+            (SearchTerm(key="algorithm_name", operator="in", values=("yolo", "a_b")),),
+            (SearchTerm(key="algorithm_name", operator="not", values=("yolo",)),),
+            (SearchTerm(key="user_id", operator="in", values=("id-of-ann",)),),
+            (SearchTerm(key="user_id", operator="not", values=("id-of-ann",)),),
         ]
         return TrainingSearch(
             project_id=PROJECT,
@@ -147,6 +159,8 @@ def tables_of(connection: Connection) -> dict[str, list[Any]]:
 async def compare(pair: list[Database], seed: int, sequences: int) -> None:
     for database in pair:
         await database.write(set_up_store)
+        ann = identity.Member("id-of-ann", "ann", "", ACCOUNT)
+        await database.write(identity.insert_member, ann)
     random = Random(seed)  # noqa: S311 - to be repeated, not to be secret
     own = [random.randrange(2**32)] * len(pair)
     users = [User(Random(own_seed)) for own_seed in own]  # noqa: S311

@@ -165,7 +165,7 @@ class _Named(msgspec.Struct, omit_defaults=True):
 
 
 class _Kept(msgspec.Struct, omit_defaults=True):
-    """What a search looks for in a config; see `_SEARCHED` in store/training_listing.py."""
+    """What a search looks for in a config: the index `version_by_algorithm` reads it there."""
 
     algorithm: _Named | None = None
 

@@ -21,6 +21,7 @@ from muster.store.listing import QUICK_OFFSET_MAX
 from muster.store.paging.pages import TooFar as TooFar
 from muster.store.paging.rows import Rows, Wanted, page_of
 from muster.store.paging.scope import (
+    ALGORITHM,
     CREATED,
     DURATION,
     STATUS,
@@ -29,8 +30,10 @@ from muster.store.paging.scope import (
     Scope,
     SortKey,
     candidates_of,
+    plain,
+    walk,
 )
-from muster.store.paging.totals import first_id_since
+from muster.store.paging.totals import first_id_since, total_of, unfiltered
 from muster.store.statements import load_statements
 from muster.store.tags import TagTerm
 
@@ -141,7 +144,7 @@ class TrainingRow(NamedTuple):
 class SearchTerm:
     key: str  # of _SEARCHED, or `pool_id`
     operator: str  # of _OPERATORS
-    values: tuple[str, ...]  # any of them
+    values: tuple[str, ...]  # any of them; none is ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -307,14 +310,14 @@ def _with_tags(connection: Connection, scope: Scope, terms: Sequence[TagTerm]) -
 
 def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm]) -> Scope:
     """What an index answers becomes candidates; every row met must meet all terms."""
-    was_counted = scope.is_counted
+    terms = [_with_names(connection, scope, term) for term in terms]
+    is_alone = scope.is_counted and len(terms) == 1
+    is_all_there_is = is_alone and not scope.is_filtered
     more = scope.more
     values = dict(scope.more_values)
     for index, term in enumerate(terms):
         name = f"term_{index}"
         operator, given = term.operator, term.values
-        if term.key == "user_id":
-            given = tuple(_creators(connection, scope.project_id, given))
         if operator == "like":
             given = tuple(value.casefold() for value in given)
             if len(given) == 1:  # as a rule; it costs a tenth of looking through a list
@@ -322,16 +325,41 @@ def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm
         more += f" AND {_OPERATORS[operator].format(subject=_SEARCHED[term.key], name=name)}"
         values.setdefault(name, json.dumps(given))
     scope = replace(scope, more=more, more_values=values)
+    too_many = None
     for term in terms:
-        found = _candidates(connection, scope, term)
+        is_not = term.operator == "not"
+        found = None if is_not and not is_alone else _candidates(connection, scope, term)
         if found is None:
             continue
-        is_few = found.is_known or named.are_at_most(connection, scope, found, FOUND_MAX)
-        if term.operator != "not" and is_few:
+        if is_all_there_is and term.key == "user_id":
+            total = _total_of_users(connection, scope, term)
+            scope, found = replace(scope, known_total=total), replace(found, is_whole=True)
+        if is_alone and (is_not or found.is_whole):
+            return replace(scope, counted_by=found, counts_others=is_not)
+        found = replace(found, is_whole=False)  # of those, some do not meet the other terms
+        if found.is_known or named.are_at_most(connection, scope, found, FOUND_MAX):
             return replace(scope, candidates=found)
-        if term.operator != "not" or (was_counted and len(terms) == 1):
-            return replace(scope, counted_by=found, counts_others=term.operator == "not")
-    return scope
+        too_many = too_many or found
+    return scope if too_many is None else replace(scope, counted_by=too_many)
+
+
+def _with_names(connection: Connection, scope: Scope, term: SearchTerm) -> SearchTerm:
+    """The term, about names as rows have them where it is about something that they stand for."""
+    if term.key == "user_id":
+        creators = _creators(connection, scope.project_id, term.values)
+        return replace(term, values=tuple(creators))
+    if (term.key, term.operator) == ("algorithm_name", "like"):
+        place = {"project_id": scope.project_id, "workspace_id": scope.workspace_id}
+        found = connection.execute(
+            SEARCH["list_names_of_algorithms"], place | {"limit": ALGORITHMS_MAX + 1}
+        ).fetchall()
+        if len(found) <= ALGORITHMS_MAX:
+            names = tuple(name for (name,) in found if _is_met(term, name))
+            return replace(term, operator="in", values=names)
+    return term
+
+
+ALGORITHMS_MAX: Final = 10_000  # names; in more of them, versions are looked for one by one
 
 
 def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candidates | None:
@@ -350,14 +378,49 @@ def _candidates(connection: Connection, scope: Scope, term: SearchTerm) -> Candi
         case "name", "in" | "not":
             return candidates_of("id", _find_named(connection, scope, term.values))
         case "user_id", "in" | "not":
-            names = _creators(connection, scope.project_id, term.values)
-            return Candidates("job_id", SEARCH["jobs_of_creators"], {"creators": json.dumps(names)})
+            creators = {"creators": json.dumps(term.values)}
+            return Candidates("job_id", SEARCH["jobs_of_creators"], creators)
+        case "algorithm_name", _:
+            return _of_algorithms(scope, term)
         case "name", "like":
             # What may stand there is left out: the rest is in the name of the job for sure.
             parts = [_IN_NUMBER.sub("", value.casefold()) for value in term.values]
             return named.with_any(parts, column="job_id")
         case _:
             return None
+
+
+def _total_of_users(connection: Connection, scope: Scope, term: SearchTerm) -> int:
+    """How many versions of the workspace are those of the users that the term is about."""
+    place = {"project_id": scope.project_id, "workspace_id": scope.workspace_id}
+    [count] = connection.execute(
+        SEARCH["count_versions_of_creators"], place | {"creators": json.dumps(term.values)}
+    ).fetchone()
+    if term.operator == "in":
+        return int(count)
+    return total_of(connection, unfiltered(scope)) - int(count)
+
+
+def _of_algorithms(scope: Scope, term: SearchTerm) -> Candidates:
+    """The versions in the scope that are made of these algorithms, from their index alone."""
+    source, values = walk(plain(scope), ALGORITHM)
+    match term.operator, term.values:
+        case "like", parts:
+            condition, given = _OPERATORS["like"], json.dumps([part.casefold() for part in parts])
+        case _, [name]:  # in the order of ids, as the index has them
+            condition, given = "{subject} = :{name}", name
+        case _, names:
+            condition, given = _AMONG, json.dumps(names)
+    where = condition.format(subject=ALGORITHM.column, name="algorithms")
+    return Candidates(
+        "id",
+        f"SELECT id AS value {source} AND {where}",
+        values | {"algorithms": given},
+        is_whole=True,
+    )
+
+
+_AMONG: Final = "{subject} IN (SELECT value FROM json_each(:{name}))"
 
 
 def _with_part_of_id(connection: Connection, parts: Sequence[str]) -> Candidates | None:

@@ -12,6 +12,7 @@ from muster.store.paging.scope import (
     POOL,
     REMEMBERED_MAX,
     STATUS,
+    Candidates,
     Entry,
     Scope,
     SortKey,
@@ -25,6 +26,7 @@ from muster.store.paging.scope import (
 from muster.store.paging.totals import stretches_of, unfiltered
 
 GATHERED_MAX: Final = 10_000
+ORDERED_MAX: Final = 50_000  # found by an index: they may stand together, far from where it begins
 FEW_MAX: Final = 300  # sorted by the database itself, within a tenth of a millisecond
 _LOOK_UP_COST: Final = 3  # of a row of a table, in entries of an index that are passed
 _GATHER_COST: Final = 10  # of one row that is gathered, in rows of an index that are passed
@@ -32,10 +34,10 @@ _PASSED_TO_ONE: Final = 2  # entries of an index for each that is found, before 
 
 
 def these(entries: list[Entry]) -> Statement:
-    return _known([id_ for _, id_ in entries])
+    return known([id_ for _, id_ in entries])
 
 
-def _known(ids: list[int]) -> Statement:
+def known(ids: list[int]) -> Statement:
     return Statement(
         "SELECT value AS id FROM json_each(:ids)", {"ids": json.dumps(ids)}, known_ids=ids
     )
@@ -139,17 +141,58 @@ def found(
             values | {"passed_max": passed_max, "limit": limit, "offset": offset},
         ).fetchall()
         if len(ids) == limit:
-            return _known([id_ for (id_,) in ids])
-    source, values = among(scope, scope.found_by)
+            return known([id_ for (id_,) in ids])
+    return in_order_of(
+        connection,
+        scope,
+        scope.found_by,
+        key,
+        is_descending=is_descending,
+        offset=offset,
+        limit=limit,
+        now_ms=now_ms,
+    )
+
+
+def in_order_of(
+    connection: Connection,
+    scope: Scope,
+    candidates: Candidates,
+    key: SortKey,
+    *,
+    is_descending: bool,
+    offset: int,
+    limit: int,
+    now_ms: int,
+) -> Statement:
+    """A page of candidates, which the database puts in order; it keeps no more than the page."""
     key_direction = " DESC" if is_descending else ""
-    id_direction = key_direction if is_mirrored else ""
+    if candidates.is_whole and candidates.column == "id" and key == CREATED:
+        source, values = f"FROM ({candidates.source}) AS candidate", dict(candidates.values)
+        id_, order = "candidate.value", f"candidate.value{key_direction}"
+    else:
+        source, values = among(scope, candidates)
+        id_ = f"{scope.table}.id"
+        id_direction = key_direction if key.is_mirrored or key == CREATED else ""
+        order = f"{_key_column(key)}{key_direction}, {id_}{id_direction}"
     ids = connection.execute(
-        f"SELECT {scope.table}.id {source}"
-        f" ORDER BY {_key_column(key)}{key_direction}, {scope.table}.id{id_direction}"
-        " LIMIT :limit OFFSET :offset",
+        f"SELECT {id_} {source} ORDER BY {order} LIMIT :limit OFFSET :offset",
         values | {"limit": limit, "offset": offset, "now_ms": now_ms},
     ).fetchall()
-    return _known([id_ for (id_,) in ids])
+    return known([id_ for (id_,) in ids])
+
+
+def are_found_sooner(
+    scope: Scope, key: SortKey, *, offset: int, limit: int, total: int, in_workspace: int
+) -> bool:
+    """Whether putting all that was found in order costs less than passing what was not."""
+    found = scope.counted_by
+    if found is None or not found.is_whole or scope.counts_others:
+        return False
+    # Rows that are passed by their ids lie one after the other.
+    cost = _LOOK_UP_COST if key == CREATED and found.column != "id" else 1
+    passed = min(offset + limit, total - offset) * in_workspace / total
+    return total <= ORDERED_MAX or total * cost < passed
 
 
 def _of_rows(scope: Scope, values: Values) -> str:

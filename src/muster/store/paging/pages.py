@@ -8,7 +8,17 @@ from itertools import islice
 from typing import Final
 
 from muster.store.connection import Connection
-from muster.store.paging.gathering import are_few, few, found, gathered, is_gathered, these
+from muster.store.paging.gathering import (
+    are_few,
+    are_found_sooner,
+    few,
+    found,
+    gathered,
+    in_order_of,
+    is_gathered,
+    known,
+    these,
+)
 from muster.store.paging.id_order import by_status, in_id_order, one_walk
 from muster.store.paging.key_order import (
     by_duration,
@@ -61,7 +71,7 @@ class Part:
 
 def is_counted_whole(scope: Scope, key: SortKey) -> bool:
     """Whether how many rows there are without any filter decides which way is taken."""
-    return scope.is_filtered and not _is_told_by_counters(scope, key)
+    return scope.is_filtered and not (_is_told_by_counters(scope, key) and scope.counted_by is None)
 
 
 def _is_told_by_counters(scope: Scope, key: SortKey) -> bool:
@@ -83,10 +93,33 @@ def page_statements(connection: Connection, scope: Scope, part: Part) -> Iterato
             total=total,
             now_ms=part.now_ms,
         )
-    elif key == CREATED:
+    elif scope.counted_by is not None and are_found_sooner(
+        scope, key, offset=offset, limit=limit, total=total, in_workspace=part.in_workspace
+    ):
+        yield in_order_of(
+            connection,
+            scope,
+            scope.counted_by,
+            key,
+            is_descending=is_descending,
+            offset=offset,
+            limit=limit,
+            now_ms=part.now_ms,
+        )
+    elif key == CREATED and (scope.is_counted or offset <= total // 2):
         yield in_id_order(
             connection, scope, is_descending=is_descending, offset=offset, limit=limit
         )
+    elif key == CREATED:  # no counter knows how to skip what comes before: its end is nearer
+        from_end = in_id_order(
+            connection,
+            scope,
+            is_descending=not is_descending,
+            offset=total - offset - limit,
+            limit=limit,
+        )
+        ids = [id_ for (id_,) in connection.execute(from_end.ids, from_end.values)]
+        yield known(ids[::-1])
     elif key == STATUS and scope.is_counted:
         yield from by_status(
             connection, scope, is_descending=is_descending, offset=offset, limit=limit

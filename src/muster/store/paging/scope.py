@@ -34,6 +34,9 @@ class Candidates:
     source: str  # a SELECT of one column, `value`
     values: Mapping[str, Any]
     is_known: bool = False  # their ids are here already, and few
+    # They are all of the scope, or with `counts_others` all that it is not. Those by `id` are
+    # counted without a look at any row; where they are by `job_id`, the total is known.
+    is_whole: bool = False
 
 
 def candidates_of(column: str, ids: Sequence[int]) -> Candidates:
@@ -113,13 +116,16 @@ DURATION: Final = SortKey("duration_ms", "by_duration")
 JOB_NAME: Final = SortKey("name", "by_name", is_mirrored=True)
 VERSION_NAME: Final = SortKey("job_name", "by_name")
 RUNNING: Final = SortKey("started_at_ms", "running")
+ALGORITHM: Final = SortKey("json_extract(config, '$.algorithm.name')", "by_algorithm")
 
 Stretch = tuple[str | None, int | None]  # of one pool, or of all; of one status, or of all
 EVERYTHING: Final[Stretch] = (None, None)
 
-_RUNNING_CONDITIONS: Final = {
+# Of what not every row has an entry in the index.
+_INDEX_CONDITIONS: Final = {
     "by_duration": " AND duration_ms IS NOT NULL",
     "running": " AND duration_ms IS NULL",
+    "by_algorithm": f" AND config <> '{{}}' AND {ALGORITHM.column} IS NOT NULL",
 }
 
 
@@ -135,7 +141,7 @@ def walk(scope: Scope, key: SortKey, stretch: Stretch = EVERYTHING, *, label: st
         pool_ids = scope.pool_ids if pool_id is None else (pool_id,)
         scope = replace(scope, statuses=(status,), pool_ids=pool_ids)
     where, values = conditions(scope, label=label)
-    where += _RUNNING_CONDITIONS.get(index, "")
+    where += _INDEX_CONDITIONS.get(index, "")
     return f"FROM {scope.table} INDEXED BY {scope.table}_{index} WHERE {where}", values
 
 

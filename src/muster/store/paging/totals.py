@@ -13,6 +13,7 @@ from muster.store.paging.scope import (
     EVERYTHING,
     JOB_NAME,
     REMEMBERED_MAX,
+    Candidates,
     Fragment,
     Scope,
     Stretch,
@@ -85,8 +86,7 @@ def _walked(connection: Connection, scope: Scope) -> int:
     if scope.known_total is not None:
         return scope.known_total
     if scope.counted_by is not None:
-        met = plain(scope) if scope.counts_others else replace(scope, counted_by=None)
-        source, values = among(met, scope.counted_by)
+        source, values = _counting_by(scope, scope.counted_by)
         [count] = connection.execute(f"SELECT count(*) {source}", values).fetchone()
         return total_of(connection, plain(scope)) - count if scope.counts_others else int(count)
     if not scope.is_counted:
@@ -103,6 +103,12 @@ def _walked(connection: Connection, scope: Scope) -> int:
     )
     before = 0 if scope.id_from is None else rank(connection, everything, scope.id_from)
     return max(0, below - before)
+
+
+def _counting_by(scope: Scope, found: Candidates) -> Fragment:
+    if found.is_whole:
+        return f"FROM ({found.source}) AS found", dict(found.values)
+    return among(plain(scope) if scope.counts_others else replace(scope, counted_by=None), found)
 
 
 def totals_by_status(connection: Connection, scope: Scope) -> dict[int, int]:

@@ -64,9 +64,50 @@ SELECT m.name
  WHERE p.id = :project_id
    AND m.id IN (SELECT value FROM json_each(:user_ids))
 
+-- name: list_names_of_algorithms
+-- Of a workspace, so many at most: one step along their index for each name, however many versions
+-- have it.
+WITH RECURSIVE named (name) AS (
+    SELECT (SELECT json_extract(config, '$.algorithm.name')
+              FROM version INDEXED BY version_by_algorithm
+             WHERE project_id = :project_id
+               AND workspace_id = :workspace_id
+               AND is_deleted = 0
+               AND config <> '{}'
+               AND json_extract(config, '$.algorithm.name') IS NOT NULL
+             ORDER BY json_extract(config, '$.algorithm.name')
+             LIMIT 1)
+     UNION ALL
+    SELECT (SELECT json_extract(config, '$.algorithm.name')
+              FROM version INDEXED BY version_by_algorithm
+             WHERE project_id = :project_id
+               AND workspace_id = :workspace_id
+               AND is_deleted = 0
+               AND config <> '{}'
+               AND json_extract(config, '$.algorithm.name') IS NOT NULL
+               AND json_extract(config, '$.algorithm.name') > named.name
+             ORDER BY json_extract(config, '$.algorithm.name')
+             LIMIT 1)
+      FROM named
+     WHERE named.name IS NOT NULL
+)
+SELECT name
+  FROM named
+ WHERE name IS NOT NULL
+ LIMIT :limit
+
 -- name: jobs_of_creators
 -- Part of other statements, which bind what it asks for.
 SELECT id AS value
+  FROM job INDEXED BY job_by_creator
+ WHERE project_id = :project_id
+   AND workspace_id = :workspace_id
+   AND creator_name IN (SELECT value FROM json_each(:creators))
+   AND is_deleted = 0
+
+-- name: count_versions_of_creators
+-- Of a workspace, from what each job knows of its versions.
+SELECT coalesce(sum(version_count), 0)
   FROM job INDEXED BY job_by_creator
  WHERE project_id = :project_id
    AND workspace_id = :workspace_id
