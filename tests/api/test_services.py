@@ -404,7 +404,7 @@ class TestRefusals:
         ("body", "code", "words"),
         [
             ({"service_name": "a b"}, "0104", "service_name is 'a b'"),
-            ({"infer_type": "batch"}, "3518", "infer_type is 'batch'"),
+            ({"infer_type": "edge"}, "3518", "infer_type is 'edge'"),
             ({"description": "a=b"}, "0104", "description is 'a=b'"),
             ({"config": []}, "0104", "config is []; it must be a list of 1 to 10"),
             ({"additional_properties": {"x": 5}}, "0104", "additional_properties.x is 5"),

@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from muster.cli.main import main
 from muster.client.client import Client
 from muster.wire.credentials import Credentials
+from tests.end_to_end.batches import put, results
 from tests.end_to_end.inference import ECHO, Inference
 from tests.end_to_end.server import Remote, processes_below, running_server, wait_for
 
@@ -81,6 +82,36 @@ def test_a_folder_becomes_a_model_and_a_service_that_answers(run: Run, folder: P
     run("service", "delete", "echo")
     run("model", "delete", "echo", "--all-versions")
     assert len(run("model", "list").stdout.splitlines()) == 1
+
+
+def test_a_model_is_asked_about_every_file_of_a_folder(
+    run: Run, folder: Path, remote: Remote
+) -> None:
+    inference = Inference(remote=remote)
+    source = put(inference, "all-in", {"a.json": b'{"a": 1}', "b.json": b"no json"})
+    run("model", "create", folder, "--name", "all", "--version", "0.0.1")
+
+    done = run(
+        "service", "deploy", "all", "--model", "all", "--batch", source, "/bucket-default/all-out"
+    )
+
+    assert (
+        "all is finished: 2, 1 of them failed; the answers lie under /bucket-default/all-out"
+        in (done.output)
+    )
+    found = results(inference, "all-out")
+    assert json.loads(found["a.json_result.txt"])["data"] == {"a": 1}
+    shown = run("service", "show", "all").stdout
+    assert "0 of 1 at work" in shown
+    assert "100 %" in shown
+    assert "1 requests failed: b.json (it answered 400" in shown
+    assert "all" in run("service", "list", "--status", "finished").stdout
+    empty = run(
+        "service", "deploy", "none", "--model", "all", "--batch", "/bucket-default/no/", "/b/out/",
+        exit_code=1,
+    )  # fmt: skip
+    assert "config[0].src_path is '/bucket-default/no/'; there is nothing in it" in empty.output
+    run("service", "deploy", "x", "--model", "all", "--batch", "a", "b", "--max", 2, exit_code=2)
 
 
 def test_files_are_sent_as_a_form(run: Run, folder: Path, tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The model and service commands of the `openstack` client, unmodified."""
 
+import json
 import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from tests.end_to_end.batches import put, reader, results
 from tests.end_to_end.inference import ECHO, FLAVOR, Inference
 from tests.end_to_end.server import Remote, processes_below, running_server, wait_for
 from tests.end_to_end.test_openstack import Openstack, cloud, command
@@ -100,6 +102,38 @@ class TestCommand:
         command("service", "delete", "by-command", prints=False)
         assert command("service", "list", "--name", "by-command") == []
 
+    def test_a_batch_is_deployed_and_finished(
+        self, command: Openstack, inference: Inference
+    ) -> None:
+        rule = {"type": "object", "properties": {"x": {"type": "number", "index": 0}}}
+        rows = put(inference, "rows-in", {"rows.csv": b"1\n2\n3\n"})
+        arguments = (
+            "--infer-type", "batch", "--model-id", reader(inference),
+            "--specification", FLAVOR, "--instance-count", "1", "--req-uri", "/",
+            "--dest-path", "obs://bucket-default/rows-out/",
+        )  # fmt: skip
+
+        made = command(
+            "service", "create", "by-rows", *arguments, "--src-path", rows,
+            "--mapping-type", "csv", "--mapping-rule", json.dumps(rule),
+        )  # fmt: skip
+        shown = wait_until(command, "by-rows", "finished")
+
+        assert (made["infer_type"], shown["infer_type"]) == ("batch", "batch")
+        assert (shown["progress"], shown["invocation_times"], shown["failed_times"]) == (100, 3, 0)
+        assert shown["config"][0]["mapping_rule"] == rule
+        lines = results(inference, "rows-out")["rows.csv_result.txt"].splitlines()
+        assert [json.loads(json.loads(line)["read"])["x"] for line in lines] == [1, 2, 3]
+        [listed] = command("service", "list", "--infer-type", "batch")
+        assert (listed["Service Name"], listed["Status"]) == ("by-rows", "finished")
+        command("service", "start", "by-rows", prints=False)
+        wait_until(command, "by-rows", "finished")
+        command("service", "delete", "by-rows", prints=False)
+        command(
+            "service", "create", "refused", *arguments, "--src-path", "/bucket-default/empty/",
+            "--mapping-type", "file", fails=True,
+        )  # fmt: skip
+
     def test_flavors_and_clusters_are_listed(self, command: Openstack) -> None:
         flavors = command("service", "flavor", "list")
 
@@ -126,6 +160,30 @@ class TestSdk:
         cloud.delete_service(made.id)
         with pytest.raises(exceptions.NotFoundException):
             cloud.get_service(made.id)
+
+    def test_a_batch_is_made_and_its_counts_are_read(
+        self, cloud: Any, inference: Inference
+    ) -> None:
+        source = put(inference, "sdk-in", {"a.txt": b"one", "b.txt": b"bad"})
+        part = {
+            "model_id": reader(inference),
+            "specification": FLAVOR,
+            "instance_count": 1,
+            "src_path": source,
+            "dest_path": "/bucket-default/sdk-out/",
+            "req_uri": "/",
+            "mapping_type": "file",
+        }
+
+        made = cloud.create_service(service_name="sdk-batch", infer_type="batch", config=[part])
+        wait_for(lambda: cloud.get_service(made.id).status == "finished" or None)
+
+        found = cloud.get_service(made.id)
+        assert (found.invocation_times, found.failed_times) == (2, 1)
+        assert (found.config[0].src_path, found.config[0].request_uri) == (source, "/")
+        assert found.config[0].mapping_rule is None
+        assert found.config[0].finished_time >= found.config[0].start_time
+        cloud.delete_service(made.id)
 
     def test_services_are_listed_by_name_and_followed_by_marker(
         self, cloud: Any, inference: Inference, source: str

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -94,8 +94,13 @@ async def _rest(chunks: AsyncIterator[bytes]) -> None:
         pass
 
 
-async def fetch(objects: S3Store, url: ObjectUrl, target: Path) -> Path:
-    return await objects.fetch(url, target, field="data_url", progress=Progress())
+async def fetch(
+    objects: S3Store,
+    url: ObjectUrl,
+    target: Path,
+    keeps: Callable[[str], bool] | None = None,
+) -> Path:
+    return await objects.fetch(url, target, field="data_url", progress=Progress(), keeps=keeps)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -175,6 +180,24 @@ class TestCuts:
         await fetch(objects, ObjectUrl(bucket, "data"), tmp_path / "data")
 
         assert files_of(path) == {"x": b"two and more"}
+
+    async def test_what_is_not_wanted_is_not_fetched(
+        self, objects: S3Store, account: S3Account, bucket: str, tmp_path: Path
+    ) -> None:
+        for name in ("x", "deep/x", "deep/y"):
+            account.put(bucket, f"data/{name}", name.encode())
+
+        def keeps(path: str) -> bool:
+            return path.endswith("x")
+
+        folder = await fetch(objects, ObjectUrl(bucket, "data/"), tmp_path / "data", keeps)
+        nothing = await fetch(
+            objects, ObjectUrl(bucket, "data/"), tmp_path / "none", lambda _: False
+        )
+
+        assert files_of(folder) == {"x": b"x", "deep/x": b"deep/x"}
+        assert nothing.is_dir()
+        assert files_of(nothing) == {}
 
     async def test_nothing_is_left_of_a_fetch_but_what_was_fetched(
         self, objects: S3Store, account: S3Account, bucket: str, tmp_path: Path

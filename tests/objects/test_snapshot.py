@@ -1,14 +1,16 @@
 """Snapshots of code: kept by content, found again without reading, and never stale."""
 
+import asyncio
 import os
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from muster.domain.errors import StoragePathInvalid
+from muster.domain.errors import CodeFolderInvalid, StoragePathInvalid
 from muster.objects import folder as folder_module
 from muster.objects.folder import QUICK_ENTRIES_MAX, FolderStore
 from muster.objects.url import ObjectUrl
@@ -148,3 +150,83 @@ def test_a_code_folder_behind_a_link_out_of_its_bucket_is_refused(
 
 def test_a_folder_that_is_not_there_is_not_found(objects: FolderStore) -> None:
     assert objects.find_snapshot(ObjectUrl("bucket", "nothing")) is None
+
+
+class Copying:
+    """Holds each copy up until it may go on, and counts them."""
+
+    def __init__(self, objects: FolderStore) -> None:
+        self.begun = 0
+        self.may_go_on = threading.Event()
+        self._has_begun = threading.Event()
+        self._snapshot = objects.snapshot
+        objects.snapshot = self.snapshot  # type: ignore[method-assign]
+
+    def snapshot(self, url: ObjectUrl, *, field: str = "app_url") -> str:
+        digest = self._snapshot(url, field=field)
+        self.begun += 1
+        self._has_begun.set()
+        assert self.may_go_on.wait(timeout=30)
+        return digest
+
+    async def are_begun(self) -> None:
+        assert await asyncio.to_thread(self._has_begun.wait, 30)
+
+
+@pytest.fixture
+def unsettled(tmp_path: Path) -> FolderStore:
+    """Files have just changed: each submit has to look into them."""
+    return FolderStore(tmp_path / "objects", tmp_path / "snapshots")
+
+
+@pytest.mark.asyncio
+async def test_those_who_come_while_code_is_copied_share_the_next_copy(
+    unsettled: FolderStore, code: Path
+) -> None:
+    copying = Copying(unsettled)
+    first = asyncio.create_task(unsettled.keep_code(CODE))
+    await copying.are_begun()
+
+    rewrite(code)
+    later = [asyncio.create_task(unsettled.keep_code(CODE)) for _ in range(20)]
+    await asyncio.sleep(0)
+    copying.may_go_on.set()
+    digests = await asyncio.gather(*later)
+
+    assert copying.begun == 2
+    assert len(set(digests)) == 1
+    kept = unsettled.snapshot_folder(digests[0]) / "main.py"
+    assert kept.read_text() == (code / "main.py").read_text()
+    assert await first != digests[0]
+
+
+@pytest.mark.asyncio
+async def test_who_waits_behind_a_copy_that_is_called_off_copies_for_himself(
+    unsettled: FolderStore, code: Path
+) -> None:
+    copying = Copying(unsettled)
+    first = asyncio.create_task(unsettled.keep_code(CODE))
+    await copying.are_begun()
+    second = asyncio.create_task(unsettled.keep_code(CODE))
+    await asyncio.sleep(0)
+
+    first.cancel()
+    copying.may_go_on.set()
+
+    kept = unsettled.snapshot_folder(await second) / "main.py"
+    assert kept.read_text() == (code / "main.py").read_text()
+
+
+@pytest.mark.asyncio
+async def test_each_who_waits_is_refused_by_the_name_that_his_own_request_has(
+    unsettled: FolderStore,
+) -> None:
+    fields = ("app_url", "source", "app_url")
+
+    refused = await asyncio.gather(
+        *(unsettled.keep_code(CODE, field=field) for field in fields), return_exceptions=True
+    )
+
+    for error, field in zip(refused, fields, strict=True):
+        assert isinstance(error, CodeFolderInvalid)
+        assert error.message.startswith(f"{field} is '/bucket/code/'")

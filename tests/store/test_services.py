@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import pytest
 
+from muster.domain.batch import BatchJob, MappingType, Tally
 from muster.domain.errors import (
     ModelInUse,
     ModelUnknown,
@@ -20,6 +21,7 @@ from muster.domain.program import Program
 from muster.domain.rollout import Instance
 from muster.domain.service import (
     EVENTS_MAX,
+    InferType,
     InstancePhase,
     Service,
     ServiceConfig,
@@ -144,6 +146,41 @@ async def test_a_service_is_read_as_it_was_stored_and_guarded(database: Database
         await database.read(services.get_service, OTHER_PROJECT, "s1")
     with pytest.raises(ServiceNameTaken):
         await database.write(services.insert_service, new_service("s2", name="s1"))
+
+
+async def test_a_batch_is_read_as_it_was_stored_finished_too(database: Database) -> None:
+    job = BatchJob(
+        src_path="/b/in/",
+        dest_path="/b/out/",
+        mapping_type=MappingType.CSV,
+        mapping_rule={"type": "object", "properties": {"x": {"type": "string", "index": 0}}},
+    )
+    settings = {"additional_properties": {"tally": 5}}
+    made = await database.write(
+        add, infer_type=InferType.BATCH, configs=with_keys([config(batch=job)]), settings=settings
+    )
+    tally = Tally(total=3, answered=2, failed=1, percent=100, failures=(("a", "no"),))
+
+    stopped = await database.write(
+        services.update_service, replace(made, status=ServiceStatus.STOPPED, tally=Tally(total=1))
+    )
+    stopped_as_read = await database.read(services.get_service, PROJECT, "s1")
+    finished = await database.write(
+        services.update_service,
+        replace(stopped, status=ServiceStatus.FINISHED, is_deployed=True, tally=tally),
+    )
+
+    async def listed(status: str) -> list[Service]:
+        query = ServiceList(project_id=PROJECT, workspace_id="0", status=status)
+        _, page = await database.read(services.page_of_services, query)
+        return page
+
+    assert (made.configs[0].batch, made.tally) == (job, None)
+    assert stopped_as_read == stopped
+    assert await database.read(services.get_service, PROJECT, "s1") == finished
+    assert await listed("finished") == [finished]
+    assert await listed("stopped") == []
+    assert finished.settings == settings
 
 
 async def test_only_what_may_change_is_kept_for_the_keeper(database: Database) -> None:

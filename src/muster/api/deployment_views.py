@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from muster.domain.batch import Tally
 from muster.domain.flavor import Flavor
 from muster.domain.metric import Summary, TaskMetric
 from muster.domain.phase import Phase
@@ -36,11 +37,20 @@ class ServiceCounts:
 
     instances: Sequence[Instance]
     calls: Mapping[str, Calls]  # by model
+    is_batch: bool = False
+
+    @classmethod
+    def of_batch(cls, service: Service, instances: Sequence[Instance]) -> "ServiceCounts":
+        """Of one that asks for itself."""
+        tally = service.tally or Tally()
+        [config] = service.configs
+        calls = {config.model_id: Calls(invocations=tally.asked, failures=tally.failed)}
+        return cls(instances=instances, calls=calls, is_batch=True)
 
     @property
     def ready(self) -> list[Instance]:
-        """Those that get requests."""
-        return [one for one in self.instances if one.is_ready]
+        """Those that get requests; of a batch, those that make them."""
+        return self.running if self.is_batch else [one for one in self.instances if one.is_ready]
 
     @property
     def running(self) -> list[Instance]:
@@ -74,6 +84,7 @@ def service_view(
         operation_time=service.updated_at_ms,
         due_time=service.due_at_ms if service.wish is Wish.RUNNING else None,
         start_time=service.started_at_ms,
+        finished_time=_finished_at_ms(service),
         invocation_times=counts.total.invocations,
         failed_times=counts.total.failures,
         schedule=[shapes.ScheduleView(**one) for one in settings.get("schedule") or ()],
@@ -83,9 +94,10 @@ def service_view(
     if not is_full:
         return view
     view.config = config_views(service, service.configs, counts)
-    view.access_address = f"{base_url}/services/{service.uid}"
-    view.bind_access_address = ""
-    view.debug_url = ""
+    if not service.is_batch:  # nobody asks that one
+        view.access_address = f"{base_url}/services/{service.uid}"
+        view.bind_access_address = ""
+        view.debug_url = ""
     view.update_time = service.updated_at_ms
     if service.status is ServiceStatus.FAILED:
         view.error_msg = service.error
@@ -102,13 +114,21 @@ def service_view(
 
 
 def _progress(service: Service, counts: ServiceCounts) -> int:
-    """Of a deployment, in percent: how many instances of the present configuration are ready."""
+    """In percent. Of a deployment: how many instances of the present configuration are ready."""
+    if service.is_batch:
+        return service.tally.percent if service.tally else 0
     if service.is_deployed or service.wish is Wish.STOPPED:
         return 100 if service.is_deployed else 0
     asked = sum(config.floor for config in service.configs)
     keys = {config.key for config in service.configs}
     ready = sum(one.key in keys for one in counts.ready)
     return min(99, 100 * ready // max(1, asked))
+
+
+def _finished_at_ms(service: Service) -> int | None:
+    """When a batch came to its end; None: it has not, or is no batch."""
+    is_over = service.status in (ServiceStatus.FINISHED, ServiceStatus.FAILED)
+    return service.transition_at_ms if service.is_batch and is_over else None
 
 
 def config_views(
@@ -121,7 +141,7 @@ def _config_view(
     service: Service, config: ServiceConfig, counts: ServiceCounts | None
 ) -> shapes.ConfigView:
     custom, scaling = config.custom_spec, config.scaling
-    return shapes.ConfigView(
+    view = shapes.ConfigView(
         model_id=config.model_id,
         model_name=config.model_name,
         model_version=config.model_version,
@@ -150,11 +170,20 @@ def _config_view(
         cluster_id=config.pool_name,
         additional_properties=config.given,
     )
+    if config.batch is not None:
+        view.src_path = config.batch.src_path
+        view.dest_path = config.batch.dest_path
+        view.req_uri = config.batch.req_uri
+        view.mapping_type = config.batch.mapping_type
+        view.mapping_rule = config.batch.mapping_rule
+        view.start_time = service.started_at_ms
+        view.finished_time = _finished_at_ms(service)
+    return view
 
 
 def _config_status(service: Service, config: ServiceConfig, counts: ServiceCounts | None) -> str:
     """`ready` and `notReady`, as published; where it runs nothing, the word of the service."""
-    if counts is None or service.wish is Wish.STOPPED:
+    if counts is None or service.is_batch or service.wish is Wish.STOPPED:
         return service.status
     return "ready" if len(counts.ready_of(config.key)) >= config.floor else "notReady"
 

@@ -31,6 +31,7 @@ from muster.domain.service import (
 )
 from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.operations import services as operations
+from muster.operations.batches import BatchPart
 from muster.operations.service_parts import Part
 from muster.operations.services import Deployments, NewService, ServiceChange
 from muster.store import pools, service_records
@@ -41,15 +42,16 @@ from muster.store.service_records import Calls
 from muster.wire import services as shapes
 from muster.wire.decode import decode_body, decode_query, decode_value
 
+_INFER_TYPES: Final = tuple(one.value for one in InferType)
 _SAMPLED_MINUTES: Final = 5  # the latest minute with a sample counts, if it is no older
 
 
 async def create_service(services: Services, request: Request) -> Reply:
     body = decode_body(await request.body(), shapes.NewService)
-    if InferType.REAL_TIME.value != body.infer_type:
+    if body.infer_type not in _INFER_TYPES:
         raise DeploymentInvalid(
             f"infer_type is {body.infer_type!r}; this server runs services of infer_type"
-            f" {InferType.REAL_TIME.value!r}. For a batch, submit a training job over the input."
+            f" {' and '.join(map(repr, _INFER_TYPES))}."
         )
     if body.service_secrets:
         raise Unsupported("service_secrets: this server keeps no secrets; use envs.")
@@ -61,6 +63,7 @@ async def create_service(services: Services, request: Request) -> Reply:
             workspace_id=body.workspace_id or DEFAULT_WORKSPACE_ID,
             name=body.service_name,
             description=body.description or "",
+            infer_type=InferType(body.infer_type),
             parts=_parts(body.config, pool=_pool_of(body, "")),
             balancing=Balancing(body.load_balancer_policy or Balancing.ROUND_ROBIN),
             priority=body.priority or 1,
@@ -79,7 +82,7 @@ async def create_service(services: Services, request: Request) -> Reply:
 
 
 def _deployments(services: Services) -> Deployments:
-    return Deployments(services.database, services.catalogue)
+    return Deployments(services.database, services.catalogue, services.objects)
 
 
 def _pool_of(body: shapes.NewService | shapes.ConfigBody, place: str) -> tuple[str, str] | None:
@@ -93,17 +96,11 @@ def _parts(bodies: Sequence[shapes.ConfigBody], pool: tuple[str, str] | None = N
     return [_part(body, pool, f"config[{index}]") for index, body in enumerate(bodies)]
 
 
-_NOT_REAL_TIME: Final = (
-    "src_path", "dest_path", "req_uri", "mapping_type", "mapping_rule", "src_type", "nodes",
-)  # fmt: skip
-
-
 def _part(body: shapes.ConfigBody, pool: tuple[str, str] | None, name: str) -> Part:
     # That of the service wins, as published.
     pool_field, pool_id = pool or _pool_of(body, f"{name}.") or ("", None)
-    for field in _NOT_REAL_TIME:
-        if getattr(body, field):
-            raise DeploymentInvalid(f"{name}.{field} is for batch and edge services.")
+    if body.nodes:
+        raise DeploymentInvalid(f"{name}.nodes is for edge services, which this server has not.")
     if body.affinity:
         raise Unsupported(f"{name}.affinity: this server places instances by itself.")
     rollout = _rollout(body.additional_properties, name)
@@ -146,6 +143,14 @@ def _part(body: shapes.ConfigBody, pool: tuple[str, str] | None, name: str) -> P
         max_surge=rollout.max_surge,
         max_unavailable=rollout.max_unavailable,
         max_concurrency=body.max_concurrency,
+        batch=BatchPart(
+            src_path=body.src_path,
+            dest_path=body.dest_path,
+            req_uri=body.req_uri,
+            mapping_type=body.mapping_type,
+            mapping_rule=body.mapping_rule,
+            src_type=body.src_type,
+        ),
         given=body.additional_properties,
     )
 
@@ -246,6 +251,8 @@ class _Counted:
     def of(self, services: Services, service: Service) -> ServiceCounts:
         """Of one of them; with what this server has counted and not written yet."""
         unwritten = services.service_site.calls.unwritten()
+        if service.is_batch:
+            return ServiceCounts.of_batch(service, self.instances.get(service.id, ()))
         calls: dict[str, Calls] = {}
         for counts in (self.calls, unwritten):
             for (service_id, model_id), counted in counts.items():

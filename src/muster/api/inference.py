@@ -150,6 +150,11 @@ class ServiceSite:
             TooBusy: as many wait already as may.
         """
         traffic = await self._check_caller(request.request, request.id)
+        if traffic.is_batch:
+            raise DeploymentInvalid(
+                "This is a batch service, which answers nobody: what it was asked for lies under"
+                " the dest_path of its config."
+            )
         if request.is_websocket and not traffic.allows_websockets:
             raise DeploymentInvalid(
                 "This service takes no websockets; deploy it with additional_properties"

@@ -37,6 +37,7 @@ def service() -> None:
         "muster service deploy digits --model digits:0.0.1",
         "muster service deploy digits --model digits --instances 3 --pool cards --env LEVEL=2",
         "muster service deploy shop --model shop --min 1 --max 8",
+        "muster service deploy all --model digits --batch /my-bucket/images/ /my-bucket/answers/",
     )
 )
 @click.argument("name")
@@ -47,6 +48,13 @@ def service() -> None:
 @click.option("--env", "envs", multiple=True, metavar="KEY=VALUE", help="May be repeated.")
 @click.option("--min", "least", type=click.IntRange(1, 128), help="Instances without load.")
 @click.option("--max", "most", type=click.IntRange(1, 128), help="Instances at most, with load.")
+@click.option(
+    "--batch",
+    "places",
+    nargs=2,
+    metavar="SRC DEST",
+    help="Ask about each file of one folder; the answers go to the other.",
+)
 @click.option("--desc", default="", help="Description.")
 @click.option("--workspace", metavar="NAME_OR_ID", help="Where it is.  [default: default]")
 @click.option("--no-wait", is_flag=True, help="Do not wait until it answers.")
@@ -63,32 +71,45 @@ def deploy(
     envs: Sequence[str],
     least: int | None,
     most: int | None,
+    places: tuple[str, str] | None,
     desc: str,
     workspace: str | None,
     no_wait: bool,
     as_json: bool,
 ) -> None:
-    """Deploy a model, and wait until it answers; exit 1 if it never does."""
+    """Deploy a model, and wait until it answers; exit 1 if it never does.
+
+    With --batch it is asked about every file of a folder, and waited for until all of that is done.
+    """
+    if places and (most or least):
+        raise click.UsageError("--batch has as many instances as --instances says, at any load.")
     with connect(context) as client:
         part: dict[str, Any] = {
             "model_id": find_model(client, model_text)["model_id"],
             "specification": flavor or _smallest_flavor(client),
             "instance_count": instances,
-            "weight": 100,
             "envs": _variables(envs),
         }
+        more: dict[str, Any] = {"infer_type": "batch" if places else "real-time"}
+        if places:
+            part["src_path"], part["dest_path"] = places
+            part["mapping_type"] = "file"
         if most is not None:
             part["scaling"] = {"min_instances": least or 1, "max_instances": most}
         if pool is not None:
             part["pool_name"] = pool_id(find_pool(client, pool))
-        place = {"workspace_id": find_workspace(client, workspace)} if workspace else {}
-        made = client.deploy_service(name, [part], description=desc, **place)
+        if workspace:
+            more["workspace_id"] = find_workspace(client, workspace)
+        made = client.deploy_service(name, [part], description=desc, **more)
         shown = client.get_service(made["service_id"])
-        while not no_wait and shown["status"] in COMING_UP:
+        passing = COMING_UP | {"running"} if places else COMING_UP
+        while not no_wait and shown["status"] in passing:
             time.sleep(WAIT_SECONDS)
             shown = client.get_service(made["service_id"])
     if as_json:
         print_json(shown)
+    elif places:
+        note(f"{name} is {shown['status']}: {_calls(shown)}; the answers lie under {places[1]}")
     else:
         note(f"{name} is {shown['status']}: {shown['access_address']}")
     if shown["status"] == "failed":
@@ -117,7 +138,7 @@ def _smallest_flavor(client: "Client") -> str:
 @click.option("--search", metavar="TEXT", help="Only services with this in their name.")
 @click.option(
     "--status",
-    type=click.Choice(["running", "deploying", "concerning", "failed", "stopped"]),
+    type=click.Choice(["running", "deploying", "concerning", "failed", "stopped", "finished"]),
     help="Only services that are so.",
 )
 @click.option("--workspace", metavar="NAME_OR_ID", help="Only those in it.  [default: all]")
@@ -183,9 +204,10 @@ def show(context: click.Context, *, service_text: str, as_json: bool) -> None:
             ("description", shown["description"]),
             ("status", shown["status"]),
             ("reason", lines(shown.get("error_msg"))),
-            ("address", shown["access_address"]),
+            ("address", shown.get("access_address")),
+            *_batch_facts(shown),
             ("instances", _how_many_ready(shown)),
-            ("calls", f"{shown['invocation_times']}, {shown['failed_times']} of them failed"),
+            ("calls", _calls(shown)),
             ("published", when(shown["publish_at"])),
             ("stops", when(shown["due_time"]) if shown["due_time"] else None),
         ]
@@ -287,8 +309,25 @@ def start(context: click.Context, *, service_text: str) -> None:
     _ask_for(context, service_text, "running")
 
 
+def _batch_facts(shown: dict[str, Any]) -> list[tuple[str, str]]:
+    if shown["infer_type"] != "batch":
+        return []
+    [part] = shown["config"]
+    return [
+        ("reads", part["src_path"]),
+        ("writes", part["dest_path"]),
+        ("progress", f"{shown['progress']} %"),
+    ]
+
+
+def _calls(shown: dict[str, Any]) -> str:
+    return f"{shown['invocation_times']}, {shown['failed_times']} of them failed"
+
+
 def _how_many_ready(shown: dict[str, Any]) -> str:
     ready, wanted = shown["running_instance_count"], shown["instance_count"]
+    if shown["infer_type"] == "batch":
+        return f"{ready} of {wanted} at work"
     follows_load = any(part["scaling_policy"] for part in shown["config"])
     return f"{ready} ready, by load" if follows_load else f"{ready} of {wanted} ready"
 

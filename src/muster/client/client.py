@@ -369,7 +369,10 @@ class Client(Connection):
     def deploy_service(
         self, name: str, config: Sequence[Mapping[str, Any]], **more: object
     ) -> JsonObject:
-        """Deploy a service. It answers once its status is `running`."""
+        """Deploy a service. It answers once its status is `running`.
+
+        With `infer_type="batch"` it asks for itself, and is `finished` in the end.
+        """
         body = {"service_name": name, "infer_type": "real-time", "config": config, **more}
         return self._json("POST", self._v1("services"), body=body)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from muster.domain.batch import Tally
 from muster.domain.phase import FINISHED, STOPPABLE, Phase
 from muster.domain.service import InstancePhase, Service, ServiceConfig, ServiceStatus, Wish
 
@@ -19,7 +20,7 @@ STEADY_MS: Final = 300_000  # ready for so long, it counts as new
 UNREADY_MS_MAX: Final = 60_000  # not well for so long, it is replaced
 DRAIN_MS_MIN: Final = 1_000  # other servers may hear of it a moment later
 
-_WAITING: Final = frozenset({Phase.CREATING, Phase.QUEUED})
+WAITING: Final = frozenset({Phase.CREATING, Phase.QUEUED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,11 @@ class Instance:
     @property
     def has_ended(self) -> bool:
         return self.workload_phase in FINISHED
+
+    @property
+    def has_failed(self) -> bool:
+        """It has ended otherwise than by having done its work."""
+        return self.has_ended and self.workload_phase is not Phase.COMPLETED
 
     @property
     def is_ending(self) -> bool:
@@ -178,9 +184,22 @@ class Rest:
     """It has stopped, and nothing of it is left to look at."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A batch service has come so far."""
+
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A batch service has done all that it was to do."""
+
+
 Action = (
     Launch | Mark | End | Drop | Settle | Scaled | Deployed | GiveUp | GoBack | StopAsDue | Rest
-)
+    | Counted | Finished
+)  # fmt: skip
 
 
 def backoff_ms(tries: int) -> int:
@@ -408,8 +427,8 @@ def _standing(situation: Situation, *, is_quiet: bool) -> list[Action]:
         if is_complete and is_alone and is_quiet:
             return [Deployed(), Settle(status=ServiceStatus.RUNNING)]
         live = [one for one in situation.instances if not one.has_ended]
-        waits = any(one.workload_phase in _WAITING for one in live)
-        is_idle = not any(one.workload_phase not in _WAITING for one in live)
+        waits = any(one.workload_phase in WAITING for one in live)
+        is_idle = not any(one.workload_phase not in WAITING for one in live)
         status = ServiceStatus.WAITING if waits and is_idle else ServiceStatus.DEPLOYING
     else:
         # One more that load has called for, and that has not failed yet, concerns nobody.

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
+from muster.domain.batch import BatchJob, Tally
 from muster.domain.errors import InvalidRequest
 from muster.domain.model import Health
 from muster.domain.program import Program
@@ -24,6 +25,7 @@ UPDATES_MAX: Final = 100  # likewise
 CONCURRENCY_MAX: Final = 10_000
 DEPLOY_SECONDS_MAX: Final = 86_400
 GRACE_SECONDS_MAX: Final = 3_600
+SHARE_VARIABLE: Final = "MUSTER_BATCH_SHARE"  # as serving/batch.py reads it
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_\u3400-\u4dbf\u4e00-\u9fff-]{1,64}")
 _DESCRIPTION: Final = re.compile(r"[^!<>=&\"'\x00]{0,100}")
@@ -63,6 +65,7 @@ class ServiceStatus(StrEnum):
     FAILED = "failed"  # it could not be deployed
     STOPPING = "stopping"
     STOPPED = "stopped"
+    FINISHED = "finished"  # a batch: all of it is done
 
 
 # How a list shows those that it has no word of its own for.
@@ -126,6 +129,7 @@ class ServiceConfig:
     max_concurrency: int = 100  # requests at once that one instance gets
     health: Health
     program: Program
+    batch: BatchJob | None = None  # of a batch service: what its instances work through
     given: dict[str, Any] = field(default_factory=dict)  # other members, as the client gave them
 
     @property
@@ -137,6 +141,17 @@ class ServiceConfig:
             sorted(self.program.environment.items()), asdict(self.health),
         )  # fmt: skip
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+    def program_of(self, index: int) -> Program:
+        """What the instance of that number runs. One of a batch is told which share is its own."""
+        if self.batch is None:
+            return self.program
+        variable = {SHARE_VARIABLE: f"{index}/{self.instance_count}"}
+        return replace(
+            self.program,
+            share=(index, self.instance_count),
+            environment={**self.program.environment, **variable},
+        )
 
     @property
     def floor(self) -> int:
@@ -183,7 +198,12 @@ class Service:
     updated_at_ms: int = 0
     transition_at_ms: int = 0
     started_at_ms: int | None = None
+    tally: Tally | None = None  # of a batch: how far it has come since its last start
     revision: int = 0
+
+    @property
+    def is_batch(self) -> bool:
+        return self.infer_type is InferType.BATCH
 
     def config(self, key: str) -> ServiceConfig | None:
         return next((config for config in self.configs if config.key == key), None)

@@ -13,8 +13,10 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
+from weakref import WeakValueDictionary
 
 from muster.beneath import files_beneath, open_beneath, remove_beneath, take_out
 from muster.domain.errors import (
@@ -42,6 +44,15 @@ _SETTLED_SECONDS: Final = 2.0
 _SNAPSHOTS_REMEMBERED: Final = 1_000
 
 
+@dataclass(slots=True, weakref_slot=True)
+class _Copies:
+    """Copies of one code folder, one after another: as long as somebody waits for one."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    begun: int = 0
+    digest: str | None = None  # what the last one came to; None: it failed, or is under way
+
+
 class FolderStore:
     """Buckets as folders under one root, and snapshots of code beside them."""
 
@@ -53,6 +64,7 @@ class FolderStore:
         self.snapshots = Snapshots(snapshots)
         self._uploads = root / ".uploads"  # no bucket can have this name
         self._digests: dict[tuple[object, ...], str] = {}
+        self._copies: WeakValueDictionary[ObjectUrl, _Copies] = WeakValueDictionary()
         for folder in (root, self._uploads):
             folder.mkdir(parents=True, exist_ok=True)
 
@@ -211,10 +223,27 @@ class FolderStore:
         # where there is something to copy.
         digest = self.find_snapshot(url, field=field)
         if digest is None:
-            if before_copying is not None:
-                await before_copying()
-            digest = await asyncio.to_thread(self.snapshot, url, field=field)
+            digest = await self._snapshot_together(url, field, before_copying)
         return digest
+
+    async def _snapshot_together(
+        self, url: ObjectUrl, field: str, before_copying: Callable[[], Awaitable[None]] | None
+    ) -> str:
+        """As `snapshot`; those who wait for one copy share the next.
+
+        A folder that has just changed is copied for every submit: many at once wait for two.
+        """
+        copies = self._copies.setdefault(url, _Copies())
+        begun = copies.begun
+        async with copies.turn:
+            # One that has begun since this caller asked has all that was there by then.
+            if copies.begun == begun or copies.digest is None:
+                if before_copying is not None:
+                    await before_copying()
+                copies.begun += 1
+                copies.digest = None
+                copies.digest = await asyncio.to_thread(self.snapshot, url, field=field)
+            return copies.digest
 
     def snapshot(self, url: ObjectUrl, *, field: str = "app_url") -> str:
         """As `keep_code`, in a thread of the caller's."""
@@ -275,7 +304,15 @@ class FolderStore:
             self._digests.clear()
         self._digests[key] = digest
 
-    async def fetch(self, url: ObjectUrl, target: Path, *, field: str, progress: Progress) -> Path:
+    async def fetch(
+        self,
+        url: ObjectUrl,
+        target: Path,
+        *,
+        field: str,
+        progress: Progress,
+        keeps: Callable[[str], bool] | None = None,
+    ) -> Path:
         return self.local_path(url, field=field)
 
     async def store_folder(

@@ -308,7 +308,15 @@ class S3Store:
 
     # ------------------------------------------------------------------ inputs and results
 
-    async def fetch(self, url: ObjectUrl, target: Path, *, field: str, progress: Progress) -> Path:
+    async def fetch(
+        self,
+        url: ObjectUrl,
+        target: Path,
+        *,
+        field: str,
+        progress: Progress,
+        keeps: Callable[[str], bool] | None = None,
+    ) -> Path:
         bucket = self._bucket(url.bucket)
         parts = target.with_name(f".{target.name}.parts")
         kind = await self.find(url, field=field)
@@ -317,6 +325,8 @@ class S3Store:
 
         async def fetch(item: tuple[str, Entry]) -> None:
             path, entry = item
+            if keeps is not None and kind is Kind.FOLDER and not keeps(path):
+                return
             if not path or (entry.size == 0 and await bucket.head(entry.key) is None):
                 return  # a folder, as some tools put one there
             check_file_name(url, path, field)

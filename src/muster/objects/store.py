@@ -136,7 +136,15 @@ class ObjectStore(Protocol):
     def snapshot_folder(self, digest: str) -> Path:
         """Where a snapshot lies, on this file system."""
 
-    async def fetch(self, url: ObjectUrl, target: Path, *, field: str, progress: Progress) -> Path:
+    async def fetch(
+        self,
+        url: ObjectUrl,
+        target: Path,
+        *,
+        field: str,
+        progress: Progress,
+        keeps: Callable[[str], bool] | None = None,
+    ) -> Path:
         """The local file or folder that holds what the URL names.
 
         Args:
@@ -145,6 +153,8 @@ class ObjectStore(Protocol):
                 fetched is not fetched again.
             field: of the request; errors name it.
             progress: counts what has been fetched.
+            keeps: of a folder, which files are wanted, by their paths below it; None: all of them.
+                Where nothing has to be fetched, the others are there as well.
 
         Raises:
             StoragePathInvalid: there is nothing there, or it cannot be kept in files.

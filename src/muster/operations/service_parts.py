@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any, Final, TypeVar
 
@@ -20,6 +20,7 @@ from muster.domain.program import Program
 from muster.domain.resources import Resources
 from muster.domain.service import (
     CustomSpec,
+    InferType,
     Scaling,
     ServiceConfig,
     check_envs,
@@ -27,6 +28,7 @@ from muster.domain.service import (
     check_weights,
     with_keys,
 )
+from muster.operations.batches import BatchPart, as_batch, refuse_batch, resolve_batch
 from muster.operations.caller import Caller
 from muster.store import models, pool_nodes, pools
 from muster.store.connection import Connection
@@ -57,6 +59,7 @@ class Part:
     max_surge: int | None = None
     max_unavailable: int | None = None
     max_concurrency: int | None = None
+    batch: BatchPart = field(default_factory=BatchPart)
     given: Mapping[str, Any] | None = None
 
 
@@ -80,11 +83,20 @@ class Resolving:
 
     catalogue: Catalogue
     caller: Caller
+    infer_type: InferType
+
+    @property
+    def is_batch(self) -> bool:
+        return self.infer_type is InferType.BATCH
 
     def resolve(
         self, connection: Connection, parts: Sequence[Part], before: Sequence[ServiceConfig]
     ) -> tuple[ServiceConfig, ...]:
         """What a part does not say is taken from the one in its place before."""
+        if self.is_batch and len(parts) != 1:
+            raise InvalidRequest(
+                f"config has {len(parts)} entries; a batch service has exactly one."
+            )
         weights = check_weights(
             [
                 part.weight
@@ -111,6 +123,11 @@ class Resolving:
         old = before[index] if index < len(before) else None
         if part.specification is None and part.custom_spec is not None:
             part = replace(part, specification=CUSTOM)
+        if self.is_batch:
+            batch = resolve_batch(part.batch, old.batch if old else None, name)
+        else:
+            batch = None
+            refuse_batch(part.batch, name)
         model = self._model(connection, part, old, name)
         specification = _needed(
             part.specification, old.specification if old else None, f"{name}.specification"
@@ -123,16 +140,20 @@ class Resolving:
         check_envs(envs, field_name=f"{name}.envs")
         scaling = part.scaling or (old.scaling if old and not part.is_scaling_off else None)
         if scaling is not None:
+            if batch is not None:
+                raise DeploymentInvalid(
+                    f"{name}.scaling is for real-time services: a batch has instance_count."
+                )
             check_scaling(scaling, field_name=f"{name}.scaling")
         count = part.instance_count or (old.instance_count if old else None)
         if count is None and scaling is not None:
             count = scaling.min_instances
-        usual = old or _USUAL
+        usual = old or (_USUAL_BATCH if batch is not None else _USUAL)
 
         def of(value: int | None, otherwise: int) -> int:
             return otherwise if value is None else value
 
-        return ServiceConfig(
+        config = ServiceConfig(
             model_id=model.id,
             model_name=model.name,
             model_version=model.version,
@@ -156,6 +177,7 @@ class Resolving:
             program=_program(model, envs),
             given=dict(part.given if part.given is not None else (old.given if old else {})),
         )
+        return config if batch is None else as_batch(config, batch, model.recipe)
 
     def _model(
         self, connection: Connection, part: Part, old: ServiceConfig | None, name: str
@@ -259,3 +281,5 @@ _USUAL: Final = ServiceConfig(
     health=None,  # type: ignore[arg-type]  # of the model
     program=None,  # type: ignore[arg-type]  # likewise
 )
+# Not every script bears several requests at once, and here nobody waits for an answer.
+_USUAL_BATCH: Final = replace(_USUAL, max_concurrency=1)

@@ -1,14 +1,15 @@
 """What a user may ask of inference services: deploy, change, start, stop, delete."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from muster.domain.catalogue import Catalogue
-from muster.domain.errors import ServiceStateForbids, StaleWrite
+from muster.domain.errors import DeploymentInvalid, ServiceStateForbids, StaleWrite
 from muster.domain.service import (
     Balancing,
+    InferType,
     Service,
     ServiceConfig,
     ServiceStatus,
@@ -17,6 +18,8 @@ from muster.domain.service import (
     check_name,
     run_for_ms,
 )
+from muster.objects.store import ObjectStore
+from muster.operations.batches import look_at_places
 from muster.operations.caller import Caller, check_priority
 from muster.operations.service_parts import Part, Resolving, check_pool_is_there
 from muster.store import jobs, models, service_records, services
@@ -32,6 +35,7 @@ class Deployments:
 
     database: Database
     catalogue: Catalogue
+    objects: ObjectStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class NewService:
     workspace_id: str
     name: str
     description: str
+    infer_type: InferType = InferType.REAL_TIME
     parts: Sequence[Part]
     balancing: Balancing
     priority: int
@@ -71,8 +76,11 @@ async def deploy_service(
     check_name(given.name)
     check_description(given.description)
     check_priority(caller, given.priority, workspace_id=given.workspace_id)
-    resolving = Resolving(deployments.catalogue, caller)
+    if given.infer_type is InferType.BATCH:
+        _refuse_schedule(given.settings)
+    resolving = Resolving(deployments.catalogue, caller, given.infer_type)
     configs = await deployments.database.read(resolving.resolve, given.parts, ())
+    claim = await look_at_places(deployments.database, deployments.objects, caller, configs)
     service = Service(
         uid=uuid.uuid4().hex,
         project_id=caller.project_id,
@@ -80,6 +88,7 @@ async def deploy_service(
         name=given.name,
         description=given.description,
         owner_name=caller.user_name,
+        infer_type=given.infer_type,
         balancing=given.balancing,
         priority=given.priority,
         configs=configs,
@@ -97,6 +106,7 @@ async def deploy_service(
         jobs.check_workspace(tx.connection, caller.project_id, given.workspace_id)
         for config in configs:
             models.get_model(tx.connection, caller.project_id, config.model_id)
+        claim(tx)
         made = services.insert_service(tx, service)
         _start_all(tx, made, uids, now_ms=now_ms)
         service_records.note_update(tx, made, at_ms=now_ms, result="RUNNING")
@@ -105,6 +115,22 @@ async def deploy_service(
         return made
 
     return await deployments.database.write(insert), uids
+
+
+def _refuse_schedule(settings: Mapping[str, Any]) -> None:
+    if settings.get("schedule"):
+        raise DeploymentInvalid(
+            "schedule is for real-time services: a batch ends when all of it is done."
+        )
+
+
+def _refuse_while_a_batch_runs(service: Service) -> None:
+    """All its instances run the same, and work through shares of the same input."""
+    if service.is_batch and service.wish is Wish.RUNNING:
+        raise ServiceStateForbids(
+            f"Service {service.name!r} is {service.status}; stop it, or let it finish, before its"
+            " config is changed."
+        )
 
 
 def _due(settings: Mapping[str, Any], started_at_ms: int) -> int | None:
@@ -116,8 +142,10 @@ def _due(settings: Mapping[str, Any], started_at_ms: int) -> int | None:
 def _start_all(tx: Transaction, service: Service, uids: Sequence[str], *, now_ms: int) -> None:
     left = list(uids)
     for config in service.configs:
-        for _ in range(config.floor):
-            services.start_instance(tx, service, config, uid=left.pop(0), now_ms=now_ms)
+        for index in range(config.floor):
+            services.start_instance(
+                tx, service, config, uid=left.pop(0), now_ms=now_ms, index=index
+            )
 
 
 async def change_service(
@@ -135,14 +163,30 @@ async def change_service(
     if change.wish is not None:
         act = _start if change.wish is Wish.RUNNING else _stop
         return await database.write(act, caller, uid, now_ms=now_ms)
-    resolving = Resolving(deployments.catalogue, caller)
     for _ in range(CHANGE_TRIES):
         present = await database.read_fresh(services.get_service, caller.project_id, uid)
+        if present.is_batch:
+            _refuse_schedule(change.settings)
         configs = present.configs
         if change.parts and any(part != Part() for part in change.parts):
+            resolving = Resolving(deployments.catalogue, caller, present.infer_type)
             configs = await database.read(resolving.resolve, change.parts, present.configs)
+        changed = configs if configs != present.configs else ()
+        if changed:
+            _refuse_while_a_batch_runs(present)
+        claim = await look_at_places(database, deployments.objects, caller, changed)
+
+        def write(
+            tx: Transaction,
+            present: Service = present,
+            configs: tuple[ServiceConfig, ...] = configs,
+            claim: Callable[[Transaction], None] = claim,
+        ) -> Service:
+            claim(tx)
+            return _change(tx, caller, present, change, configs, now_ms=now_ms)
+
         try:
-            return await database.write(_change, caller, present, change, configs, now_ms=now_ms)
+            return await database.write(write)
         except StaleWrite as error:  # it was changed meanwhile: what is not said is as it is now
             overtaken = error
     raise overtaken
@@ -173,6 +217,7 @@ def _start(tx: Transaction, caller: Caller, uid: str, *, now_ms: int) -> Service
             published_at_ms=now_ms,
             transition_at_ms=now_ms,
             started_at_ms=now_ms,
+            tally=None,
         ),
     )
     count = sum(config.floor for config in started.configs)

@@ -30,8 +30,19 @@ from muster.engines.engine import Launch as EngineLaunch
 from muster.objects.store import ObjectStore
 from muster.reconciler.channels import Inputs, bring_inputs, drop_inputs, store_results
 from muster.reconciler.mirror import bring_mirror, cancel_mirror, return_mirror
-from muster.reconciler.plan import Action, Admit, Clear, Launch, Outcome, Record, Stop, stopped
+from muster.reconciler.plan import (
+    STORING,
+    Action,
+    Admit,
+    Clear,
+    Launch,
+    Outcome,
+    Record,
+    Stop,
+    stopped,
+)
 from muster.reconciler.transfers import NotYet, Transfers
+from muster.serving.batch import share_of
 from muster.store import pool_nodes, purging, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
@@ -108,7 +119,12 @@ async def _launch(workload: Workload, platform: Platform) -> None:
         if isinstance(run, Program):
             if not await _bring_mirror(workload, run, platform):
                 return
-            prepared = _prepare_program(workload, run, platform)
+            inputs = await _bring_inputs(
+                workload, _channels_of(run), platform, keeps=_share_of(run)
+            )
+            if inputs is None:
+                return
+            prepared = _prepare_program(workload, run, inputs, platform)
         else:
             inputs = await _bring_inputs(workload, run, platform)
             if inputs is None:
@@ -121,21 +137,42 @@ async def _launch(workload: Workload, platform: Platform) -> None:
         await _drop_inputs(workload, platform)
         await _record_outcomes(workload, (outcome,), platform)
         return
-    await platform.database.write(workloads.set_engine_ref, workload, ref)
+    except EngineUnavailable as error:
+        message = f"It could not be started yet: {error.message}"
+        if workload.message != message:
+            await platform.database.write(workloads.set_message, workload, message)
+        raise
+    workload = await platform.database.write(workloads.set_engine_ref, workload, ref)
+    if workload.message:  # of what it waited for until now
+        await platform.database.write(workloads.set_message, workload, "")
 
 
-def _prepare_program(workload: Workload, program: Program, platform: Platform) -> EngineLaunch:
+def _channels_of(program: Program) -> Run:
+    """A run that has what is brought for a program and stored of it, and nothing else."""
+    return Run(job_name=program.name, inputs=program.inputs, outputs=program.outputs)
+
+
+def _prepare_program(
+    workload: Workload, program: Program, inputs: Inputs, platform: Platform
+) -> EngineLaunch:
     assert workload.attempt_id is not None
+    folder = platform.folder(workload.attempt_id)
+    output_names = tuple(channel.name for channel in program.outputs)
+    channels = inputs.channels | {name: channel_folder(folder, name) for name in output_names}
     return EngineLaunch(
         attempt_id=workload.attempt_id,
         argv=program.argv,
-        environment=program.environment,
+        environment={
+            **program.environment,
+            **{name: str(path) for name, path in channels.items()},
+        },
         code=None if program.code is None else platform.objects.snapshot_folder(program.code),
-        folder=platform.folder(workload.attempt_id),
+        folder=folder,
         work_folder=None if program.folder is None else Path(program.folder),
         serves=True,
-        reads=tuple(map(Path, program.reads)),
+        reads=(*map(Path, program.reads), *inputs.channels.values()),
         writes=tuple(map(Path, program.writes)),
+        output_names=output_names,
         interpreters=program.interpreters,
         before=program.before,
         project_id=workload.project_id,
@@ -147,7 +184,21 @@ def _prepare_program(workload: Workload, program: Program, platform: Platform) -
     )
 
 
-async def _bring_inputs(workload: Workload, run: Run, platform: Platform) -> Inputs | None:
+def _share_of(program: Program) -> Callable[[str], bool] | None:
+    """Which of the files of its inputs it needs; None: all of them."""
+    if program.share is None:
+        return None
+    index, count = program.share
+    return lambda path: share_of(path, count) == index
+
+
+async def _bring_inputs(
+    workload: Workload,
+    run: Run,
+    platform: Platform,
+    *,
+    keeps: Callable[[str], bool] | None = None,
+) -> Inputs | None:
     """None: they are being fetched; a later pass finds them there."""
     assert workload.attempt_id is not None
     inputs = await bring_inputs(
@@ -156,6 +207,7 @@ async def _bring_inputs(workload: Workload, run: Run, platform: Platform) -> Inp
         attempt_id=workload.attempt_id,
         objects=platform.objects,
         transfers=platform.transfers,
+        keeps=keeps,
     )
     if not isinstance(inputs, NotYet):
         return inputs
@@ -221,7 +273,7 @@ def _prepare_launch(
             " Give app_url and boot_file_url instead."
         )
     if run.has_volumes:
-        raise EngineRefused("It asks for volumes: the local engine cannot mount any.")
+        raise EngineRefused("It asks for volumes: this muster mounts none.")
     assert run.code is not None
     assert workload.attempt_id is not None
     folder = platform.folder(workload.attempt_id)
@@ -296,14 +348,18 @@ async def _find_ref(workload: Workload, platform: Platform) -> EngineRef | None:
 
 async def _record(action: Record, platform: Platform) -> None:
     is_end = any(outcome.event in _ENDING_EVENTS for outcome in action.outcomes)
-    # One that was cleared holds nothing any more: its results were stored before that.
-    has_results = is_end and action.workload.is_holding and action.workload.attempt_id is not None
-    if has_results and not await _collect(action.workload, platform):
+    if is_end and _has_results(action.workload) and not await _collect(action.workload, platform):
         return  # not yet: the next pass looks again
     is_refused = any(outcome.event is Event.REFUSED for outcome in action.outcomes)
     if is_refused and action.workload.attempt_id is not None:
         await _drop_inputs(action.workload, platform)
     await _record_outcomes(action.workload, action.outcomes, platform)
+
+
+def _has_results(workload: Workload) -> bool:
+    """There may be some to be stored. Those of a lost one were, before it was cleared."""
+    was_cleared = workload.phase is Phase.LOST and not workload.is_holding
+    return workload.attempt_id is not None and not was_cleared
 
 
 _ENDING_EVENTS: Final = frozenset(
@@ -320,7 +376,10 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
     assert workload.attempt_id is not None
     run = await platform.database.read(workloads.get_run, workload.id)
     if isinstance(run, Program):
-        return await _return_mirror(workload, run, platform)
+        is_returned = await _return_mirror(workload, run, platform)
+        if not is_returned or not (run.inputs or run.outputs):
+            return is_returned
+        run = _channels_of(run)
     if run.train_url or run.log_url or run.outputs:
         problems = await store_results(
             run,
@@ -331,12 +390,19 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
             transfers=platform.transfers,
         )
         if isinstance(problems, NotYet):
-            await _tell(workload, problems, platform)
+            await _tell(await _give_back(workload, platform), problems, platform)
             return False
         for problem in problems:
             log.warning("results_not_stored", workload_id=workload.id, why=problem)
     await _drop_inputs(workload, platform)
     return True
+
+
+async def _give_back(workload: Workload, platform: Platform) -> Workload:
+    """Let others have its nodes: nothing of it runs, and to store its results may take hours."""
+    if workload.phase not in STORING or not workload.is_holding:
+        return workload
+    return await _move(Move(workload=workload, steps=(Release(),)), platform)
 
 
 async def _return_mirror(workload: Workload, program: Program, platform: Platform) -> bool:

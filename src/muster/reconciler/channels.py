@@ -6,7 +6,7 @@ folder before the engine is told to start: every node sees that folder, so that 
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,13 @@ class Inputs:
 
 
 async def bring_inputs(
-    run: Run, folder: Path, *, attempt_id: str, objects: ObjectStore, transfers: Transfers
+    run: Run,
+    folder: Path,
+    *,
+    attempt_id: str,
+    objects: ObjectStore,
+    transfers: Transfers,
+    keeps: Callable[[str], bool] | None = None,
 ) -> Inputs | NotYet:
     """Every input of an attempt, as a local path.
 
@@ -45,23 +51,30 @@ async def bring_inputs(
         attempt_id: of the attempt.
         objects: where the inputs are.
         transfers: that may be under way.
+        keeps: which files of its inputs it needs, by their paths below them; None: all of them.
 
     Raises:
         InvalidRequest: an input is not there any more, or cannot be kept in files.
     """
     if objects.is_near or not (run.data_url or run.inputs):
-        return await _fetch(run, folder, objects, Progress())
+        return await _fetch(run, folder, objects, Progress(), keeps)
     return await transfers.finish(
         _fetching(attempt_id),
         "Fetching its inputs",
-        lambda progress: _fetch(run, folder, objects, progress),
+        lambda progress: _fetch(run, folder, objects, progress, keeps),
     )
 
 
-async def _fetch(run: Run, folder: Path, objects: ObjectStore, progress: Progress) -> Inputs:
+async def _fetch(
+    run: Run,
+    folder: Path,
+    objects: ObjectStore,
+    progress: Progress,
+    keeps: Callable[[str], bool] | None,
+) -> Inputs:
     async def fetch(text: str, field: str, target: Path) -> Path:
         url = parse_url(text, field=field)
-        return await objects.fetch(url, target, field=field, progress=progress)
+        return await objects.fetch(url, target, field=field, progress=progress, keeps=keeps)
 
     progress.file_count = progress.byte_count = 0  # of this try
     data = None

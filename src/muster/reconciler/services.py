@@ -6,43 +6,34 @@ has changed the service meanwhile wins, and the next look sees that.
 
 import asyncio
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
 
-from muster.domain.errors import MusterError, QuotaExceeded, StaleWrite
+from muster.domain.errors import MusterError, QuotaExceeded
 from muster.domain.model import Health
 from muster.domain.phase import Phase
-from muster.domain.pool import PoolPhase
 from muster.domain.rollout import (
     Action,
-    Deployed,
-    Drop,
-    End,
-    GiveUp,
-    GoBack,
     Instance,
     Launch,
-    Mark,
     Rest,
     Scaled,
     Settle,
     Situation,
-    StopAsDue,
     plan,
 )
 from muster.domain.scaling import Load, look_at_load, wanted_count
-from muster.domain.service import InstancePhase, Service, ServiceConfig, ServiceStatus, Wish
+from muster.domain.service import InstancePhase, Service, ServiceConfig, Wish
 from muster.proxy.endpoint import read_endpoint
-from muster.reconciler.act import MUSTER
+from muster.reconciler.batches import BatchKeeper
 from muster.reconciler.health import is_well
-from muster.reconciler.lastwords import read_last_words
 from muster.reconciler.rounds import PASSING, QUICK_REST_SECONDS, Rounds
-from muster.store import pools, service_records, services, workloads
+from muster.reconciler.servicewrites import read_service, words_of, write_actions
+from muster.store import service_records, services
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.transaction import Transaction
@@ -51,10 +42,6 @@ log = structlog.get_logger()
 
 AT_ONCE: Final = 16  # services that are looked at before others have their turn
 PLANS_MAX: Final = 8  # of one service, one following from the other, in one look
-LAST_WORDS_BYTES: Final = 2_000
-LAST_WORDS_LINES: Final = 5
-
-_GOING: Final = InstancePhase.DRAINING
 
 
 class Gauge(Protocol):
@@ -93,6 +80,12 @@ class ServiceKeeper:
     _loads: dict[tuple[int, str], Load] = field(default_factory=dict)  # by service and part
     _counts: dict[tuple[int, str], int] = field(default_factory=dict)  # wanted so far, likewise
     _told: dict[int, str] = field(default_factory=dict)  # what was last told of a service's trouble
+    _batches: BatchKeeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._batches = BatchKeeper(
+            database=self.database, jobs_folder=self.jobs_folder, clock_ms=self.clock_ms
+        )
 
     def on(self, database: Database) -> "ServiceKeeper":
         """One that has asked nobody yet, on another view of the store."""
@@ -145,9 +138,12 @@ class ServiceKeeper:
         self._loads = {key: load for key, load in self._loads.items() if key in parts}
         self._counts = {key: count for key, count in self._counts.items() if key in parts}
         ids = {service.id for service, _ in found}
+        self._batches.forget_all_but(ids)
         self._told = {id_: told for id_, told in self._told.items() if id_ in ids}
 
     async def _keep(self, service: Service, instances: tuple[Instance, ...]) -> bool:
+        if service.is_batch:
+            return await self._batches.keep(service, instances)
         for _ in range(PLANS_MAX):
             situation = await self._situation(service, instances)
             actions = plan(situation)
@@ -155,7 +151,7 @@ class ServiceKeeper:
                 break
             if not await self._carry_out(situation, actions) or Rest() in actions:
                 return False
-            read = await self.database.read(_read_one, service.id)
+            read = await self.database.read(read_service, service.id)
             if read is None:
                 return False
             service, instances = read
@@ -268,23 +264,7 @@ class ServiceKeeper:
         asked = [one for one in instances if one.has_ended]
         if not service.is_deployed:
             asked += [one for one in instances if one.ready_at_ms is None and one.started_at_ms]
-        return {one.id: await self._words_of(one) for one in asked}
-
-    async def _words_of(self, one: Instance) -> str:
-        workload = await self.database.read(workloads.get_workload, one.workload_id)
-        said = workload.message
-        if workload.phase is Phase.COMPLETED:
-            said = "The program ended by itself, with exit code 0."
-        if one.attempt_id is not None:
-            tail = await asyncio.to_thread(
-                read_last_words,
-                self.jobs_folder / one.attempt_id,
-                bytes_max=LAST_WORDS_BYTES,
-                lines_max=LAST_WORDS_LINES,
-            )
-            if tail:
-                said = f"{said} The end of its log:\n{tail}" if said else f"Its log:\n{tail}"
-        return said.strip()
+        return {one.id: await words_of(self.database, self.jobs_folder, one) for one in asked}
 
     # ------------------------------------------------------------ doing
 
@@ -292,13 +272,13 @@ class ServiceKeeper:
         """Whether all of it was done; what there is no room for is for a later look."""
         is_done = True
         try:
-            await self.database.write(_write, situation, actions)
+            await self.database.write(write_actions, situation, actions)
         except QuotaExceeded as error:
             await self._tell(situation.service, error)
             # The rest does not need to wait until there is room.
             others = [action for action in actions if not isinstance(action, Launch | Scaled)]
             if others:
-                await self.database.write(_write, situation, others)
+                await self.database.write(write_actions, situation, others)
             is_done = False
         for action in actions:
             if isinstance(action, Settle):
@@ -338,129 +318,3 @@ def _read_all(
             service = services.get_service_by_id(connection, service_id)
         found.append((service, instances.get(service_id, ())))
     return found
-
-
-def _read_one(
-    connection: Connection, service_id: int
-) -> tuple[Service, tuple[Instance, ...]] | None:
-    try:
-        service = services.get_service_by_id(connection, service_id)
-    except StaleWrite:  # it was deleted
-        return None
-    return service, services.list_instances(connection, [service_id]).get(service_id, ())
-
-
-def _write(tx: Transaction, situation: Situation, actions: Sequence[Action]) -> None:
-    """All of it or nothing. Raises StaleWrite where somebody else has changed the service."""
-    service = services.get_service_by_id(tx.connection, situation.service.id)
-    if service.revision != situation.service.revision:
-        raise StaleWrite(f"Service {service.name!r} was changed meanwhile.")
-    writing = _Writing(tx, situation, service)
-    for action in actions:
-        writing.do(action)
-    writing.end()
-
-
-@dataclass(slots=True)
-class _Writing:
-    """One transaction on one service."""
-
-    tx: Transaction
-    situation: Situation
-    service: Service  # as it is to be at the end
-    events: list[tuple[bool, str]] = field(default_factory=list)
-    ends_update: tuple[str, str] | None = None  # (result, detail)
-    is_at_rest: bool = False
-
-    def do(self, action: Action) -> None:
-        now_ms = self.situation.now_ms
-        match action:
-            case Launch():
-                self._launch(action)
-            case Mark():
-                services.mark_instance(self.tx, action.instance, action.phase, now_ms=now_ms)
-                if action.instance.workload_phase is Phase.LOST and action.phase is _GOING:
-                    self.events.append((False, "An instance was lost, and is replaced."))
-                if action.phase is InstancePhase.UNREADY:
-                    self.events.append((False, "An instance does not answer any more."))
-            case End():
-                services.end_instance(self.tx, action.instance, now_ms=now_ms, actor=MUSTER)
-                if action.why:
-                    self.events.append((False, action.why))
-            case Drop():
-                services.drop_instance(self.tx, action.instance, now_ms=now_ms, actor=MUSTER)
-            case Settle():
-                self._settle(action.status)
-            case Scaled():
-                self.events.append((True, str(action)))
-            case Deployed():
-                self.service = replace(self.service, is_deployed=True, configs_before=())
-                self.ends_update = ("SUCCESS", "")
-            case GiveUp():
-                self._fail(action.why)
-            case GoBack():
-                self.service = replace(
-                    self.service,
-                    configs=self.service.configs_before,
-                    configs_before=(),
-                    is_deployed=True,
-                )
-                self.ends_update = ("FAIL", action.why)
-                self.events.append(
-                    (False, f"The update failed, what ran before goes on. {action.why}")
-                )
-            case StopAsDue():
-                self.service = replace(self.service, wish=Wish.STOPPED)
-                self._settle(ServiceStatus.STOPPING)
-                self.events.append((True, "The time that the service was to run for is over."))
-            case Rest():
-                self.is_at_rest = True
-
-    def _launch(self, action: Launch) -> None:
-        if self.service.error:
-            return  # it was given up a moment ago
-        config = self.service.config(action.key)
-        assert config is not None
-        now_ms = self.situation.now_ms
-        pool = pools.find_pool(self.tx.connection, self.service.project_id, config.pool_id)
-        if pool is None or pool.phase is PoolPhase.DELETING:
-            self._fail(f"The pool {config.pool_id} was deleted.")
-            return
-        if action.replaces is not None:
-            services.drop_instance(self.tx, action.replaces, now_ms=now_ms, actor=MUSTER)
-            why = self.situation.last_words.get(action.replaces.id) or "it said nothing."
-            self.events.append((False, f"An instance has ended and is replaced: {why}"))
-        services.start_instance(
-            self.tx,
-            self.service,
-            config,
-            uid=uuid.uuid4().hex,
-            now_ms=now_ms,
-            tries=action.tries,
-        )
-
-    def _settle(self, status: ServiceStatus) -> None:
-        if status is self.service.status:
-            return
-        is_normal = status not in (ServiceStatus.CONCERNING, ServiceStatus.FAILED)
-        self.events.append((is_normal, f"The service is {status}."))
-        self.service = replace(self.service, status=status, transition_at_ms=self.situation.now_ms)
-
-    def _fail(self, why: str) -> None:
-        if self.service.error:
-            return
-        self.service = replace(
-            self.service, wish=Wish.STOPPED, error=why, configs_before=(), is_deployed=False
-        )
-        self.ends_update = ("FAIL", why)
-        self.events.append((False, why))
-        self._settle(ServiceStatus.FAILED)
-
-    def end(self) -> None:
-        now_ms = self.situation.now_ms
-        if self.ends_update is not None:
-            result, detail = self.ends_update
-            service_records.end_updates(self.tx, self.service, result=result, detail=detail)
-        if self.events:
-            service_records.note_events(self.tx, self.service, self.events, at_ms=now_ms)
-        services.update_service(self.tx, self.service, is_kept=not self.is_at_rest)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from muster.domain.batch import Tally
 from muster.domain.errors import ServiceNameTaken, ServiceUnknown, StaleWrite, TooManyServices
 from muster.domain.phase import STOPPABLE, Event, Phase, Reason
 from muster.domain.rollout import Instance
@@ -33,6 +34,7 @@ SQL: Final = load_statements("services")
 
 _CONFIGS: Final = msgspec.json.Decoder(tuple[ServiceConfig, ...])
 _SETTINGS: Final = msgspec.json.Decoder(dict[str, Any])
+_TALLY: Final = "tally"  # in the column of the settings; no client has a setting of that name
 
 
 def insert_service(tx: Transaction, service: Service) -> Service:
@@ -147,8 +149,9 @@ def page_of_services(connection: Connection, query: ServiceList) -> tuple[int, l
 
 
 def _matches(row: Sequence[Any], query: ServiceList) -> bool:
-    _, uid, name, infer_type, status, _, _, configs = row
-    listed = LISTED_AS.get(ServiceStatus(status), ServiceStatus(status))
+    _, uid, name, infer_type, stored, _, _, configs, is_deployed = row
+    status = _status(stored, infer_type, is_deployed=is_deployed)
+    listed = LISTED_AS.get(status, status)
     if not (
         query.service_id in ("", uid)
         and query.name.lower() in name.lower()
@@ -225,8 +228,18 @@ def start_instance(
     uid: str,
     now_ms: int,
     tries: int = 0,
+    index: int = 0,
 ) -> None:
     """Give a part of a service one instance more: a workload of its own.
+
+    Args:
+        tx: the transaction.
+        service: that it is for.
+        config: the part.
+        uid: of the workload.
+        now_ms: the time.
+        tries: how often one in its place has ended before.
+        index: its number in its part, from 0, where the instances are told apart.
 
     Raises:
         QuotaExceeded: its workspace may not have so much.
@@ -245,7 +258,7 @@ def start_instance(
             task=config.task,
             task_count=1,
             priority=service.priority,
-            run=config.program,
+            run=config.program_of(index),
         ),
         now_ms=now_ms,
     )
@@ -332,6 +345,7 @@ class Traffic:
     status: ServiceStatus
     balancing: Balancing
     allows_websockets: bool
+    is_batch: bool
     shares: tuple[Share, ...]
     backends: tuple[Backend, ...]  # those that are ready
     unwell: frozenset[int] = frozenset()  # instances that run, and fail when they are asked
@@ -350,6 +364,7 @@ def find_traffic(connection: Connection, uid: str) -> Traffic | None:
         status=service.status,
         balancing=service.balancing,
         allows_websockets=service.allows_websockets,
+        is_batch=service.is_batch,
         shares=tuple(
             Share(config.key, config.model_id, config.weight, config.max_concurrency)
             for config in service.configs
@@ -367,7 +382,27 @@ def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
 
+# The column of the status knows no `finished`: a batch is that where it is stopped, and all that
+# its configuration asks for is done.
+
+
+def _stored_status(service: Service) -> tuple[ServiceStatus, bool]:
+    """(what stands in the column, whether it is deployed)."""
+    if service.status is ServiceStatus.FINISHED:
+        return ServiceStatus.STOPPED, True
+    return service.status, service.is_deployed
+
+
+def _status(stored: str, infer_type: str, *, is_deployed: int) -> ServiceStatus:
+    is_done = infer_type == InferType.BATCH and bool(is_deployed)
+    if stored == ServiceStatus.STOPPED and is_done:
+        return ServiceStatus.FINISHED
+    return ServiceStatus(stored)
+
+
 def _row_of(service: Service) -> dict[str, Any]:
+    status, is_deployed = _stored_status(service)
+    tally = {} if service.tally is None else {_TALLY: service.tally}
     return {
         "uid": service.uid,
         "project_id": service.project_id,
@@ -377,14 +412,14 @@ def _row_of(service: Service) -> dict[str, Any]:
         "owner_name": service.owner_name,
         "infer_type": service.infer_type,
         "wish": service.wish,
-        "status": service.status,
+        "status": status,
         "error": service.error,
         "balancing": service.balancing,
         "priority": service.priority,
         "configs": _json(service.configs),
         "configs_before": _json(service.configs_before),
-        "is_deployed": int(service.is_deployed),
-        "settings": _json(service.settings),
+        "is_deployed": int(is_deployed),
+        "settings": _json(service.settings | tally),
         "allows_websockets": int(service.allows_websockets),
         "due_at_ms": service.due_at_ms,
         "published_at_ms": service.published_at_ms,
@@ -395,6 +430,8 @@ def _row_of(service: Service) -> dict[str, Any]:
 
 
 def _service(row: Sequence[Any]) -> Service:
+    settings = _SETTINGS.decode(row[16])
+    tally = settings.pop(_TALLY, None)
     return Service(
         id=row[0],
         uid=row[1],
@@ -405,19 +442,20 @@ def _service(row: Sequence[Any]) -> Service:
         owner_name=row[6],
         infer_type=InferType(row[7]),
         wish=Wish(row[8]),
-        status=ServiceStatus(row[9]),
+        status=_status(row[9], row[7], is_deployed=row[15]),
         error=row[10],
         balancing=Balancing(row[11]),
         priority=row[12],
         configs=_CONFIGS.decode(row[13]),
         configs_before=_CONFIGS.decode(row[14]),
         is_deployed=bool(row[15]),
-        settings=_SETTINGS.decode(row[16]),
+        settings=settings,
         allows_websockets=bool(row[17]),
         due_at_ms=row[18],
         published_at_ms=row[19],
         updated_at_ms=row[20],
         transition_at_ms=row[21],
         started_at_ms=row[22],
+        tally=None if tally is None else msgspec.convert(tally, Tally),
         revision=row[23],
     )

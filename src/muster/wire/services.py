@@ -166,6 +166,14 @@ class ConfigView(Struct, kw_only=True):
     pool_name: str | None
     cluster_id: str | None
     additional_properties: dict[str, Any]
+    # Of a batch alone.
+    src_path: str | UnsetType = UNSET
+    dest_path: str | UnsetType = UNSET
+    req_uri: str | UnsetType = UNSET
+    mapping_type: str | UnsetType = UNSET
+    mapping_rule: dict[str, Any] | UnsetType | None = UNSET
+    start_time: int | UnsetType | None = UNSET
+    finished_time: int | UnsetType | None = UNSET
 
 
 class ServiceView(Struct, kw_only=True):

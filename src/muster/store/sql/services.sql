@@ -54,7 +54,7 @@ SELECT id, revision
 
 -- name: list_services
 -- Of a bounded number; what is long in them is read for the page alone.
-SELECT id, uid, name, infer_type, status, published_at_ms, transition_at_ms, configs
+SELECT id, uid, name, infer_type, status, published_at_ms, transition_at_ms, configs, is_deployed
   FROM service
  WHERE project_id = :project_id
    AND workspace_id = :workspace_id
