@@ -31,6 +31,8 @@ PAIRS = 15
 ROUNDS = 3
 SHORT_JOBS, SHORT_JOBS_QUICK = 1_000, 100  # each round
 QUEUED_JOBS, QUEUED_JOBS_QUICK = 10_000, 1_000
+RUNNING_JOBS, RUNNING_JOBS_QUICK = 1_000, 60
+RUNNING_MIB = 8  # of memory, for each on its node
 CLIENTS = 8
 WATCH_SECONDS = 20.0
 LOOK_SECONDS = 0.1
@@ -45,6 +47,7 @@ KNOWN_SECONDS, CORE_PERCENT, MEMORY_MIB = 60, 50, 200
 
 STAMP = "import sys, time\nsys.stdout.write(repr(time.time()))\n"
 SHORT = "print('done')\n"
+LONG = "import os\nos.execvp('sleep', ['sleep', '7200'])\n"
 COMPLETED = 10
 TERMINAL = (5, 10, 11, 12)
 
@@ -61,7 +64,10 @@ def measure(run: Run) -> list[Figure]:
     # A server of its own: what the short jobs have left in memory is not its load. And nodes so
     # big that every job is handed over: what waits in muster's own queue would cost Slurm nothing.
     with _site(cpus=math.ceil(count / PUBLIC_NODES) * CPUS_PER_JOB) as (cluster, muster, _):
-        return [*figures, *_queued(run, cluster, muster, count)]
+        figures += _queued(run, cluster, muster, count)
+    count = min(RUNNING_JOBS_QUICK if run.is_quick else RUNNING_JOBS, _free_mib() // RUNNING_MIB)
+    with _site(cpus=math.ceil(count / PUBLIC_NODES) * CPUS_PER_JOB) as (cluster, muster, _):
+        return [*figures, *_running(run, cluster, muster, count)]
 
 
 @contextmanager
@@ -263,10 +269,7 @@ def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer, count: int) 
         _wait_until(are_known)
         known_seconds = time.monotonic() - submitted
         _wait_until(lambda: _pending(cluster) == count, QUEUED_SECONDS_MAX)
-        cpu_before, began = _cpu_seconds(muster.pid), time.monotonic()
-        time.sleep(WATCH_SECONDS)
-        percent = 100 * (_cpu_seconds(muster.pid) - cpu_before) / (time.monotonic() - began)
-        memory = resident_mib(muster.pid)
+        percent, memory = _watch(muster), resident_mib(muster.pid)
         full = _heart_per_cpu_second(muster)
     cluster.run("scancel", "--quiet", "--name=wrap")
     how = f"{count:,} jobs in Slurm's own queue, while another job has all nodes"
@@ -297,6 +300,53 @@ def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer, count: int) 
         unit="%",
         how=f"{how}; a second of the server's CPU, looks included, against before",
     )
+
+
+def _running(
+    run: Run, cluster: SlurmCluster, muster: RunningServer, count: int
+) -> Iterator[Figure]:
+    """What many jobs cost that run, all of them on this machine."""
+    with run.told(f"{count:,} jobs that run"), muster.client() as client:
+        _put(client, "long", LONG)
+        empty = _heart_per_cpu_second(muster)
+        _create(muster, count, "long", "running")
+        _wait_until(lambda: _counts(client, muster)["Running"] == count)
+        percent, memory = _watch(muster), resident_mib(muster.pid)
+        full = _heart_per_cpu_second(muster)
+    cluster.run("scancel", "--quiet", "--state=RUNNING", "--me")
+    how = f"{count:,} jobs that sleep, on eight nodes of this machine"
+    yield Figure(
+        what="Slurm: one core, while they run",
+        value=percent,
+        unit="%",
+        how=f"{how}; the server and its Slurm commands, over {WATCH_SECONDS:g} s",
+        at_most=CORE_PERCENT,
+    )
+    yield Figure(
+        what="Slurm: memory, while they run",
+        value=memory,
+        unit="MiB",
+        how=f"{how}; resident",
+        at_most=MEMORY_MIB,
+    )
+    yield Figure(
+        what="Slurm: statistics, list and pools while they run",
+        value=100 * full / empty,
+        unit="%",
+        how=f"{how}; a second of the server's CPU, looks included, against before",
+    )
+
+
+def _watch(muster: RunningServer) -> float:
+    """Percent of one core that the server and its commands take."""
+    cpu_before, began = _cpu_seconds(muster.pid), time.monotonic()
+    time.sleep(WATCH_SECONDS)
+    return 100 * (_cpu_seconds(muster.pid) - cpu_before) / (time.monotonic() - began)
+
+
+def _free_mib() -> int:
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) >> 10
 
 
 def _heart_per_cpu_second(muster: RunningServer) -> float:

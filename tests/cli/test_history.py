@@ -295,6 +295,20 @@ def test_the_output_of_sacct_comes_in_a_name_is_a_job(run: Run, data: Path, tmp_
     assert [version[1] for version in versions] == [10, 12]
 
 
+def test_sacct_without_its_header_is_told_to_be_called_otherwise_not_again(
+    run: Run, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "sacct.txt"
+    file.write_text(SACCT.partition("\n")[2], encoding="utf-8")
+
+    result = run("import", file, "--pool-as-public", "--timezone", "UTC")
+
+    assert result.exit_code == 1
+    assert "Call it without --noheader." in result.stderr
+    assert "The same command goes on" not in result.stderr
+    assert shown(data)[1][0] == 0
+
+
 def test_another_project_is_named(run: Run, data: Path, tmp_path: Path) -> None:
     run("import", write(tmp_path / "in.jsonl", line(1)), "--project", "research")
 

@@ -136,6 +136,19 @@ def test_a_gang_of_which_some_would_fit_lacks_nodes() -> None:
     assert waiting.unblocked_by == (1,)
 
 
+def test_nodes_that_all_say_the_same_say_why_it_waits() -> None:
+    silent = {"phase": NodePhase.ABNORMAL, "message": "Slurm has not answered for 15 s."}
+    nodes = [gpu_node("a", **silent), gpu_node("b", **silent)]
+
+    waiting = explain_head(queued(9), nodes, [])
+
+    assert message_of(waiting) == (
+        "Nodes that it needs take no work at the moment: a, b. Slurm has not answered for 15 s."
+    )
+    other = gpu_node("c", phase=NodePhase.ABNORMAL, message="Bad fan.")
+    assert message_of(explain_head(queued(9), [*nodes, other], [])).endswith(": a, b, c.")
+
+
 def test_locked_nodes_that_it_needs_are_named() -> None:
     nodes = [gpu_node("a", is_locked=True), gpu_node("b", phase=NodePhase.ABNORMAL)]
 

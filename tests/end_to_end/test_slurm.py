@@ -158,6 +158,17 @@ def test_while_slurm_is_away_jobs_are_accepted_and_wait(
     assert wait_for(says_so, 60)
     waiting = remote.submit("waiting", "print('late')")
     assert wait_for(lambda: remote.version(waiting)["status"] == 7 or None)
+    told = remote.version(waiting)["waiting"]["message"]
+    assert "n1, n2, n3, n4, n7, 1 more. Slurm has not answered" in told
+    refused = remote.project.http.post(
+        f"{remote.project.v1}/training-jobs",
+        json={
+            "job_name": "refused",
+            "config": remote.put_code("refused", "") | {"pool_id": remote.project.pool("train")},
+        },
+    )
+    assert refused.status_code == 400
+    assert "the pool is Abnormal, not Running. Slurm has not answered" in refused.text
     assert remote.version(running)["status"] == 8
     assert remote.project.http.get("/readyz").status_code == 503
 

@@ -161,9 +161,9 @@ def test_a_mean_needs_two_looks_of_the_node() -> None:
 REFUSALS = [
     ("sbatch: error: Batch job submission failed: Invalid qos specification", "slurm_qos"),
     ("Invalid account or account/partition combination specified", "slurm_account"),
+    ("sbatch: error: Batch job submission failed: Node count specification invalid", "fewer nodes"),
+    ("Requested time limit is invalid (missing or exceeds some limit)", "less time"),
     ("Invalid generic resource (gres) specification", "gres"),
-    ("Node count specification invalid", "Node count"),
-    ("Requested time limit is invalid (missing or exceeds some limit)", "time limit"),
 ]
 
 
@@ -265,7 +265,24 @@ def test_a_job_whose_node_stays_away_is_given_back_to_run_elsewhere() -> None:
     end = waits.fate(10.0 + AWAY_SECONDS)
 
     assert end is not None
+    assert end.message.endswith("down or drained: n2.")
     assert judge(JobFiles(JobClaim(ended_at_ms=9), end)).was_preempted
+
+
+def test_a_job_that_fails_with_its_nodes_names_those_that_are_down() -> None:
+    nodes = [f"n{number}" for number in range(1, 9)]
+    runs = attempt(submitted_at=1.0, hosts=frozenset(nodes))
+    runs.take_in(JobFiles(JobClaim(job_id="7"), None, (TaskFiles(),)), 2.0)
+    runs.note_jobs([row("NODE_FAIL", "NodeDown")], asked_at=3.0, now=3.0)
+    runs.note_nodes({"n1", "n2", "n3", "n4", "n5", "n6", "other"}, now=3.0)
+
+    end = runs.fate(3.0 + SETTLE_SECONDS)
+
+    assert end is not None
+    assert end.message == (
+        "Slurm ended the job: NODE_FAIL (NodeDown)."
+        " Down or drained are now: n1, n2, n3, n4 and 2 more."
+    )
 
 
 def test_a_node_that_comes_back_in_time_keeps_its_job() -> None:

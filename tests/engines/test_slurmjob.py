@@ -5,8 +5,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGKILL
 
 from muster.domain.jobfolder import task_folder
+from muster.engines import shim
+from muster.engines.slurmjob import find_members
 from muster.engines.slurmsubmit import SlurmOptions, lay_out, put_program
 from tests.engines.contract import SUCCEEDS, Bench
 from tests.engines.fake import FakeEngine
@@ -19,6 +22,17 @@ sys.path.insert(0, sys.argv[1])
 import slurmjob
 slurmjob.main(["batch", sys.argv[2]])
 print(*sys.modules, sep="\\n")
+"""
+
+# A child of another thread than the first, and one that leaves its session; each then says so.
+STARTS_OTHERS = """
+import subprocess, threading
+def start():
+    left = subprocess.Popen(["sh", "-c", "setsid sleep 300 & echo; wait"], stdout=subprocess.PIPE)
+    left.stdout.readline()
+    print(flush=True)
+    left.wait()
+threading.Thread(target=start).start()
 """
 
 
@@ -48,3 +62,20 @@ def test_a_job_on_one_node_needs_no_module_that_is_slow_to_import(tmp_path: Path
     result = json.loads((task_folder(launch.folder, 0) / "exit.json").read_text())
     assert result["exit_code"] == 0
     assert not set(told) & set(SLOW)
+
+
+def test_everything_that_a_task_has_started_is_measured_with_it() -> None:
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", STARTS_OTHERS], stdout=subprocess.PIPE, text=True
+    ) as task:
+        assert task.stdout is not None
+        task.stdout.readline()
+        found = find_members(task.pid)
+        try:
+            assert len(found) >= 2
+            assert set(found) == set(shim.find_descendants({task.pid}, shim.list_processes()))
+        finally:
+            for pid in (*found, task.pid):
+                processes = shim.list_processes()
+                if pid in processes:
+                    shim.send_signal(pid, processes[pid][1], SIGKILL)

@@ -13,6 +13,7 @@ import pytest_asyncio
 from muster.domain.errors import EngineUnavailable
 from muster.domain.pool import PUBLIC_PARTITION
 from muster.engines.engine import ClusterWish, HostUsage
+from muster.engines.slurm import SILENCE_SECONDS, SlurmEngine
 from muster.engines.slurmchanges import Change, partition_name, plan_changes
 from muster.engines.slurmcommands import SlurmCommands, parse_cluster
 from muster.engines.slurmnodes import (
@@ -23,6 +24,7 @@ from muster.engines.slurmnodes import (
     cluster_of,
     condition_of,
     find_missing_partition,
+    keep_known,
     parse_loads,
     read_known,
     usage_of,
@@ -471,3 +473,34 @@ async def test_a_change_that_fails_holds_up_no_other() -> None:
         )
         not in nodes._failures
     )
+
+
+# ---------------------------------------------------------------- a cluster that is silent
+
+
+def test_a_server_that_has_heard_nothing_since_its_start_gives_its_nodes_no_work(
+    tmp_path: Path,
+) -> None:
+    keep_known(SEEN, tmp_path / "slurm.json")
+    nodes = SlurmNodes(SlurmCommands(), known=tmp_path / "slurm.json")
+
+    assert nodes.conditions("") == {}
+    told = nodes.conditions("Slurm has not answered.")
+    assert set(told) == {node.name for node in SEEN.nodes}
+    assert {(c.is_up, c.message) for c in told.values()} == {(False, "Slurm has not answered.")}
+
+
+@pytest.mark.parametrize(
+    ("quiet", "said"),
+    [(15.2, "15 s"), (29.0, "15 s"), (59.9, "45 s"), (60.1, "1 minute"), (190.0, "3 minutes")],
+)
+def test_how_long_slurm_is_silent_is_told_in_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: float, said: str
+) -> None:
+    """Each word of it is written to the row of every node."""
+    engine = SlurmEngine(tmp_path, SlurmCommands())
+    engine._answered_at = 1_000.0
+    monkeypatch.setattr("muster.engines.slurm.time.monotonic", lambda: 1_000.0 + quiet)
+
+    assert quiet >= SILENCE_SECONDS
+    assert engine._silence == f"Slurm has not answered for {said}."

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from structlog.testing import capture_logs
@@ -11,6 +11,8 @@ from muster.domain.errors import EngineUnavailable, StoreUnavailable
 from muster.domain.jobfolder import log_file, output_folder
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.training import RETRY_ANNOTATION, TimeLimit, TimeUnit
+from muster.objects.folder import FolderStore
+from muster.reconciler import transfers
 from muster.reconciler.plan import RETRY_TIMEOUT_MS
 from muster.store import moves, workloads
 from muster.store.database import Database
@@ -167,6 +169,55 @@ async def test_a_job_ends_though_its_results_can_never_be_stored(site: Site) -> 
 
 
 @pytest.mark.asyncio
+@pytest.mark.parametrize("is_stopped", [True, False])
+async def test_nodes_are_given_back_while_results_wait_for_an_object_store_that_is_away(
+    site: Site, monkeypatch: pytest.MonkeyPatch, is_stopped: bool
+) -> None:
+    version, attempt = await run_one(site, workers=4, train_url="/results/digits/")
+    results = output_folder(site.folder / "jobs" / attempt) / "weights"
+    results.parent.mkdir(parents=True)
+    results.write_text("weights")
+    waiting = await site.submit("waiting", workers=4)
+    with monkeypatch.context() as away:
+        away.setattr(FolderStore, "is_near", False)
+        away.setattr(FolderStore, "store_folder", _is_away)
+        away.setattr(transfers, "RETRY_SECONDS", 0.0)
+        if is_stopped:
+            await site.stop(version)
+        else:
+            for index in range(4):
+                site.engine.finish(attempt, index, 0)
+        await passes(site, 6)
+
+        ended = await site.workload(version)
+        assert ended.phase is (Phase.TERMINATING if is_stopped else Phase.RUNNING)
+        assert not ended.is_holding
+        assert await phase_of(site, waiting) is Phase.RUNNING
+        site.restart()
+        away.setattr(FolderStore, "store_folder", FOLDER_STORE)
+        await passes(site, 3)
+
+    assert await phase_of(site, version) is (Phase.TERMINATED if is_stopped else Phase.COMPLETED)
+    stored = site.folder / "objects" / "results" / "digits" / "weights"
+    assert stored.read_text() == "weights"
+    assert await phase_of(site, waiting) is Phase.RUNNING
+
+
+FOLDER_STORE: Final = FolderStore.store_folder
+
+
+async def _is_away(*_: object, **__: object) -> None:
+    raise StoreUnavailable("The object store is away.")
+
+
+async def passes(site: Site, count: int) -> None:
+    """Some, of things to do that have no end."""
+    for _ in range(count):
+        async with asyncio.TaskGroup() as actions:
+            await site.reconciler.pass_once(actions)
+
+
+@pytest.mark.asyncio
 async def test_a_task_that_fails_ends_the_others_and_the_job(site: Site) -> None:
     version, attempt = await run_one(site, workers=3)
 
@@ -224,7 +275,7 @@ async def test_what_cannot_run_here_says_why_and_gives_its_nodes_back(site: Site
     volumes = await site.submit("volumes", volumes=({"nfs": {}},))
     await site.settle()
 
-    for version, why in ((image, "runs no images yet"), (volumes, "cannot mount any")):
+    for version, why in ((image, "runs no images yet"), (volumes, "mounts none")):
         workload = await site.workload(version)
         assert (workload.phase, workload.reason) == (Phase.CREATE_FAILED, Reason.ENGINE_REFUSED)
         assert why in workload.message
@@ -280,6 +331,23 @@ async def test_a_crash_after_a_stop_still_ends_the_job(site: Site) -> None:
     await site.settle()
 
     assert await phase_of(site, version) is Phase.TERMINATED
+
+
+@pytest.mark.asyncio
+async def test_a_job_says_why_it_could_not_be_started_yet_until_it_could(site: Site) -> None:
+    site.engine.choose_fault = lambda method: Fault.NO_ANSWER if method == "start" else Fault.NONE
+    version = await site.submit("digits")
+    with capture_logs() as logged:
+        await passes(site, 5)
+
+    waits = await site.workload(version)
+    assert waits.phase is Phase.STARTING
+    assert waits.message.startswith("It could not be started yet: ")
+    assert [line["event"] for line in logged].count("reconciler_paused") == 1
+
+    site.engine.choose_fault = lambda _: Fault.NONE
+    await passes(site, 1)
+    assert (await site.workload(version)).message == ""
 
 
 @pytest.mark.asyncio
@@ -537,7 +605,8 @@ async def test_the_loop_goes_on_after_a_pass_that_failed(site: Site) -> None:
     site.database.on_work(site.reconciler.wake)
     pending = await site.submit("pending")
     running = asyncio.create_task(site.reconciler.run())
-    await until(lambda: site.reconciler.is_failing)
+    with capture_logs() as logged:
+        await until(lambda: any(line["event"] == "reconciler_paused" for line in logged))
 
     site.engine.is_unavailable = False
     site.reconciler.wake()
@@ -545,7 +614,6 @@ async def test_the_loop_goes_on_after_a_pass_that_failed(site: Site) -> None:
     site.reconciler.close()
     await running
 
-    assert not site.reconciler.is_failing
     assert await phase_of(site, pending) is not Phase.CREATING
 
 

@@ -314,6 +314,31 @@ async def test_the_reconciler_reads_what_is_not_at_rest(database: Database) -> N
 
 
 @pytest.mark.asyncio
+async def test_what_was_read_before_is_read_again_only_where_it_has_changed(
+    database: Database,
+) -> None:
+    before = {}
+    for name in ("kept", "told", "ended", "kept-too"):
+        workload = await database.write(add_workload, name, phase=Phase.RUNNING)
+        before[workload.id] = workload
+    kept, told, ended, _ = before.values()
+    await database.write(workloads.set_message, told, "Slow.")
+    happened = moves.Happened(event=Event.SUCCEEDED, now_ms=9, actor="ann")
+    done = moves.Move(workload=ended, steps=(happened, moves.Release()))
+    await database.write(moves.move_workloads, [done])
+    new = await database.write(add_workload, "new", phase=Phase.RUNNING)
+
+    again = await database.read(workloads.list_active, before)
+
+    assert again == await database.read(workloads.list_active)
+    assert ended.id not in {workload.id for workload in again}
+    assert again[-1] == new
+    assert again[1].message == "Slow."
+    assert again[0] is kept
+    assert await database.read(workloads.list_active, {w.id: w for w in again}) == again
+
+
+@pytest.mark.asyncio
 async def test_a_deleted_workload_leaves_every_count_at_once(database: Database) -> None:
     workload = await database.write(add_workload, phase=Phase.RUNNING)
 

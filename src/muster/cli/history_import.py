@@ -149,7 +149,9 @@ def import_history(
         store = opened.enter_context(target)
         try:
             _import(stream, size, store, told, refusals, zone=zone)
-        except BaseException:
+        except BaseException as error:
+            if _is_unreadable(error, told):
+                raise
             more = f", and perhaps some of {told.unanswered:,} more" if told.unanswered else ""
             note(
                 f"Not finished: {told.imported:,} versions{more} have come in, and stay."
@@ -157,6 +159,13 @@ def import_history(
             )
             raise
     _tell(told, refusals)
+
+
+def _is_unreadable(error: BaseException, told: Told) -> bool:
+    """The file as a whole cannot be taken as it is: the same command would say the same again."""
+    from muster.domain.errors import InvalidRequest
+
+    return isinstance(error, InvalidRequest) and not (told.imported or told.unanswered)
 
 
 def _zone(name: str | None) -> tzinfo | None:

@@ -85,7 +85,7 @@ def most_that_fit(task: Resources, rooms: Sequence[NodeRoom], *, bound: int) -> 
     """How many such tasks the rooms take together, counted up to `bound`."""
     total = 0
     for room in rooms:
-        while total < bound and task.fits_in(room.resources):
-            room = room.without(task)
-            total += 1
+        if total >= bound:
+            break
+        total += task.times_in(room.resources, bound=bound - total)
     return total

@@ -61,6 +61,7 @@ class Waiting:
     needs: int = 0  # cards, thousandths of a CPU, MiB on one node; or tasks: as `reason` says
     has: int = 0  # likewise: what there is for it now, at most
     nodes: tuple[str, ...] = ()  # that are there and take no work
+    why: str = ""  # they take none, where it is the same for all of them
     unblocked_by: tuple[int, ...] = ()  # workloads whose ends together would make room
     pool_phase: PoolPhase = PoolPhase.RUNNING
     predicted_start_ms: int | None = None  # at the latest, if nobody passes it; None: not known
@@ -111,9 +112,15 @@ def _explain_head(workload: Workload, waiting: Waiting, scene: Scene) -> Waiting
         return replace(waiting, reason=W.NEVER_FITS, needs=workload.task_count, has=most)
     at_work = [node.room for node in there if node.takes_work]
     if (most := _count(workload.task, at_work)) < workload.task_count:
-        idle = tuple(sorted(node.name for node in there if not node.takes_work))
+        idle = [node for node in there if not node.takes_work]
+        said = {node.message for node in idle}
         return replace(
-            waiting, reason=W.NODES_UNAVAILABLE, needs=workload.task_count, has=most, nodes=idle
+            waiting,
+            reason=W.NODES_UNAVAILABLE,
+            needs=workload.task_count,
+            has=most,
+            nodes=tuple(sorted(node.name for node in idle)),
+            why=said.pop() if len(said) == 1 else "",
         )
     reason, needs, has = _what_lacks(workload, list(rooms.values()))
     return replace(
@@ -306,7 +313,8 @@ def _told(waiting: Waiting) -> str:
             shown = list(waiting.nodes[:NAMED_MAX])
             if more := len(waiting.nodes) - len(shown):
                 shown.append(f"{more} more")
-            return f"Nodes that it needs take no work at the moment: {', '.join(shown)}."
+            names = ", ".join(shown)
+            return f"Nodes that it needs take no work at the moment: {names}. {waiting.why}".strip()
         case W.NEVER_FITS:
             return (
                 f"The pool has become too small for it: it has room for {has} of its {needs} tasks"

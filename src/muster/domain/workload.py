@@ -1,4 +1,4 @@
-"""A workload: whatever holds nodes. A training job version, a notebook, a service deployment."""
+"""A workload: whatever holds nodes. A training job version, a start of a notebook, ..."""
 
 from dataclasses import dataclass
 from enum import StrEnum

@@ -11,6 +11,7 @@ known is simply made again.
 """
 
 import asyncio
+import math
 import os
 import time
 from collections import OrderedDict
@@ -26,7 +27,6 @@ from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.jobfolder import task_folder
 from muster.engines import slurmjob
 from muster.engines.attemptfiles import (
-    count_tasks,
     read_state,
     refuse_missing_folders,
     remove,
@@ -55,16 +55,14 @@ from muster.engines.slurmfiles import (
     JobEnd,
     JobFiles,
     Plan,
-    read_files,
     read_many,
     stop_tasks,
     write_end,
 )
-from muster.engines.slurmjudge import judge_attempt
 from muster.engines.slurmnodes import SlurmNodes, find_missing_partition
 from muster.engines.slurmreuse import SpareJobs, hand_over, kind_of
 from muster.engines.slurmsubmit import SlurmOptions, lay_out
-from muster.engines.slurmtakeover import take_over
+from muster.engines.slurmtakeover import read_ended, take_over
 from muster.engines.slurmunwanted import UnwantedJobs
 from muster.engines.slurmusage import UsageMeter, read_usage
 
@@ -181,7 +179,8 @@ class SlurmEngine:
         known = {ref: seen for ref in refs if (seen := self._find_known(ref)) is not None}
         unread = [ref for ref in refs if ref not in known]
         if unread:
-            for ref, seen in (await self._background.in_thread(self._read_ended, unread)).items():
+            ended = await self._background.in_thread(read_ended, self._jobs_folder, unread)
+            for ref, seen in ended.items():
                 # What was started while we read is known better by now.
                 known[ref] = self._find_known(ref) or seen
                 if ref not in self._attempts:
@@ -258,7 +257,7 @@ class SlurmEngine:
         quiet = time.monotonic() - (self._answered_at or self._opened_at)
         if quiet < SILENCE_SECONDS:
             return ""
-        return f"Slurm has not answered for {round(quiet)} s. {self._trouble}".strip()
+        return f"Slurm has not answered for {_span(quiet)}. {self._trouble}".strip()
 
     def _begin(self, launch: Launch) -> Attempt:
         """Enter the attempt, so that every other call sees it from now on, and start it."""
@@ -496,18 +495,15 @@ class SlurmEngine:
         attempt = self._attempts.get(ref)
         return attempt.seen if attempt else self._remembered.get(ref)
 
-    def _read_ended(self, refs: Collection[EngineRef]) -> dict[EngineRef, Observation]:
-        found = {}
-        for ref in refs:
-            folder = self._jobs_folder / ref
-            if count := count_tasks(folder):
-                files = read_files(folder, count)
-                # It is not watched: it has ended, however that came.
-                end = files.end or JobEnd(state="COMPLETED", at_ms=0)
-                found[ref] = judge_attempt(replace(files, end=end), task_count=count)
-        return found
-
     def _remember(self, attempt_id: str, seen: Observation) -> None:
         self._remembered[attempt_id] = seen
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
+
+
+def _span(seconds: float) -> str:
+    """In steps: every node's row says it, and is written again with each."""
+    if seconds < 60:
+        return f"{math.floor(seconds / SILENCE_SECONDS) * SILENCE_SECONDS:g} s"
+    minutes = math.floor(seconds / 60)
+    return f"{minutes} minute{'' if minutes == 1 else 's'}"

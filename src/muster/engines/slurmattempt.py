@@ -14,6 +14,7 @@ from typing import Final
 from muster.engines import shim
 from muster.engines.engine import Observation, TaskState
 from muster.engines.slurmcommands import (
+    NODE_FAILURES,
     NODES_AWAY,
     NOT_LAUNCHED,
     REQUEUED,
@@ -48,6 +49,7 @@ HOPELESS: Final[Mapping[str, str]] = {
     "InvalidQOS": "its quality of service does not exist, or may not be used by its account",
     "QOSNotAllowed": "its quality of service may not be used in its partition",
 }
+NODES_NAMED_MAX: Final = 4
 REFUSED: Final = "REFUSED"  # ours: Slurm would hold it for ever
 HELD_BY_SLURM: Final = frozenset({REFUSED, REQUEUED, NODES_AWAY})
 
@@ -72,6 +74,7 @@ class Attempt:
     killed_since: dict[int, float] = field(default_factory=dict)  # by task; unexplained
     running_as_of: float = 0.0  # when Slurm was last asked that said Running
     begun_since: float | None = None  # when it was first seen that a job has it
+    down: frozenset[str] = frozenset()  # of its hosts, those that take no work now
     away_since: float | None = None  # it waits, and one of its hosts is down or drained
     hopeless_since: float | None = None  # Slurm says that it can never run
     was_renamed: bool = False  # its job, which ran another attempt before
@@ -134,7 +137,8 @@ class Attempt:
 
     def note_nodes(self, away: Collection[str], *, now: float) -> None:
         """Take in which nodes take no work. It must not wait for one while others are free."""
-        is_stuck = self.is_waiting and not self.hosts.isdisjoint(away)
+        self.down = self.hosts.intersection(away)
+        is_stuck = self.is_waiting and bool(self.down)
         self.away_since = (self.away_since or now) if is_stuck else None
 
     def is_forgotten(self, now: float) -> bool:
@@ -153,7 +157,7 @@ class Attempt:
         if self.was_requeued:
             return JobEnd(state=REQUEUED, at_ms=shim.now_ms(), message="Slurm requeued the job.")
         if self.away_since is not None and now - self.away_since >= AWAY_SECONDS:
-            message = "The nodes that it was to run on are down or drained."
+            message = f"Nodes that it was to run on are down or drained: {_named(self.down)}."
             return JobEnd(state=NODES_AWAY, at_ms=shim.now_ms(), message=message)
         if self.hopeless_since is not None and now - self.hopeless_since >= HOPELESS_SECONDS:
             assert self.job is not None
@@ -167,6 +171,8 @@ class Attempt:
                 return None
             why = f" ({self.job.reason})" if self.job.reason not in SILENT else ""
             message = f"Slurm ended the job: {self.job.state}{why}."
+            if self.job.state in NODE_FAILURES and self.down:
+                message += f" Down or drained are now: {_named(self.down)}."
             state = NOT_LAUNCHED if self._was_not_launched(self.job) else self.job.state
             return JobEnd(state=state, at_ms=shim.now_ms(), message=message)
         is_lost = self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
@@ -231,3 +237,10 @@ class Attempt:
                     task = replace(task, state=TaskState.RUNNING, exit_code=None, ended_at_ms=None)
             tasks.append(task)
         return replace(seen, tasks=tuple(tasks))
+
+
+def _named(nodes: Collection[str]) -> str:
+    """`n1, n2`; of many the first ones."""
+    names = sorted(nodes)
+    more = f" and {len(names) - NODES_NAMED_MAX} more" if len(names) > NODES_NAMED_MAX else ""
+    return ", ".join(names[:NODES_NAMED_MAX]) + more

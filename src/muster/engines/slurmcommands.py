@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Final
 
 from muster.domain.errors import EngineRefused, EngineUnavailable
@@ -45,10 +46,12 @@ _REFUSALS: Final = (
     "not permitted to use this partition",
     "Requested partition configuration not available",
 )
-# By what a refusal speaks of: the setting that it comes from.
+# By what a refusal speaks of: the setting that it comes from, or what is meant.
 _ADVICE: Final[Mapping[str, str]] = {
     "account": ". Its account is the setting slurm_account.",
     "qos": ". Its quality of service is the setting slurm_qos.",
+    "node count": ". Its partition allows a job fewer nodes, or more: `scontrol show partition`.",
+    "time limit": ". Its partition allows a job less time: `scontrol show partition`.",
 }
 # A command whose munge is away, or has another key than the controller's.
 _MUNGE_TROUBLE: Final = ("munge", "authentication", "invalid credential", "zero bytes")
@@ -71,7 +74,8 @@ NODES_AWAY: Final = "NODES_AWAY"  # ours: it waits for nodes that are down or dr
 NOT_LAUNCHED: Final = "NOT_LAUNCHED"  # ours: it was given nodes, and cancelled before it began
 # States of squeue that a job does not leave any more.
 PREEMPTED: Final = frozenset({"PREEMPTED", REQUEUED})
-VANISHED: Final = PREEMPTED | {"NODE_FAIL", "BOOT_FAIL", NODES_AWAY, NOT_LAUNCHED}
+NODE_FAILURES: Final = frozenset({"NODE_FAIL", "BOOT_FAIL"})
+VANISHED: Final = PREEMPTED | NODE_FAILURES | {NODES_AWAY, NOT_LAUNCHED}
 OVER: Final = VANISHED | {
     "COMPLETED",
     "FAILED",
@@ -253,7 +257,8 @@ def parse_jobs(text: str) -> list[SlurmJob]:
     for line in text.splitlines():
         fields = line.strip().split(_SEPARATOR, 4)
         if len(fields) == 5 and fields[1].startswith(NAME_PREFIX):
-            job_id, name, state, nodes, reason = fields
+            job_id, name, *words = fields
+            state, nodes, reason = map(intern, words)  # of ten thousand lines, few are others
             found.append(SlurmJob(id=job_id, name=name, state=state, nodes=nodes, reason=reason))
     return found
 

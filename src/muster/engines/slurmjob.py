@@ -27,7 +27,7 @@ Source: sbatch(1), srun(1), Slurm 22.05; proc_pid_stat(5), Linux man-pages 6.03.
 """
 
 # pathlib takes as long to import as half of the rest together.
-# ruff: noqa: PTH100, PTH110, PTH120, PTH123, S603
+# ruff: noqa: PTH100, PTH110, PTH120, PTH123, PTH208, S603
 
 import _socket  # what socket is made of, in a tenth of the time
 import os
@@ -410,11 +410,10 @@ def find_orphans(shims: dict[int, str]) -> dict[int, int]:
 
 
 def write_usage(shims: dict[int, str]) -> None:
-    processes = shim.list_processes()
     for pid, task_folder in shims.items():
         # The shim itself is the platform's; it has the time of all that it has reaped.
         ticks, resident = read_use(pid, _REAPED_TIMES)[0], 0
-        for member in shim.find_descendants({pid}, processes):
+        for member in find_members(pid):
             more, pages = read_use(member, _TIMES)
             ticks += more
             resident += pages
@@ -425,6 +424,31 @@ def write_usage(shims: dict[int, str]) -> None:
         }
         with shim.Suppressed(OSError):  # a full disk, or a folder that is gone
             shim.write_json(f"{task_folder}/{USAGE_FILE}", use)
+
+
+def find_members(pid: int) -> list[int]:
+    """What descends from a process, found from it downwards.
+
+    A node may run hundreds of jobs: if each looked at the processes of all, that would take more
+    than they do.
+    """
+    if not os.path.exists("/proc/thread-self/children"):  # the kernel was built without
+        return list(shim.find_descendants({pid}, shim.list_processes()))
+    found: list[int] = []
+    generation = [pid]
+    while generation:
+        generation = [child for parent in generation for child in find_children(parent)]
+        found += generation
+    return found
+
+
+def find_children(pid: int) -> list[int]:
+    found: list[int] = []
+    with shim.Suppressed(OSError):  # it, or a thread of it, has just ended
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found += map(int, file.read().split())
+    return found
 
 
 def read_use(pid: int, times: slice) -> tuple[int, int]:

@@ -83,6 +83,7 @@ class SlurmNodes:
         self.view: View | None = None
         self._cluster: Cluster | None = None  # what the view comes to
         self._told: tuple[object, Mapping[str, HostCondition]] = (None, {})
+        self._before = read_known(known) if known is not None else None
 
     async def look(self) -> bool:
         """Read everything again and set right what is not as wished; whether anything is new.
@@ -182,8 +183,9 @@ class SlurmNodes:
 
     def conditions(self, silence: str) -> Mapping[str, HostCondition]:
         """Of each node; `silence` says why nothing is known any more, or is ""."""
-        if self.view is None:
-            return {}
+        if self.view is None:  # it has not answered since the start
+            before = self._before.nodes if silence and self._before is not None else ()
+            return {node.name: condition_of(node, silence=silence) for node in before}
         now = time.monotonic()
         back = {host for host, at in self._taken_back.items() if now - at < TAKEN_BACK_SECONDS}
         notes = {host: why for change, why in self._failures.items() for host in change.hosts}

@@ -11,6 +11,7 @@ which names the next attempt, or that of the node, which takes none any more.
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
+from sys import intern
 from typing import Final, TypeVar
 
 from muster.engines import shim, slurmjob
@@ -34,7 +35,7 @@ Shape = tuple[object, ...]  # likewise, but for the node
 
 def kind_of(submit: Sequence[str]) -> Kind:
     """The arguments of `sbatch` less the script, and less what only names the attempt."""
-    return " ".join(part for part in submit[:-1] if not part.startswith(_OF_ITS_OWN))
+    return intern(" ".join(part for part in submit[:-1] if not part.startswith(_OF_ITS_OWN)))
 
 
 def shape_of(launch: Launch) -> Shape:

@@ -1,4 +1,4 @@
-"""What a server finds when it opens a jobs folder: the lock, the nodes' program, and what lives.
+"""What a server finds in a jobs folder: the lock, the nodes' program, what lives, and what ended.
 
 Everything here blocks: call it in a thread.
 """
@@ -6,14 +6,18 @@ Everything here blocks: call it in a thread.
 import os
 import stat
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
 from muster.engines import slurmjob
 from muster.engines.attemptfiles import LIVE_FOLDER, count_tasks, take_lock
+from muster.engines.engine import EngineRef, Observation
 from muster.engines.slurmattempt import Attempt
-from muster.engines.slurmfiles import JobFiles, read_files, read_hosts
+from muster.engines.slurmfiles import JobEnd, JobFiles, read_files, read_hosts
+from muster.engines.slurmjudge import judge_attempt
 from muster.engines.slurmsubmit import put_program
 
 log = structlog.get_logger()
@@ -53,6 +57,18 @@ def find_live(jobs_folder: Path) -> list[Attempt]:
             )
         )
     return attempts
+
+
+def read_ended(jobs_folder: Path, refs: Collection[EngineRef]) -> dict[EngineRef, Observation]:
+    """What became of attempts that nobody watches: they have ended, however that came."""
+    found = {}
+    for ref in refs:
+        folder = jobs_folder / ref
+        if count := count_tasks(folder):
+            files = read_files(folder, count)
+            end = files.end or JobEnd(state="COMPLETED", at_ms=0)
+            found[ref] = judge_attempt(replace(files, end=end), task_count=count)
+    return found
 
 
 def _read_or_nothing(folder: Path, task_count: int) -> JobFiles:

@@ -23,7 +23,7 @@ def read_start(folder: Path) -> tuple[str, str]:
         # The program owns the folder: it may have put anything in the place of the file.
         text = read_beneath(code_folder(folder, 0), START_FILE, limit=START_BYTES_MAX)
         told = json.loads(text)
-        return _readable(str(told["note"]))[:NOTE_LENGTH_MAX], _readable(str(told["failure"]))
+        return readable(str(told["note"]))[:NOTE_LENGTH_MAX], readable(str(told["failure"]))
     except (OSError, ValueError, KeyError, TypeError):
         return "", ""
 
@@ -39,9 +39,9 @@ def read_last_words(
         return ""
     text = data.decode("utf-8", "replace")
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return _readable("\n".join(lines[-lines_max:]))
+    return readable("\n".join(lines[-lines_max:]))
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """Without what no terminal should get, and PostgreSQL does not keep."""
     return _UNREADABLE.sub("\ufffd", text)

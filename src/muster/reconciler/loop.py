@@ -16,7 +16,7 @@ from muster.domain.workload import Workload
 from muster.engines.engine import Cluster, EngineRef, HostCondition, Observation
 from muster.reconciler.act import PASSING, Platform, carry_out, purge
 from muster.reconciler.clusterwish import read_wish
-from muster.reconciler.plan import Action, Admit, World, plan
+from muster.reconciler.plan import STORING, Action, Admit, Launch, World, plan
 from muster.reconciler.poolplan import is_at_rest, plan_pools
 from muster.reconciler.pools import read_pool_world, settle_pools
 from muster.reconciler.transfers import Transfers
@@ -28,9 +28,11 @@ from muster.store.transaction import Transaction
 log = structlog.get_logger()
 
 PASS_INTERVAL_SECONDS: Final = 1.0  # a missed wake-up costs this much at most
-GATHER_SECONDS: Final = 0.002  # what happens together is looked at together
+GATHER_SECONDS: Final = 0.002  # what happens together is looked at together ...
+GATHER_SECONDS_EACH: Final = 20e-6  # ... the longer, the more there is to be looked at
 RETRY_SECONDS: Final = 1.0
-QUEUE_HEAD_MAX: Final = 16  # a pass that admits so many is followed by another at once
+TELL_AGAIN_MS: Final = 60_000
+QUEUE_HEAD_MAX: Final = 64  # a pass that admits so many is followed by another at once
 ACTIONS_AT_ONCE: Final = 64
 POOL_LOOK_MS: Final = 60_000  # pools at rest are looked at so often: some end by the clock
 
@@ -48,7 +50,6 @@ class Reconciler:
     hosts_are_whole: bool = False  # the engine's scheduler has partitions of whole hosts
     take_in: TakeIn | None = None  # how the store learns of an engine's cluster; None: it has none
     retry_seconds: float = RETRY_SECONDS
-    is_failing: bool = False
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
     _busy: dict[int, asyncio.Task[None]] = field(default_factory=dict)
     _pools_at_rest: tuple[object, ...] | None = None  # the outlook that left nothing to do
@@ -56,6 +57,8 @@ class Reconciler:
     _taken_in: object = None  # what the store has of the engine's cluster
     _seen_hosts: object = None  # as they were in the pass before
     _arranged: object = None  # what the engine's cluster was arranged by
+    _active: Mapping[int, Workload] = field(default_factory=dict)  # as read last, by id
+    _told: tuple[str, int] = ("", 0)  # the last trouble, and when it was told
     _is_purging: bool = False
     _is_closing: bool = False
 
@@ -88,7 +91,8 @@ class Reconciler:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(PASS_INTERVAL_SECONDS):
                             await self._wake.wait()
-                            await asyncio.sleep(GATHER_SECONDS)
+                            each = GATHER_SECONDS_EACH * len(self._active)
+                            await asyncio.sleep(max(GATHER_SECONDS, each))
         finally:
             await self.platform.transfers.close()
 
@@ -106,13 +110,13 @@ class Reconciler:
         except Exception:  # the loop must go on: it is what keeps every job moving
             log.exception("pass_failed")
             await asyncio.sleep(self.retry_seconds)
-        else:
-            self.is_failing = False
 
     def _note_failure(self, why: str) -> None:
-        if not self.is_failing:
+        """Passes go well while an action fails at each: the same trouble is told now and then."""
+        now_ms = self.platform.clock_ms()
+        if why != self._told[0] or now_ms >= self._told[1] + TELL_AGAIN_MS:
             log.warning("reconciler_paused", why=why)
-        self.is_failing = True
+            self._told = why, now_ms
 
     async def pass_once(self, actions: asyncio.TaskGroup) -> Sequence[Action]:
         """Read one World, plan, and set every action going. Pools first: they give room."""
@@ -133,9 +137,7 @@ class Reconciler:
         for error in done:
             if error is not None:
                 raise error
-        for action in planned:
-            if not isinstance(action, Admit) and action.workload.id not in self._busy:
-                self._start(actions, action, planned)
+        self._start_all(actions, planned)
         if not self._is_purging:
             self._is_purging = True
             actions.create_task(self._purge())
@@ -194,7 +196,8 @@ class Reconciler:
     async def read_world(self) -> World:
         # First: the row of an action that ends from here on may be an old one.
         busy = frozenset(self._busy)
-        active, queues, nodes = await self.platform.database.read(_read_rows)
+        active, queues, nodes = await self.platform.database.read(_read_rows, self._active)
+        self._active = {workload.id: workload for workload in active}
         return World(
             now_ms=self.platform.clock_ms(),
             active=active,
@@ -208,19 +211,30 @@ class Reconciler:
         )
 
     async def _observe(self, active: Sequence[Workload]) -> dict[int, Observation]:
-        refs = {w.id: EngineRef(w.engine_ref) for w in active if w.engine_ref and w.is_holding}
+        refs = {
+            w.id: EngineRef(w.engine_ref)
+            for w in active
+            if w.engine_ref and (w.is_holding or w.phase in STORING)
+        }
         if not refs:
             return {}
         seen = await self.platform.engine.observe(list(refs.values()))
         return {workload_id: seen[ref] for workload_id, ref in refs.items()}
 
-    def _start(self, actions: asyncio.TaskGroup, action: Action, planned: Sequence[Action]) -> None:
-        """All that is planned for one workload runs as one task, in the planned order."""
-        if len(self._busy) >= ACTIONS_AT_ONCE:
-            return  # the next pass plans it again
-        workload_id = action.workload.id
-        mine = [other for other in planned if other.workload.id == workload_id]
-        self._busy[workload_id] = actions.create_task(self._carry_out(workload_id, mine))
+    def _start_all(self, actions: asyncio.TaskGroup, planned: Sequence[Action]) -> None:
+        """All that is planned for one workload runs as one task, in the planned order.
+
+        Starts go last: of thousands that wait for theirs, none holds up the end of another one.
+        """
+        by_workload: dict[int, list[Action]] = {}
+        for action in planned:
+            if not isinstance(action, Admit):
+                by_workload.setdefault(action.workload.id, []).append(action)
+        for workload_id, mine in sorted(by_workload.items(), key=_is_start):
+            if len(self._busy) >= ACTIONS_AT_ONCE:
+                return  # the next pass plans them again
+            if workload_id not in self._busy:
+                self._busy[workload_id] = actions.create_task(self._carry_out(workload_id, mine))
 
     async def _carry_out(self, workload_id: int, mine: Sequence[Action]) -> None:
         try:
@@ -248,6 +262,10 @@ class Reconciler:
             self._is_purging = False
 
 
+def _is_start(item: tuple[int, Sequence[Action]]) -> bool:
+    return isinstance(item[1][0], Launch)
+
+
 def _changed_hosts(
     hosts: Sequence[Host], conditions: Mapping[str, HostCondition]
 ) -> dict[str, HostCondition]:
@@ -266,10 +284,10 @@ def _note_hosts(tx: Transaction, changed: Mapping[str, HostCondition]) -> None:
 
 
 def _read_rows(
-    connection: Connection,
+    connection: Connection, known: Mapping[int, Workload]
 ) -> tuple[list[Workload], dict[str, list[Workload]], dict[str, list[Node]]]:
     """What a plan looks at; its size follows what the nodes hold, not what has ever run."""
-    active = workloads.list_active(connection)
+    active = workloads.list_active(connection, known)
     nodes: dict[str, list[Node]] = {}
     for node in pool_nodes.list_nodes(connection):
         nodes.setdefault(node.partition, []).append(node)

@@ -14,6 +14,9 @@ from muster.engines.engine import Observation, TaskObservation, TaskState
 SIGNAL_EXIT_CODES: Final = 128  # an exit code above it tells the signal that ended the process
 RETRY_TIMEOUT_MS: Final = 30 * 60_000  # how long one waits for nodes to be tried again
 
+# In which one that has ended may have given its nodes back, and wait for its results to be stored.
+STORING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.TERMINATING})
+
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 60 * _MINUTE_MS
 
@@ -95,20 +98,22 @@ def plan(world: World) -> list[Action]:
     for workload in world.active:
         if workload.id not in world.busy and workload.phase is not Phase.CREATING:
             actions += _for_active(workload, world)
-    for partition in sorted(world.nodes.keys() | world.queues.keys() | _new_partitions(world)):
-        actions += _admissions(partition, world)
+    new: dict[str, list[Workload]] = {}
+    for workload in world.active:
+        if workload.phase is Phase.CREATING:
+            new.setdefault(workload.partition, []).append(workload)
+    for partition in sorted(world.queues.keys() | new.keys()):
+        actions += _admissions(partition, new.get(partition, ()), world)
     return actions
 
 
-def _new_partitions(world: World) -> set[str]:
-    return {w.partition for w in world.active if w.phase is Phase.CREATING}
-
-
-def _admissions(partition: str, world: World) -> list[Action]:
+def _admissions(partition: str, new: Sequence[Workload], world: World) -> list[Action]:
     queue = list(world.queues.get(partition, ()))
     # What was not read stands behind what was: nobody may pass it.
     last_read = turn(queue[-1]) if len(queue) >= world.queue_limit else None
-    queue += [w for w in world.active if w.phase is Phase.CREATING and w.partition == partition]
+    queue += new
+    if not queue:
+        return []  # what holds its nodes may be thousands: they are summed up only for somebody
     rooms = _rooms(partition, world)
     actions: list[Action] = []
     is_blocked = False
@@ -237,10 +242,10 @@ def _span(milliseconds: int) -> str:
 
 
 def _for_terminating(workload: Workload, seen: Observation | None, world: World) -> list[Action]:
-    if not workload.is_holding:
-        return [Record(workload, (stopped(workload),))]
     if seen is not None and seen.is_over:
         return [Record(workload, (_ending_of_stopped(workload, seen),))]
+    if not workload.is_holding:
+        return [Record(workload, (stopped(workload),))]
     told_at_ms = world.stopping.get(workload.attempt_id or "")
     if told_at_ms is None:
         return [Stop(workload)]

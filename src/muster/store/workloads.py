@@ -1,8 +1,9 @@
 """Workloads: insert, read, and change what is no move; `moves.py` moves them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from sys import intern
 from typing import Any, Final
 
 import msgspec
@@ -121,10 +122,30 @@ def get_workload(connection: Connection, workload_id: int) -> Workload:
     return replace(workload, placements=_PLACEMENTS.decode(archived.placements))
 
 
-def list_active(connection: Connection) -> list[Workload]:
-    """Every workload that is not at rest, except those that wait in a queue."""
-    rows = connection.execute(SQL["list_active"], {"limit": ACTIVE_MAX})
-    return [_workload(row) for row in rows]
+def list_active(
+    connection: Connection, known: Mapping[int, Workload] | None = None
+) -> list[Workload]:
+    """Every workload that is not at rest, except those that wait in a queue; in the order of ids.
+
+    Args:
+        connection: to read from.
+        known: some as they were read before, by id; those whose row is still the same are not read
+            again.
+    """
+    if not known:
+        rows = connection.execute(SQL["list_active"], {"limit": ACTIVE_MAX})
+        return [_workload(row) for row in rows]
+    revisions = connection.execute(SQL["list_active_revisions"], {"limit": ACTIVE_MAX}).fetchall()
+    changed = [
+        workload_id
+        for workload_id, revision in revisions
+        if (before := known.get(workload_id)) is None or before.revision != revision
+    ]
+    if not changed:
+        return [known[workload_id] for workload_id, _ in revisions]
+    rows = connection.execute(SQL["list_workloads"], {"workload_ids": json.dumps(changed)})
+    now = {**known, **{row[0]: _workload(row) for row in rows}}
+    return [now[workload_id] for workload_id, _ in revisions]
 
 
 def list_queue(connection: Connection, partition: str, *, limit: int) -> list[Workload]:
@@ -229,11 +250,12 @@ def overtaken(workload_id: int) -> StaleWrite:
 
 
 def _workload(row: Sequence[Any]) -> Workload:
+    # Thousands are kept from one pass to the next, and share the ids of what they belong to.
     return Workload(
         id=row[0],
-        project_id=row[1],
-        pool_id=row[2],
-        partition=row[3],
+        project_id=intern(row[1]),
+        pool_id=intern(row[2]),
+        partition=intern(row[3]),
         type=WorkloadType(row[4]),
         task=Resources(cpu_millis=row[5], memory_mib=row[6], gpu_count=row[7], npu_count=row[8]),
         task_count=row[9],
@@ -251,7 +273,7 @@ def _workload(row: Sequence[Any]) -> Workload:
         started_at_ms=row[21],
         ended_at_ms=row[22],
         revision=row[23],
-        workspace_id=row[24],
+        workspace_id=intern(row[24]),
         time_limit_ms=row[25],
         retries_left=row[26],
         attempt_count=row[27],
