@@ -55,16 +55,49 @@ async def test_who_asks_in_the_next_turn_sees_what_has_changed() -> None:
 
 
 @pytest.mark.asyncio
-async def test_an_answer_that_takes_longer_than_the_turn_is_not_kept_for_others() -> None:
+async def test_an_answer_that_takes_longer_than_the_turn_is_for_those_who_asked_in_it() -> None:
     shared, outside = SharedInTurn(), Outside(turns=3)
-    slow = asyncio.create_task(shared.ask("key", outside.answer))
+    slow = [asyncio.create_task(shared.ask("key", outside.answer)) for _ in range(9)]
     await asyncio.sleep(0)
 
     outside.value = "new"
-    outside.turns = 0
-    assert await slow == "old"
+    later = asyncio.create_task(shared.ask("key", outside.answer))
 
-    assert await shared.ask("key", outside.answer) == "new"
+    assert await asyncio.gather(*slow) == ["old"] * 9
+    assert await later == "new"
+    assert outside.asked == 2
+
+
+@pytest.mark.asyncio
+async def test_who_goes_away_takes_the_answer_from_nobody() -> None:
+    shared, outside = SharedInTurn(), Outside(turns=3)
+    first, second, third = (
+        asyncio.create_task(shared.ask("key", outside.answer)) for _ in range(3)
+    )
+    await asyncio.sleep(0)
+
+    first.cancel()
+    second.cancel()
+
+    assert await third == "old"
+
+
+@pytest.mark.asyncio
+async def test_an_error_is_for_him_alone_who_asked() -> None:
+    shared, outside = SharedInTurn(), Outside()
+
+    async def fail() -> str:
+        await asyncio.sleep(0)
+        raise ZeroDivisionError
+
+    outcomes = await asyncio.gather(
+        shared.ask("key", fail),
+        *(shared.ask("key", outside.answer) for _ in range(2)),
+        return_exceptions=True,
+    )
+
+    assert isinstance(outcomes[0], ZeroDivisionError)
+    assert outcomes[1:] == ["old", "old"]
 
 
 @pytest.mark.asyncio

@@ -5,11 +5,11 @@ import pytest
 from muster.store.counting import SQL
 from muster.store.database import Database
 from muster.store.manyrows import ROWS_OF_STATEMENT, change_rows, of_one_row, run_for_rows
-from muster.store.postgres.rows import FEW, in_one_value
+from muster.store.postgres.rows import in_one_value
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
 
-COUNTS = (0, 1, 2, 3, 5, FEW - 1, FEW, FEW + 1, 33, ROWS_OF_STATEMENT, ROWS_OF_STATEMENT + 3)
+COUNTS = (0, 1, 2, 3, 5, 8, 9, 33, ROWS_OF_STATEMENT, ROWS_OF_STATEMENT + 3)
 
 
 def add_uses(tx: Transaction, rows: list[tuple[int, str]]) -> int:

@@ -91,3 +91,57 @@ async def test_closing_commits_those_that_still_gather(
     again = SqliteDatabase(file)
     assert await again.read(list_names) == ["first", "second"]
     again.close()
+
+
+async def commit_two_that_waited(database: Database) -> None:
+    await database.write_together(add_all, "alone", is_patient=True)
+    together = [database.write_together(add_all, name, is_patient=True) for name in ("a", "b")]
+    await asyncio.gather(*together)
+
+
+@pytest.mark.asyncio
+async def test_those_that_come_as_a_stream_gather_for_longer(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groupcommit, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(groupcommit, "STREAM_PATIENCE_SECONDS", 3_600)
+    monkeypatch.setattr(groupcommit, "STREAM_COUNT", 2)
+    monkeypatch.setattr(groupcommit, "STREAM_PER_SECOND", 0)
+    await commit_two_that_waited(database)
+
+    waiting = asyncio.create_task(database.write_together(add_all, "c", is_patient=True))
+    done, _ = await asyncio.wait({waiting}, timeout=0.1)  # an hour, but for the hasty one
+
+    assert not done
+    await database.write_together(add_all, "hasty")
+    assert await waiting == "c"
+
+
+@pytest.mark.asyncio
+async def test_few_that_come_slowly_are_no_stream(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groupcommit, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(groupcommit, "STREAM_PATIENCE_SECONDS", 3_600)
+    monkeypatch.setattr(groupcommit, "STREAM_COUNT", 3)
+    await commit_two_that_waited(database)
+
+    assert await database.write_together(add_all, "c", is_patient=True) == "c"
+
+
+@pytest.mark.asyncio
+async def test_when_many_have_gathered_none_of_them_waits(
+    embedded: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    await embedded.write(set_up_store)
+    monkeypatch.setattr(groupcommit, "PATIENCE_SECONDS", 3_600)
+    monkeypatch.setattr(groupcommit, "STREAM_BATCH", 3)
+    await embedded.write_together(add_all, "first", is_patient=True)
+    embedded.on_work(lambda: commits.append(1))
+
+    names = ["second", "third", "fourth"]
+    together = [embedded.write_together(add_all, name, is_patient=True) for name in names]
+
+    assert await asyncio.gather(*together) == names
+    assert len(commits) == 1

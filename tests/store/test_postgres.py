@@ -17,14 +17,22 @@ from psycopg.conninfo import conninfo_to_dict
 from muster.domain.errors import StoreUnavailable
 from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.database import Database
+from muster.store.dialect import schema_in_postgres
 from muster.store.postgres.connection import Address, connect
 from muster.store.postgres.database import PostgresDatabase
 from muster.store.postgres.schema import require_schema
 from muster.store.sqlite import migrate
 from muster.store.statements import load_migrations
+from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
 from muster.store.transaction import Transaction
 from tests.postgres import PostgresServer, find_programs
-from tests.store.rows import add_workload, find_differences, set_up_store
+from tests.store.rows import (
+    PROJECT,
+    WORKSPACE,
+    add_workload,
+    find_differences,
+    set_up_store,
+)
 from tests.stores import Stores
 
 KIND: Final = next((f"postgres-{whose}" for whose in sorted(find_programs())), "")
@@ -252,6 +260,37 @@ async def test_a_database_that_is_not_there_is_told_in_one_line_without_its_pass
     assert "nowhere on" in refused.value.message
     assert "\n" not in refused.value.message
     assert "very-secret" not in refused.value.message
+
+
+@pytest.mark.asyncio
+async def test_jobs_of_an_algorithm_that_were_made_before_its_index_are_found_by_its_name(
+    url: str,
+) -> None:
+    of_algorithm = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key="create_time",
+        is_descending=True,
+        offset=0,
+        limit=9,
+        now_ms=2_000,
+        terms=(SearchTerm(key="algorithm_name", operator="like", values=("yolo",)),),
+    )
+    with closing(PostgresDatabase(url)) as database:
+        await database.write(set_up_store)
+        for name in ("made-of-it", "of-none"):
+            await database.write(add_workload, name)
+    with psycopg.connect(url, autocommit=True, options="-c search_path=muster,public") as admin:
+        admin.execute("DROP INDEX version_by_algorithm")
+        config = '{"worker_server_num": 1, "algorithm": {"id": "7", "name": "Yolo"}}'
+        admin.execute("UPDATE version SET config = %s WHERE job_name = 'made-of-it'", (config,))
+
+        [script] = [script for number, script in load_migrations("postgres") if number == 12]
+        admin.execute(schema_in_postgres(script).encode())
+
+    with closing(PostgresDatabase(url)) as database:
+        total, rows = await database.read(page_of_training_jobs, of_algorithm)
+    assert (total, [row.name for row in rows]) == (1, ["made-of-it"])
 
 
 def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:

@@ -20,9 +20,9 @@ from muster.store.connection import Cursor, Values
 from muster.store.dialect import in_postgres
 from muster.store.history import insert_history
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS
-from muster.store.postgres.connection import SCHEMA, PostgresConnection
+from muster.store.postgres.connection import PostgresConnection
 from muster.store.postgres.database import PostgresDatabase
-from muster.store.postgres.rows import FEW, encoded, in_one_value
+from muster.store.postgres.rows import encoded, in_one_value
 from muster.store.statements import load_statements
 from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
@@ -80,6 +80,7 @@ async def fill(database: PostgresDatabase) -> None:
     await database.write(add_workload, "waits", now_ms=100_000)
     for part in range(VERSIONS // 1_000):
         await database.write(tag, part)
+        await database.write(make_of_algorithms, part)
 
 
 def tag(tx: Transaction, part: int) -> None:
@@ -93,6 +94,20 @@ def tag(tx: Transaction, part: int) -> None:
         )
 
 
+def make_of_algorithms(tx: Transaction, part: int) -> None:
+    """Half of all, most of those of one and the same."""
+    tx.execute(
+        "UPDATE version SET config = CASE WHEN id % 40 = 0 THEN :rare ELSE :common END"
+        " WHERE id % :parts = :part AND id % 2 = 0",
+        {
+            "rare": '{"algorithm": {"name": "yolo"}}',
+            "common": '{"algorithm": {"name": "a_b"}}',
+            "parts": VERSIONS // 1_000,
+            "part": part,
+        },
+    )
+
+
 class Watched(PostgresConnection):
     """Remembers the plan of each statement that it runs."""
 
@@ -101,7 +116,7 @@ class Watched(PostgresConnection):
         self.plans: list[tuple[str, dict[str, Any]]] = []
 
     def execute(self, sql: str, values: Values = (), /) -> Cursor:
-        if sql.startswith("SELECT"):
+        if sql.startswith(("SELECT", "WITH")):
             statement = in_postgres(sql)
             [[[plan]]] = self.raw.execute(
                 f"EXPLAIN (FORMAT JSON) {statement.text}",
@@ -164,6 +179,9 @@ TERMS: Final = {
     "no term": (),
     "part of the name": (SearchTerm(key="name", operator="like", values=("gits-004",)),),
     "ids": (SearchTerm(key="id", operator="in", values=(f"{1:032x}",)),),
+    "a rare algorithm": (SearchTerm(key="algorithm_name", operator="like", values=("YO",)),),
+    "algorithms": (SearchTerm(key="algorithm_name", operator="in", values=("a_b", "yolo")),),
+    "other algorithms": (SearchTerm(key="algorithm_name", operator="not", values=("a_b",)),),
 }
 
 
@@ -189,6 +207,35 @@ def test_the_search_of_training_jobs(
             faults(connection, partial(training_listing.page_of_training_jobs, connection, search))
             == []
         )
+
+
+@pytest.mark.parametrize("algorithms_max", [0, 10_000])
+@pytest.mark.parametrize("operator", ["like", "in", "not"])
+def test_what_is_made_of_an_algorithm_is_found_in_an_index_of_its_own(
+    connection: Watched, monkeypatch: pytest.MonkeyPatch, operator: str, algorithms_max: int
+) -> None:
+    monkeypatch.setattr(training_listing, "ALGORITHMS_MAX", algorithms_max)
+    search = TrainingSearch(
+        project_id=PROJECT,
+        workspace_id=WORKSPACE,
+        sort_key="create_time",
+        is_descending=True,
+        offset=0,
+        limit=5,
+        now_ms=200_000,
+        terms=(SearchTerm(key="algorithm_name", operator=operator, values=("yolo",)),),
+    )
+
+    found = faults(connection, partial(training_listing.page_of_training_jobs, connection, search))
+
+    assert found == []
+    finding = [
+        {step.get("Index Name") for step in steps_of(plan)}
+        for sql, plan in connection.plans
+        if sql.startswith(("WITH", "SELECT count(*) FROM (SELECT"))
+    ]
+    assert len(finding) == 1 + (operator == "like")
+    assert all("version_by_algorithm" in used for used in finding)
 
 
 @pytest.mark.parametrize("found_max", [100, 50_000])
@@ -262,17 +309,61 @@ def test_a_scan_and_a_sort_would_be_found(connection: Watched) -> None:
     ]
 
 
+BY_NAME: Final = {
+    "submissions": "find_taken_names",
+    "history": "find_jobs",
+    "jobs": "find_job_by_name",
+}
+
+
+@pytest.fixture(scope="module")
+def fresh(stores: Stores) -> Iterator[PostgresDatabase]:
+    """Its tables have been looked through by nobody yet: as in the first minute of each store."""
+    with stores.fresh(KIND, Path()) as database:
+        assert isinstance(database, PostgresDatabase)
+        yield database
+
+
+def planned_by_writer(database: PostgresDatabase, text: str, values: Any) -> dict[str, Any]:
+    statement = in_postgres(text)
+
+    def explain(tx: Transaction) -> dict[str, Any]:
+        assert isinstance(tx.connection, PostgresConnection)
+        [[[plan]]] = tx.connection.raw.execute(
+            f"EXPLAIN (FORMAT JSON) {statement.text}", statement.values(values)
+        ).fetchall()
+        found: dict[str, Any] = plan["Plan"]
+        return found
+
+    return asyncio.run(database.write(explain))
+
+
+def steps_of(step: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield step
+    for child in step.get("Plans", ()):
+        yield from steps_of(child)
+
+
 @pytest.mark.parametrize("name", ["move_workloads", "show_in_version", "show_in_job"])
-def test_a_few_moves_go_along_an_index_as_the_writer_plans_them(
-    connection: Watched, name: str
+def test_moves_go_along_an_index_however_small_the_table(
+    fresh: PostgresDatabase, name: str
 ) -> None:
-    sql = load_statements("moves")[name]
-    text, names = in_one_value(sql, is_for_few=True)
-    rows = encoded(names, [(id_, *[None] * (len(names) - 1)) for id_ in range(1, FEW + 1)])
+    text, names = in_one_value(load_statements("moves")[name])
 
-    settings = f"-c search_path={SCHEMA},public"
-    with psycopg.connect(connection.raw.info.dsn, options=settings) as writer:
-        explained = writer.execute(f"EXPLAIN (FORMAT JSON) {in_postgres(text).text}", (rows,))
-        [[[plan]]] = explained.fetchall()
+    plan = planned_by_writer(fresh, text, (encoded(names, [(1, *[None] * (len(names) - 1))]),))
 
-    assert list(faults_of(plan["Plan"])) == []
+    assert [*faults_of(plan)] == []
+    assert "Index Cond" in str(plan), plan
+
+
+@pytest.mark.parametrize(("noun", "name"), BY_NAME.items())
+def test_names_are_looked_for_along_their_own_index(
+    fresh: PostgresDatabase, noun: str, name: str
+) -> None:
+    values = {"project_id": PROJECT, "workspace_id": WORKSPACE, "name": "a", "names": '["a"]'}
+
+    plan = planned_by_writer(fresh, load_statements(noun)[name], values)
+
+    [found] = [step for step in steps_of(plan) if step.get("Relation Name") == "job"]
+    assert found["Index Name"] == "job_by_name"
+    assert "name = " in found["Index Cond"]

@@ -119,13 +119,16 @@ def test_the_schema_wants_an_end_in_exactly_the_finished_phases() -> None:
 
 
 def test_what_the_reconciler_reads_is_every_phase_that_may_change_but_the_queue() -> None:
-    active = re.search(r"phase IN \(([^)]*)\)", load_statements("workloads")["list_active"])
+    statements = load_statements("workloads")
+    active = re.search(r"phase IN \(([^)]*)\)", statements["list_active"])
     index = re.search(r"workload_active.*\n\s+WHERE phase IN \(([^)]*)\)", SCHEMA)
 
     assert active is not None
     assert index is not None
     assert in_list(active[1]) == set(Phase) - FINISHED - {Phase.QUEUED}
     assert in_list(index[1]) == in_list(active[1])
+    [which] = re.findall(r"WHERE phase IN.*", statements["list_active"])
+    assert re.findall(r"WHERE phase IN.*", statements["list_active_revisions"]) == [which]
 
 
 def test_what_may_be_purged_is_all_that_nothing_can_run_for() -> None:

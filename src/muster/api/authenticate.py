@@ -9,12 +9,12 @@ Changes over the API call `forget` themselves.
 """
 
 import hmac
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from dataclasses import dataclass
+from typing import Final
 
 from muster.api.http import Request
+from muster.api.remembered import Remembered
 from muster.api.routing import Login, Route
 from muster.domain.errors import (
     InvalidRequest,
@@ -42,11 +42,6 @@ from muster.wire.signature import (
     payload_hash,
 )
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-REMEMBER_SECONDS: Final = 2.0
-REMEMBERED_MAX: Final = 10_000
 _PROJECT_ID_LENGTH: Final = 32
 
 
@@ -57,16 +52,13 @@ class _Known:
     caller: Caller | None  # None: the token has no project
     member: identity.Named
     expires_at_ms: int
-    fresh_until: float
 
 
 @dataclass(slots=True)
 class _KnownKey:
     secret: str
     member: identity.Named
-    fresh_until: float
     temporary: identity.TemporaryKey | None = None
-    callers: dict[str, Caller | None] = field(default_factory=dict)  # by project id
 
 
 class Authenticator:
@@ -75,8 +67,9 @@ class Authenticator:
     def __init__(self, ident: Identity, clock_ms: Callable[[], int]) -> None:
         self._identity = ident
         self._clock_ms = clock_ms
-        self._tokens: dict[bytes, _Known] = {}
-        self._keys: dict[str, _KnownKey] = {}
+        self._tokens = Remembered(self._read_token)
+        self._keys = Remembered(self._read_key)
+        self._callers = Remembered(self._read_caller)  # by member and project: of keys
 
     async def __call__(self, request: Request, route: Route) -> None:
         """Find out who calls, and hold it against what the route asks for."""
@@ -96,9 +89,7 @@ class Authenticator:
                 raise Unauthenticated(
                     "The request has neither an X-Auth-Token nor a signed Authorization header."
                 )
-        known = self._tokens.get(token)
-        if known is None or known.fresh_until < time.monotonic():
-            known = await self._read_token(token)
+        known = self._tokens.find(token) or await self._tokens.get(token)
         if known.expires_at_ms <= self._clock_ms():
             raise TokenExpired("The token has expired; get a new one from POST /v3/auth/tokens.")
         if route.login is Login.MEMBER:
@@ -119,17 +110,15 @@ class Authenticator:
             identity.find_token, token_digest(token.decode("latin-1"))
         )
         if stored is None:
-            self._tokens.pop(token, None)
             raise TokenInvalid("The token is not known; get one from POST /v3/auth/tokens.")
         caller = None
         if stored.project_id is not None:
-            caller = await self._caller(stored.member, stored.project_id)
-        known = _Known(caller, stored.member, stored.expires_at_ms, _fresh_until())
-        _remember(self._tokens, token, known)
-        return known
+            caller = await self._read_caller((stored.member, stored.project_id))
+        return _Known(caller, stored.member, stored.expires_at_ms)
 
-    async def _caller(self, member: identity.Named, project_id: str) -> Caller | None:
-        """The member in a project; None if it is not in it."""
+    async def _read_caller(self, in_project: tuple[identity.Named, str]) -> Caller | None:
+        """A member in a project; None if it is not in it."""
+        member, project_id = in_project
         found = await self._identity.database.read_fresh(
             identity.find_membership, member, project_id
         )
@@ -150,7 +139,7 @@ class Authenticator:
             for project in await self._identity.database.read_fresh(
                 identity.list_projects_of, member.id
             ):
-                caller = await self._caller(member, project.id)
+                caller = await self._read_caller((member, project.id))
                 if caller is not None:
                     return caller
             raise Unauthenticated(
@@ -160,12 +149,13 @@ class Authenticator:
 
     def forget_token(self, token: str) -> None:
         """A revoked token is refused from now on."""
-        self._tokens.pop(token.encode("latin-1"), None)
+        self._tokens.forget(token.encode("latin-1"))
 
     def forget(self) -> None:
         """Whatever was changed about users, keys, roles and workspaces counts from now on."""
-        self._tokens.clear()
-        self._keys.clear()
+        self._tokens.forget_all()
+        self._keys.forget_all()
+        self._callers.forget_all()
 
     async def _by_signature(self, request: Request, route: Route, value: str) -> None:
         authorization = parse_authorization(value)
@@ -174,7 +164,7 @@ class Authenticator:
             raise SignatureStale(
                 "X-Sdk-Date is more than 15 minutes from this server's clock; set yours right."
             )
-        key = await self._key(authorization.access_key)
+        key = await self._keys.get(authorization.access_key)
         if key.temporary is not None:
             self._check_temporary(request, authorization, key.temporary)
         if not await _verify(request, route, authorization, key.secret):
@@ -184,29 +174,18 @@ class Authenticator:
             )
         await self._let_key_in(request, route, key)
 
-    async def _key(self, access_key: str) -> _KnownKey:
-        known = self._keys.get(access_key)
-        if known is not None and known.fresh_until >= time.monotonic():
-            return known
-        known = await self._read_key(access_key)
-        if known is None:
-            self._keys.pop(access_key, None)
-            raise SignatureWrong(f"The access key {access_key!r} is not known, or is disabled.")
-        _remember(self._keys, access_key, known)
-        return known
-
-    async def _read_key(self, access_key: str) -> _KnownKey | None:
+    async def _read_key(self, access_key: str) -> _KnownKey:
         database, vault = self._identity.database, self._identity.vault
         if access_key.startswith(TEMPORARY_PREFIX):
             temporary = await database.read_fresh(identity.find_temporary_key, access_key)
-            if temporary is None:
-                return None
-            secret = vault.open(temporary.secret_sealed)
-            return _KnownKey(secret, temporary.member, _fresh_until(), temporary)
-        stored = await database.read_fresh(identity.find_access_key, access_key)
-        if stored is None:
-            return None
-        return _KnownKey(vault.open(stored.secret_sealed), stored.member, _fresh_until())
+            if temporary is not None:
+                secret = vault.open(temporary.secret_sealed)
+                return _KnownKey(secret, temporary.member, temporary)
+        else:
+            stored = await database.read_fresh(identity.find_access_key, access_key)
+            if stored is not None:
+                return _KnownKey(vault.open(stored.secret_sealed), stored.member)
+        raise SignatureWrong(f"The access key {access_key!r} is not known, or is disabled.")
 
     def _check_temporary(
         self, request: Request, authorization: Authorization, key: identity.TemporaryKey
@@ -243,11 +222,7 @@ class Authenticator:
     async def _key_caller(self, key: _KnownKey, project_id: str) -> Caller | None:
         if key.temporary is not None and key.temporary.project_id != project_id:
             return None
-        if project_id not in key.callers:
-            if len(key.callers) > REMEMBERED_MAX:
-                key.callers.clear()
-            key.callers[project_id] = await self._caller(key.member, project_id)
-        return key.callers[project_id]
+        return await self._callers.get((key.member, project_id))
 
 
 _SECURITY_TOKEN: Final = "x-security-token"  # noqa: S105 - a header
@@ -295,13 +270,3 @@ def _project_mismatch(project_id: str) -> Exception:
 
 class ProjectIdMalformed(InvalidRequest):
     code = ProjectMismatch.code
-
-
-def _fresh_until() -> float:
-    return time.monotonic() + REMEMBER_SECONDS
-
-
-def _remember(cache: dict[K, V], key: K, value: V) -> None:
-    if len(cache) >= REMEMBERED_MAX:
-        cache.clear()
-    cache[key] = value

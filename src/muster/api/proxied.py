@@ -1,4 +1,4 @@
-"""Requests that are passed on to programs: those under `/notebooks/ID/` and `/services/ID/`.
+"""Requests that are passed on to programs: those under `/notebooks/ID/` and its like.
 
 They belong to a `Site`: it decides whether a request may pass, and to which program. Which program
 it is never depends on what comes after the id.

@@ -43,3 +43,15 @@ class Resources:
             and self.gpu_count <= room.gpu_count
             and self.npu_count <= room.npu_count
         )
+
+    def times_in(self, room: "Resources", *, bound: int) -> int:
+        """How often `room` has this much of everything, counted up to `bound`."""
+        if not self.fits_in(room):
+            return 0
+        amounts = (
+            (self.cpu_millis, room.cpu_millis),
+            (self.memory_mib, room.memory_mib),
+            (self.gpu_count, room.gpu_count),
+            (self.npu_count, room.npu_count),
+        )
+        return min([bound, *(there // asked for asked, there in amounts if asked)])

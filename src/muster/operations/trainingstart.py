@@ -144,28 +144,50 @@ async def _look_up(
     training: Training, caller: Caller, config: TrainingConfig, urls: "Urls"
 ) -> tuple[Pool, Flavor]:
     """Everything about the config that the store knows better."""
-    recent, catalogue = training.database.read_recent, training.catalogue
-    pool = await _pool_for(training, caller, config.pool_id)
+    project_id, catalogue = caller.project_id, training.catalogue
+    # In one question: on a shared store each is a transaction of its own.
+    stored = await training.database.read_recent(
+        _read_stored,
+        project_id,
+        config.pool_id or public_pool_id(project_id),
+        frozenset([url.bucket for _, url in urls.inputs]),
+    )
+    pool = _pool_for(caller, config.pool_id, stored.pool)
     flavor = _flavor_for(catalogue, config, pool)
     if config.algorithm is not None:
         check_fits(config.algorithm, flavor, config.worker_server_num or 1)
-    rooms = await recent(_rooms_of, pool.partition)
-    _check_size(config, flavor, pool, rooms, catalogue)
+    _check_size(config, flavor, pool, stored.rooms, catalogue)
     for field, url in urls.inputs:
-        if not await recent(buckets.may_use_bucket, caller.project_id, url.bucket):
+        if url.bucket not in stored.buckets:
             raise bucket_unknown(field, url)
     return pool, flavor
 
 
-def _rooms_of(connection: Connection, partition: str) -> list[NodeRoom]:
-    return [node.room for node in pool_nodes.list_partition_nodes(connection, partition)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stored:
+    """What the store has of that which a config names."""
+
+    pool: Pool | None
+    rooms: Sequence[NodeRoom]  # of the pool's nodes
+    buckets: frozenset[str]  # those of the named ones that the project may use
 
 
-async def _pool_for(training: Training, caller: Caller, pool_id: str | None) -> Pool:
-    project_id = caller.project_id
-    pool = await training.database.read_recent(
-        pools.find_pool, project_id, pool_id or public_pool_id(project_id)
+def _read_stored(
+    connection: Connection, project_id: str, pool_id: str, names: frozenset[str]
+) -> _Stored:
+    pool = pools.find_pool(connection, project_id, pool_id)
+    nodes = pool_nodes.list_partition_nodes(connection, pool.partition) if pool else ()
+    return _Stored(
+        pool=pool,
+        rooms=[node.room for node in nodes],
+        buckets=frozenset(
+            [name for name in names if buckets.may_use_bucket(connection, project_id, name)]
+        ),
     )
+
+
+def _pool_for(caller: Caller, pool_id: str | None, pool: Pool | None) -> Pool:
+    """The pool, if one may train there who calls."""
     if pool is None or not caller.may_enter(pool.workspace_id):
         raise TrainingPoolUnknown(
             f"config.pool_id is {pool_id!r}; this project has no such pool."
@@ -174,6 +196,7 @@ async def _pool_for(training: Training, caller: Caller, pool_id: str | None) -> 
     if pool.phase is not PoolPhase.RUNNING:
         raise PoolNotRunning(
             f"config.pool_id is {pool_id!r}; the pool is {pool.phase}, not Running."
+            f" {pool.message}".rstrip()
         )
     if Scope.TRAIN not in pool.scopes:
         raise PoolNotForTraining(

@@ -9,33 +9,34 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
+class _Asked:
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: list[Any] = field(default_factory=list)  # the one; none where there was an error
+
+
+@dataclass(slots=True)
 class SharedInTurn:
-    """Remembers what was asked of something outside, no longer than it may be told to others.
+    """Knows what was asked of something outside, no longer than it may be told to others.
 
     Whoever asks in this turn of the loop had sent the request before the turn began: an answer
-    found since then is one that its own question could have got. In the next turn it is gone, so
-    that nobody misses what was changed before he asked.
+    found since then is one that its own question could have got, however long it takes. In the
+    next turn the question is gone, so that nobody misses what was changed before he asked.
     """
 
-    _answers: dict[Hashable, Any] = field(default_factory=dict)
-    _turn: int = 0
-    _is_ending: bool = False
+    _asked: dict[Hashable, _Asked] = field(default_factory=dict)  # in this turn
 
     async def ask(self, key: Hashable, ask: Callable[[], Awaitable[T]]) -> T:
-        """The answer for `key`. One that takes longer than this turn is its asker's alone."""
-        if key in self._answers:
-            answer: T = self._answers[key]
-            return answer
-        if not self._is_ending:
-            self._is_ending = True
-            asyncio.get_running_loop().call_soon(self._end_turn)
-        turn = self._turn
-        answer = await ask()
-        if turn == self._turn:
-            self._answers[key] = answer
+        """The answer for `key`. Where it is an error, each of the others asks for himself."""
+        asked = self._asked.get(key)
+        if asked is not None:
+            await asked.ended.wait()
+            return asked.answers[0] if asked.answers else await ask()
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._asked.clear)
+        asked = self._asked[key] = _Asked()
+        try:
+            answer = await ask()
+            asked.answers.append(answer)
+        finally:
+            asked.ended.set()
         return answer
-
-    def _end_turn(self) -> None:
-        self._answers.clear()
-        self._turn += 1
-        self._is_ending = False

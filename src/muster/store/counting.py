@@ -121,6 +121,9 @@ class Counts:
 
     def take_over(self, later: "Counts") -> None:
         """Gather what a later write has changed, now that it has succeeded."""
+        if not self._changes:  # as a rule, where nearly all of a commit is done together
+            self._changes, later._changes = later._changes, self._changes
+            return
         for table, changes in later._changes.items():
             for key, values in changes.items():
                 row = self._row(table, key, width=len(values))

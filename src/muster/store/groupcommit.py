@@ -26,6 +26,11 @@ Item = TypeVar("Item")
 
 WRITE_BATCH_MAX: Final = 256
 PATIENCE_SECONDS: Final = 0.04  # between commits that nobody waits for
+# Where those come as a stream, fewer and larger ones: each lets whatever is shared be read anew.
+STREAM_PATIENCE_SECONDS: Final = 0.2
+STREAM_COUNT: Final = 8  # so many between two commits begin one
+STREAM_PER_SECOND: Final = 100  # fewer end it
+STREAM_BATCH: Final = 64  # so many wait no longer: as many as the reconciler does at once
 
 
 class News(StrEnum):
@@ -92,7 +97,8 @@ class GroupCommit:
         self._transactions = transactions
         self._after_commit = after_commit
         self._gathered: list[_Write] = []  # for the writer, at the end of this turn of the loop
-        self._patient_until = 0.0  # by the clock of the loop
+        self._patient_since = self._patient_until = 0.0  # by the clock of the loop
+        self._patient_count = 0  # since then
         self._queue = _Queue()
         self._writer = threading.Thread(target=self._write_until_closed, name="database-writer")
         self._writer.start()
@@ -143,8 +149,10 @@ class GroupCommit:
         if is_patient:
             # Not the first after a while: that one waits for nobody. Those after it gather, and go
             # along with whatever is handed over meanwhile.
+            self._patient_count += 1
             until = self._patient_until
-            loop.call_at(until, self._hand_over_patient, until)
+            at = until if len(self._gathered) < STREAM_BATCH else loop.time()
+            loop.call_at(at, self._hand_over_patient, until)
         else:
             # What one turn of the event loop asks for goes to the writer together: it shares a
             # commit, as the moves of one pass do, and the writer is woken once.
@@ -152,9 +160,14 @@ class GroupCommit:
         return await write.done
 
     def _hand_over_patient(self, until: float) -> None:
-        if until == self._patient_until:  # else it has gone along with others
-            self._patient_until = asyncio.get_running_loop().time() + PATIENCE_SECONDS
-            self._hand_over()
+        if until != self._patient_until:
+            return  # it has gone along with others
+        now = asyncio.get_running_loop().time()
+        stream_count = max(STREAM_COUNT, STREAM_PER_SECOND * (now - self._patient_since))
+        is_stream = self._patient_count >= stream_count
+        self._patient_since, self._patient_count = now, 0
+        self._patient_until = now + (STREAM_PATIENCE_SECONDS if is_stream else PATIENCE_SECONDS)
+        self._hand_over()
 
     def _hand_over(self) -> None:
         with self._queue.changed:
@@ -307,11 +320,12 @@ def _run_part(
         connection.execute("SAVEPOINT write")
     try:
         outcomes = part[0].work(tx, [write.item for write in part])
+        news = _news_in(tx)
         for write, outcome in zip(part, outcomes, strict=True):
             if isinstance(outcome, MusterError):
                 write.error = outcome
             else:
-                write.result, write.news = outcome, _news_in(tx)
+                write.result, write.news = outcome, news
         if gathered is None:
             tx.counts.apply(connection)
     except BaseException as error:  # whatever it is belongs to the caller who asked

@@ -13,11 +13,12 @@ from typing import Final
 import msgspec
 
 from muster.domain.errors import MusterError, StaleWrite
-from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase
+from muster.domain.phase import FINISHED, Event, Phase, Reason, View, next_phase
 from muster.domain.placement import TaskPlacement
-from muster.domain.workload import Workload, WorkloadType
+from muster.domain.workload import Workload
 from muster.store.connection import Row
-from muster.store.manyrows import run_for_rows
+from muster.store.counting import Counts
+from muster.store.manyrows import change_rows, run_for_rows
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction, reads_no_counters
 from muster.store.workloads import overtaken
@@ -84,6 +85,7 @@ def move_workloads(tx: Transaction, moves: Sequence[Move]) -> list[Workload | Mu
         IllegalTransition: the table of phases has no such move. StaleWrite: somebody else moved it
         first, one of its nodes takes no work any more, or somebody holds one of its cards.
     """
+    standings = _read_standings(tx, moves)
     rooms = _Rooms.read(tx, moves)
     decided: dict[int, _Decided] = {}  # by workload
     outcomes: list[Workload | MusterError] = []
@@ -92,25 +94,56 @@ def move_workloads(tx: Transaction, moves: Sequence[Move]) -> list[Workload | Mu
             outcome = _decide(move, rooms)
             if move.workload.id in decided:
                 raise overtaken(move.workload.id)
+            if outcome.is_change:
+                _check_guard(move.workload, standings)
         except MusterError as error:
             outcomes.append(error)
             continue
-        if outcome.after.revision != move.workload.revision:
+        if outcome.is_change:
             decided[move.workload.id] = outcome
             rooms.change(outcome)
         outcomes.append(outcome.after)
-    moved = _write_workloads(tx, decided.values())
-    _write_rooms(tx, moved.values())
-    _write_history(tx, moved.values())
-    for one in moved.values():
-        _count(tx, one)
-    _show_in_lists(tx, moved)
-    return [
-        overtaken(outcome.id)
-        if isinstance(outcome, Workload) and outcome.id in decided.keys() - moved.keys()
-        else outcome
-        for outcome in outcomes
-    ]
+    moved = decided.values()
+    _write_workloads(tx, moved)
+    _write_rooms(tx, moved)
+    _write_history(tx, moved)
+    _write_lists(tx, moved, standings)
+    return outcomes
+
+
+class _Standing(msgspec.Struct, array_like=True, frozen=True):
+    """A workload as it is stored, and where the lists show it."""
+
+    workload_id: int
+    revision: int
+    version_id: int  # 0: no list shows it, as it is for no training job
+    workspace_id: str
+    pool_id: str
+    is_version_deleted: int
+    job_id: int
+    latest_version_id: int
+    is_job_deleted: int
+
+    @property
+    def is_latest(self) -> bool:
+        return self.latest_version_id == self.version_id
+
+
+_STANDINGS: Final = msgspec.json.Decoder(list[_Standing])
+
+
+def _read_standings(tx: Transaction, moves: Sequence[Move]) -> dict[int, _Standing]:
+    """Nobody else writes until the transaction ends: what is read here holds for all of it."""
+    ids = json.dumps([move.workload.id for move in moves])
+    [found] = tx.execute(SQL["list_standings"], {"ids": ids}).fetchone()
+    return {one.workload_id: one for one in _STANDINGS.decode(found)}
+
+
+def _check_guard(workload: Workload, standings: Mapping[int, _Standing]) -> None:
+    """Raise StaleWrite if somebody has changed the workload since it was read."""
+    standing = standings.get(workload.id)
+    if standing is None or standing.revision != workload.revision:
+        raise overtaken(workload.id)
 
 
 @dataclass(slots=True)
@@ -122,6 +155,10 @@ class _Decided:
     events: list[Row] = field(default_factory=list)
     past_attempts: list[Row] = field(default_factory=list)
     cards: list[tuple[str, int]] = field(default_factory=list)  # (host, card) that it gets
+
+    @property
+    def is_change(self) -> bool:
+        return self.after.revision != self.before.revision
 
     @property
     def gives_cards_back(self) -> bool:
@@ -297,12 +334,10 @@ class _Rooms:
         self.held |= dict.fromkeys(decided.cards, workload_id)
 
 
-def _write_workloads(tx: Transaction, decided: Iterable[_Decided]) -> dict[int, _Decided]:
-    """Those that nobody else has changed meanwhile, by id."""
+def _write_workloads(tx: Transaction, moved: Collection[_Decided]) -> None:
     of_phases: list[Row] = []
     of_all: list[Row] = []
-    by_id = {one.before.id: one for one in decided}
-    for one in by_id.values():
+    for one in moved:
         before, after = one.before, one.after
         row = (
             before.id, before.revision, after.revision, after.phase.value, after.reason.value,
@@ -317,10 +352,9 @@ def _write_workloads(tx: Transaction, decided: Iterable[_Decided]) -> dict[int, 
                  _ENCODER.encode(after.placements).decode(), after.attempt_count,
                  after.retries_left)
             )  # fmt: skip
-    found = run_for_rows(tx.connection, SQL["move_workloads"], of_phases)
-    found += run_for_rows(tx.connection, SQL["move_and_hold_workloads"], of_all)
-    moved = {workload_id for (workload_id,) in found}
-    return {workload_id: one for workload_id, one in by_id.items() if workload_id in moved}
+    changed = change_rows(tx.connection, SQL["move_workloads"], of_phases)
+    changed += change_rows(tx.connection, SQL["move_and_hold_workloads"], of_all)
+    assert changed == len(moved), "their revisions were looked at in this transaction"
 
 
 def _write_rooms(tx: Transaction, moved: Collection[_Decided]) -> None:
@@ -340,53 +374,57 @@ def _write_history(tx: Transaction, moved: Collection[_Decided]) -> None:
     tx.has_work = tx.has_work or any(one.events for one in moved)
 
 
-def _count(tx: Transaction, moved: _Decided) -> None:
+def _write_lists(
+    tx: Transaction, moved: Iterable[_Decided], standings: Mapping[int, _Standing]
+) -> None:
+    """Count what has moved; versions and, where they are the latest, their jobs show it."""
+    of_versions: list[Row] = []
+    of_jobs: list[Row] = []
+    for one in moved:
+        was, is_ = one.before.view, one.after.view
+        _count(tx.counts, one, was, is_)
+        place, shown = standings[one.before.id], _shown(one.after, is_)
+        if not place.version_id or shown == _shown(one.before, was):
+            continue
+        status, started_at_ms, _, duration_ms = shown
+        of_versions.append((place.version_id, *shown))
+        if place.is_latest:
+            of_jobs.append((place.job_id, status, started_at_ms, duration_ms))
+        if was.v1_status != status:
+            _count_in_lists(tx.counts, one.before.project_id, place, was.v1_status, status)
+    run_for_rows(tx.connection, SQL["show_in_version"], of_versions)
+    run_for_rows(tx.connection, SQL["show_in_job"], of_jobs)
+
+
+def _count(counts: Counts, moved: _Decided, was: View, is_: View) -> None:
     before, after = moved.before, moved.after
     where = (before.project_id, before.pool_id, before.type)
-    if not before.is_deleted:
-        tx.counts.workload(*where, before.view.statistics, -1)
-        tx.counts.workload(*where, after.view.statistics, 1)
+    if not before.is_deleted and was.statistics is not is_.statistics:
+        counts.workload(*where, was.statistics, -1)
+        counts.workload(*where, is_.statistics, 1)
     holding = int(after.is_holding) - int(before.is_holding)
     if holding:
-        tx.counts.held(*where, before.resources, holding)
+        counts.held(*where, before.resources, holding)
     # Deleted or not, it takes of the quotas of its workspace until nothing of it is left.
     using = int(after.takes_quota) - int(before.takes_quota)
     if using:
-        tx.counts.use(before.project_id, before.workspace_id, before.type, before.resources, using)
+        counts.use(before.project_id, before.workspace_id, before.type, before.resources, using)
 
 
-def _show_in_lists(tx: Transaction, moved: Mapping[int, _Decided]) -> None:
-    """Versions and, where they are the latest, their jobs show what has become of workloads."""
-    changed = [
-        (workload_id, *_shown(one.after))
-        for workload_id, one in moved.items()
-        if one.before.type is WorkloadType.TRAIN and _shown(one.before) != _shown(one.after)
-    ]
-    versions = run_for_rows(tx.connection, SQL["show_in_version"], changed)
-    of_jobs: list[Row] = []
-    places: dict[int, tuple[str, str, int, int]] = {}  # by version
-    for version_id, job_id, project_id, workspace_id, pool_id, is_deleted, workload_id in versions:
-        one = moved[workload_id]
-        was, is_ = one.before.view.v1_status, one.after.view.v1_status
-        if not is_deleted:
-            place = (project_id, workspace_id, pool_id)
-            tx.counts.version(*place, was, -1, version_id=version_id)
-            tx.counts.version(*place, is_, 1, version_id=version_id)
-        status, started_at_ms, _, duration_ms = _shown(one.after)
-        of_jobs.append((job_id, version_id, status, started_at_ms, duration_ms))
-        places[version_id] = (project_id, workspace_id, was, is_)
-    shown = run_for_rows(tx.connection, SQL["show_in_job"], of_jobs)
-    for job_id, version_id, is_deleted in shown:
-        if not is_deleted:
-            project_id, workspace_id, was, is_ = places[version_id]
-            tx.counts.job(project_id, workspace_id, was, -1, job_id=job_id)
-            tx.counts.job(project_id, workspace_id, is_, 1, job_id=job_id)
+def _count_in_lists(counts: Counts, project_id: str, place: _Standing, was: int, is_: int) -> None:
+    where = (project_id, place.workspace_id)
+    if not place.is_version_deleted:
+        counts.version(*where, place.pool_id, was, -1, version_id=place.version_id)
+        counts.version(*where, place.pool_id, is_, 1, version_id=place.version_id)
+    if place.is_latest and not place.is_job_deleted:
+        counts.job(*where, was, -1, job_id=place.job_id)
+        counts.job(*where, is_, 1, job_id=place.job_id)
 
 
-def _shown(workload: Workload) -> tuple[int, int | None, int | None, int | None]:
+def _shown(workload: Workload, view: View) -> tuple[int, int | None, int | None, int | None]:
     """What the lists show of it: (status, start, end, duration)."""
     return (
-        workload.view.v1_status,
+        view.v1_status,
         workload.started_at_ms,
         workload.ended_at_ms,
         duration_ms_of(workload),

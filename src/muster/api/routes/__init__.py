@@ -46,12 +46,12 @@ def build_routes(services: Services) -> tuple[Route, ...]:
         *server.routes(services),
     ]
     own = table(services, Envelope.MODERN)
-    document = openapi.describe(rows)
-    rows += [
+    described = tuple(rows)
+    return (
+        *described,
         own(
-            "GET", "/openapi.json", openapi.show_openapi(document), "This API, for machines",
+            "GET", "/openapi.json", openapi.show_openapi(described), "This API, for machines",
             login=Login.NONE,
         ),
-        own("GET", "/docs", openapi.show_docs(rows), "This API, for people", login=Login.NONE),
-    ]  # fmt: skip
-    return tuple(rows)
+        own("GET", "/docs", openapi.show_docs(described), "This API, for people", login=Login.NONE),
+    )  # fmt: skip

@@ -19,7 +19,7 @@ from muster.store.connection import (
     Values,
 )
 from muster.store.dialect import in_postgres
-from muster.store.postgres.rows import FEW, encoded, in_one_value
+from muster.store.postgres.rows import encoded, in_one_value
 
 STREAM_ROWS: Final = 1_000  # fetched together
 CONNECT_SECONDS: Final = 5
@@ -31,8 +31,8 @@ KEEPALIVE: Final = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
-# The lists are built to be walked along an index, whatever the planner makes of statistics that may
-# be old: what INDEXED BY says to SQLite.
+# Lists are walked, and rows are written, along an index, whatever the planner makes of statistics
+# that may be old, or of a value that holds rows: what INDEXED BY says to SQLite.
 WALKING: Final = {
     "enable_seqscan": "off",
     "enable_sort": "off",
@@ -137,7 +137,7 @@ class PostgresConnection:
         return cursor
 
     def execute_rows(self, sql: str, rows: Sequence[Row], /) -> Cursor:
-        text, names = in_one_value(sql, is_for_few=len(rows) <= FEW)
+        text, names = in_one_value(sql)
         try:
             return self.execute(text, (encoded(names, rows),))
         except psycopg.DataError:

@@ -13,10 +13,6 @@ import msgspec
 
 from muster.store.connection import Row
 
-# The planner takes JSON for a hundred rows, and for so many it reads a table of thousands whole.
-# That there are no more than these it believes, and goes along the index.
-FEW: Final = 8
-
 _ENCODER: Final = msgspec.json.Encoder()
 _LINE: Final = r"VALUES \(((?:[^()]|\([^()]*\))*)\)"
 _JOINED: Final = re.compile(rf"\bFROM \({_LINE}\) AS m\b")
@@ -25,11 +21,8 @@ _TYPE: Final = re.compile(r"CAST\(\? AS (\w+)\)")
 
 
 @cache
-def in_one_value(sql: str, *, is_for_few: bool = False) -> tuple[str, Sequence[str]]:
-    """The statement with a single parameter, and the names by which its JSON has the values.
-
-    With `is_for_few`, it is for FEW rows at most.
-    """
+def in_one_value(sql: str) -> tuple[str, Sequence[str]]:
+    """The statement with a single parameter, and the names by which its JSON has the values."""
     joined = _JOINED.search(sql)
     if joined is not None:
         types = {
@@ -37,8 +30,6 @@ def in_one_value(sql: str, *, is_for_few: bool = False) -> tuple[str, Sequence[s
         }
         columns = ", ".join(f"{name} {type_}" for name, type_ in types.items())
         rows = f"FROM json_to_recordset(CAST(? AS json)) AS m ({columns})"
-        if is_for_few:
-            rows = f"FROM (SELECT m.* {rows} LIMIT {FEW}) AS m"
         return f"{sql[: joined.start()]}{rows}{sql[joined.end() :]}", tuple(types)
     inserted = _INSERTED.match(sql)
     assert inserted is not None, sql

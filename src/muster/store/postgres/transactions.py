@@ -15,6 +15,7 @@ from muster.store.groupcommit import News, without_memory
 from muster.store.postgres.connection import (
     OF_THE_LINE,
     OF_THE_SET_UP,
+    WALKING,
     Address,
     PostgresConnection,
     connect,
@@ -145,6 +146,7 @@ class SharedTransactions:
                 idle_in_transaction_session_timeout=WRITER_IDLE_MS[0],
                 lock_timeout=WRITER_WAIT_MS,
                 synchronous_commit="on",
+                **WALKING,
             )
         return self._connection
 

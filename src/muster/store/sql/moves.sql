@@ -1,5 +1,20 @@
+-- name: list_standings
+-- How some workloads stand, and where the lists show them. Asked before anything is written, so
+-- that no statement after it returns rows; and as one value. For each row SQLite gives the lock of
+-- the interpreter away, which beside a busy event loop takes longer than to find the row.
+SELECT json_group_array(json_array(
+           w.id, w.revision, coalesce(v.id, 0), coalesce(v.workspace_id, ''),
+           coalesce(v.pool_id, ''), coalesce(v.is_deleted, 1), coalesce(j.id, 0),
+           coalesce(j.latest_version_id, 0), coalesce(j.is_deleted, 1)))
+  FROM workload AS w
+  LEFT JOIN version AS v
+    ON v.workload_id = w.id
+  LEFT JOIN job AS j
+    ON j.id = v.job_id
+ WHERE w.id IN (SELECT value FROM json_each(:ids))
+
 -- name: move_workloads
--- Guarded one by one: touches no row that someone else has changed first. It tells those it moved.
+-- Guarded one by one: touches no row that someone else has changed first.
 UPDATE workload
    SET revision = m.column3, phase = m.column4, reason = m.column5, message = m.column6,
        phase_since_ms = m.column7, started_at_ms = m.column8, ended_at_ms = m.column9,
@@ -9,7 +24,6 @@ UPDATE workload
         CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
  WHERE workload.id = m.column1
    AND workload.revision = m.column2
-RETURNING workload.id
 
 -- name: move_and_hold_workloads
 -- Likewise, with what they hold: apart, since that stands in indexes of its own.
@@ -25,7 +39,6 @@ UPDATE workload
         CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
  WHERE workload.id = m.column1
    AND workload.revision = m.column2
-RETURNING workload.id
 
 -- name: list_nodes_at_work
 -- Of these nodes, those that take work: one may have been locked or drained a moment ago.
@@ -72,16 +85,11 @@ UPDATE version
        duration_ms = m.column5
   FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
         CAST(? AS BIGINT))) AS m
- WHERE version.workload_id = m.column1
-RETURNING version.id, version.job_id, version.project_id, version.workspace_id, version.pool_id,
-          version.is_deleted, version.workload_id
+ WHERE version.id = m.column1
 
 -- name: show_in_job
--- Where the version is its latest.
+-- Of which the version is the latest.
 UPDATE job
-   SET status = m.column3, started_at_ms = m.column4, duration_ms = m.column5
-  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT),
-        CAST(? AS BIGINT))) AS m
+   SET status = m.column2, started_at_ms = m.column3, duration_ms = m.column4
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
  WHERE job.id = m.column1
-   AND job.latest_version_id = m.column2
-RETURNING job.id, job.latest_version_id, job.is_deleted
