@@ -2,14 +2,15 @@
 
 All of it is what `muster serve` runs, but for the reconciler, whose place the moves take: each one
 comes by itself, and is written as the reconciler writes them. `python -m bench.moving --data DIR
---inventory FILE`: SIGUSR1 lets them begin, SIGUSR2 ends them and prints `moved COUNT in SECONDS`.
+--inventory FILE`: SIGUSR1 lets them begin, SIGUSR2 ends them; when the last of them is on disk, it
+prints `moved COUNT in SECONDS`.
 """
 
 import argparse
 import asyncio
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -36,31 +37,32 @@ class Mover:
     database: Database
     count: int = 0
     seconds: float = 0.0
-    _running: list[asyncio.Task[None]] = field(default_factory=list)
+    is_over: bool = True
+    _running: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
-        self.count = 0
-        self._running.append(asyncio.create_task(self._move_on_and_on()))
+        self.count, self.is_over = 0, False
+        self._running = asyncio.create_task(self._move_on_and_on())
 
     def end(self) -> None:
-        self._running.pop().cancel()
+        self.is_over = True
 
     async def _move_on_and_on(self) -> None:
         began = time.perf_counter()
-        try:
-            moving = await self.database.read(_list_moving)
-            async with asyncio.TaskGroup() as moves:
-                under_way: dict[int, asyncio.Task[None]] = {}
-                for number, place in enumerate(cycle(range(len(moving)))):
-                    due = began + number / PER_SECOND
-                    if (early := due - time.perf_counter()) > 0:
-                        await asyncio.sleep(early)
-                    if place in under_way:
-                        await under_way[place]
-                    under_way[place] = moves.create_task(self._move(moving, place))
-        finally:
+        moving = await self.database.read(_list_moving)
+        async with asyncio.TaskGroup() as moves:
+            under_way: dict[int, asyncio.Task[None]] = {}
+            for number, place in enumerate(cycle(range(len(moving)))):
+                due = began + number / PER_SECOND
+                if (early := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(early)
+                if place in under_way:
+                    await under_way[place]
+                if self.is_over:
+                    break
+                under_way[place] = moves.create_task(self._move(moving, place))
             self.seconds = time.perf_counter() - began
-            print(f"moved {self.count} in {self.seconds}", flush=True)
+        print(f"moved {self.count} in {self.seconds}", flush=True)
 
     async def _move(self, moving: list[Workload], place: int) -> None:
         move = _move(moving[place])

@@ -1,5 +1,8 @@
 """What of this machine is the server's, and must not be seen by jobs."""
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +25,16 @@ def choose_isolation(settings: Settings) -> Isolation:
     # There before any job is: one that is made later would not be seen by those that run.
     (settings.data / ENVIRONMENTS).mkdir(parents=True, exist_ok=True)
     return find_isolation(settings.isolation, find_grounds(settings))
+
+
+@contextmanager
+def isolation_sought(settings: Settings) -> Iterator["Future[Isolation]"]:
+    """As `choose_isolation`, in a thread that does little but wait for the task that is tried.
+
+    The data folder must be this server's by then.
+    """
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="isolation") as threads:
+        yield threads.submit(choose_isolation, settings)
 
 
 def find_grounds(settings: Settings) -> Grounds:

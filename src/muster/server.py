@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +24,7 @@ from muster.api.routes import build_routes
 from muster.api.services import Services
 from muster.api.training_v2.rendered import RenderedJobs
 from muster.api.visualizationsite import VisualizationSite
-from muster.datafolder import CREDENTIALS_FILE_NAME, locked_data_folder, write_credentials
+from muster.datafolder import CREDENTIALS_FILE_NAME, write_credentials
 from muster.domain.catalogue import Catalogue
 from muster.domain.errors import EngineUnavailable
 from muster.domain.partitioning import Partitioning
@@ -111,8 +112,16 @@ async def running_server(
     settings: Settings,
     clock_ms: Callable[[], int] = now_ms,
     keep_first: Callable[[FirstCredentials], None] = lambda _: None,
+    sought: "Future[Isolation] | None" = None,
 ) -> AsyncIterator[Server]:
-    """Build a server on its data folder, run its reconciler, and take it all down again."""
+    """Build a server on its data folder, run its reconciler, and take it all down again.
+
+    Args:
+        settings: what it is asked to be.
+        clock_ms: the time, in milliseconds since 1970.
+        keep_first: keeps the credentials of a first start, before they are stored.
+        sought: how jobs are isolated, where somebody is finding out already.
+    """
     inventory = await _read_inventory(settings)
     vault = Vault(settings.data / "secret.key")
     if (settings.data / CREDENTIALS_FILE_NAME).is_file():  # this is not the first start
@@ -128,7 +137,11 @@ async def running_server(
         catalogue = await database.write(
             store_inventory, inventory, clock_ms(), hosts_are_whole=settings.hosts_are_whole
         )
-        isolation = await asyncio.to_thread(choose_isolation, settings)
+        isolation = await (
+            asyncio.to_thread(choose_isolation, settings)
+            if sought is None
+            else asyncio.wrap_future(sought)
+        )
         engine = _make_engine(settings, isolation)
         told = tell_isolation(settings, isolation)
         server = _build(settings, database, ident, catalogue, clock_ms, first, told, engine)
@@ -431,11 +444,15 @@ def _build(
     )
 
 
-async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Running jobs go on, and are found again at the next start."""
+async def serve(
+    settings: Settings, sought: "Future[Isolation]", on_ready: Callable[[str, Server], None]
+) -> None:
+    """Serve until SIGTERM or SIGINT. Running jobs go on, and are found again at the next start.
+
+    The data folder is locked by the caller; the rest is as for `running_server`.
+    """
     check_certificate(settings)
-    folder = locked_data_folder(settings.data, is_shared=settings.is_shared)
-    with folder, bind(settings) as listener:
+    with bind(settings) as listener:
         host, port = listener.getsockname()[:2]
         scheme = "https" if settings.tls_cert else "http"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
@@ -444,7 +461,7 @@ async def serve(settings: Settings, on_ready: Callable[[str, Server], None]) -> 
         def keep_first(first: FirstCredentials) -> None:
             write_credentials(credentials, first, url)
 
-        async with running_server(settings, keep_first=keep_first) as server:
+        async with running_server(settings, keep_first=keep_first, sought=sought) as server:
             web = Web(web_config(settings, server.app), lambda: on_ready(url, server))
             ending = ended_by_signals(web, server.proxied.end_websockets)
             with told_address(settings.data, url), ending:

@@ -34,6 +34,7 @@ from muster.reconciler.act import MUSTER
 from muster.reconciler.lastwords import read_last_words, read_start
 from muster.reconciler.mirror import forget_trouble, read_trouble
 from muster.reconciler.notebookplan import Note, Remove, Seen, Step, plan_notebook
+from muster.reconciler.programclient import program_client
 from muster.reconciler.rounds import QUICK_REST_SECONDS, Rounds
 from muster.store import moves, notebooks, workloads
 from muster.store.database import Database
@@ -93,8 +94,7 @@ class NotebookKeeper:
 
     async def run(self) -> None:
         """Look after look, until cancelled."""
-        # Never through a proxy that somebody has set for the rest of the world.
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as self._http:
+        async with program_client(timeout_seconds=ANSWER_SECONDS) as self._http:
             try:
                 await self._rounds.run(self.look_once)
             finally:

@@ -27,6 +27,7 @@ from muster.proxy.endpoint import read_endpoint
 from muster.reconciler.act import MUSTER
 from muster.reconciler.eventfiles import EventFiles, Source
 from muster.reconciler.lastwords import read_last_words, read_start
+from muster.reconciler.programclient import program_client
 from muster.reconciler.rounds import Rounds
 from muster.store import moves, visualizations, workloads
 from muster.store.database import Database
@@ -80,8 +81,7 @@ class VisualizationKeeper:
 
     async def run(self) -> None:
         """Look after look, until cancelled."""
-        # Never through a proxy that somebody has set for the rest of the world.
-        async with httpx.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as self._http:
+        async with program_client(timeout_seconds=ANSWER_SECONDS) as self._http:
             try:
                 await self._rounds.run(self.look_once)
             finally:
