@@ -12,8 +12,9 @@ from click.testing import CliRunner, Result
 
 from muster.cli.main import main
 from muster.client.client import Client
+from muster.domain.jobfolder import log_file
 from muster.wire.credentials import Credentials
-from tests.api.jupyter import StandIn, bring_up, create, standing_in
+from tests.api.jupyter import StandIn, attempt_folder, bring_up, create, standing_in, wait_for
 from tests.api.platform import Platform, running_platform, wait_until
 
 Run = Callable[..., Result]
@@ -159,6 +160,27 @@ def test_what_is_not_there_is_told(run: Run) -> None:
     result = run("notebook", "create", "one", "--image", "cuda")
     assert result.exit_code == 1
     assert "no image 'cuda'; there are local/jupyterlab:" in result.stderr
+
+
+def test_the_last_words_of_one_that_crashed_stand_on_lines_of_their_own(
+    platform: Platform, run: Run
+) -> None:
+    made = create(platform.project, name="crashed")
+    attempt_id, folder = attempt_folder(platform, made)
+    log_file(folder, 0).parent.mkdir(parents=True, exist_ok=True)
+    log_file(folder, 0).write_text("starting\nImportError: no module named tornado\n")
+    wait_until(lambda: attempt_id in platform.engine.running())
+    platform.call(platform.engine.finish, attempt_id, 0, 1)
+    wait_for(platform.project, made, "CREATE_FAILED")
+
+    shown = printed(run("notebook", "show", "crashed"))
+
+    assert run("notebook", "delete", "crashed", "--yes").exit_code == 0
+    assert [line.strip() for line in shown.splitlines()][2:5] == [
+        "reason    Task 0 ended with exit code 1. The end of its log:",
+        "starting",
+        "ImportError: no module named tornado",
+    ]
 
 
 def test_two_of_one_name_are_told_apart_by_their_ids(run: Run) -> None:

@@ -51,6 +51,7 @@ def test_the_quick_start_of_the_readme_works_in_a_bare_environment(tmp_path: Pat
     env.pop("XDG_DATA_HOME", None)
     setup_and_serve, *rest = quick_start()
     own_pool = next(block for block in rest if "pool create" in block)
+    service = next(block for block in rest if "service deploy" in block)
     first_job = rest[0]
     setup, serve = (line.partition("#")[0].strip() for line in setup_and_serve.splitlines())
 
@@ -59,7 +60,7 @@ def test_the_quick_start_of_the_readme_works_in_a_bare_environment(tmp_path: Pat
     )
     with serving(serve, checkout, env):
         told = subprocess.run(  # noqa: S603 - likewise
-            ["/bin/bash", "-euc", first_job + own_pool],
+            ["/bin/bash", "-euc", first_job + own_pool + service],
             cwd=checkout,
             env=env,
             check=True,
@@ -73,4 +74,5 @@ def test_the_quick_start_of_the_readme_works_in_a_bare_environment(tmp_path: Pat
     assert re.search(r"train( +0){6} +1 +0 +0 +1", told), "the statistics count it once"
     assert "learning at 0.2" in told
     assert len(re.findall(r"^team-a-\w{5} +Available", told, re.MULTILINE)) == 2
+    assert '{"hello": "world"}' in told
     assert (home / ".local/share/muster/credentials.json").stat().st_mode & 0o777 == 0o600

@@ -23,8 +23,10 @@ def backup(file: Path, data: Path | None) -> None:
 
     FILE holds muster.db: accounts, roles, pools, jobs with all their history, every count. It does
     not hold secret.key, without which no stored access key opens: copy that file once, and keep it
-    apart. Nor objects/, snapshots/ (code as it was submitted), notebooks/, images/ (what was saved
-    of notebooks) and jobs/ (logs): copy these folders as you like. metrics.db may be lost.
+    apart. Nor objects/, snapshots/ (code and models as they were given), notebooks/, images/ (what
+    was saved of notebooks), environments/ (what an operator has put there) and jobs/ (logs, and
+    .users.json: whose files are whose): copy these folders as you like. metrics.db may be lost.
+    For a store on PostgreSQL there is pg_dump.
 
     \b
     To restore:

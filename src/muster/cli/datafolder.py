@@ -69,7 +69,7 @@ def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]"
 
 def change_logins(data: Path | None, work: "Callable[[Identity], Awaitable[T]]") -> T:
     """Run something that changes who may do what; it counts once this returns."""
-    from muster.api.authenticate import REMEMBER_SECONDS
+    from muster.api.remembered import REMEMBER_SECONDS
     from muster.settings import default_data_folder
     from muster.store.notice import give_notice
 

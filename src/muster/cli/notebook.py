@@ -11,6 +11,7 @@ from muster.cli.find import everywhere, find_flavor, find_pool, only_one, pool_i
 from muster.cli.output import (
     duration,
     examples,
+    lines,
     note,
     print_facts,
     print_json,
@@ -201,7 +202,7 @@ def show(context: click.Context, *, text: str, as_json: bool) -> None:
             ("notebook", f"{found['name']} ({found['id']})"),
             ("description", found["description"]),
             ("status", found["status"]),
-            ("reason", found["fail_reason"]),
+            ("reason", lines(found["fail_reason"])),
             ("owner", found["user"]["name"]),
             ("pool", found["pool"]["name"]),
             ("flavor", found["flavor"]),

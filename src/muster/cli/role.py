@@ -21,8 +21,8 @@ def role() -> None:
     \b
     administrator     everything
     resource-manager  reads all, makes and changes pools, sets quotas
-    developer         reads all, submits and stops jobs, stores objects
-    reader            reads all
+    developer         reads all, runs jobs, notebooks and services, stores objects
+    reader            reads all, asks services
     """  # noqa: D301 - the control character is for click: it keeps the lines apart
 
 

@@ -44,7 +44,7 @@
     │   └── StaleWrite          somebody else moved the row first: read again, decide again
     └── Unavailable             passing: nothing was changed; the same call may work later
         └── StoreUnavailable  EngineUnavailable  InstancesUnavailable  TooManyConnections
-    ProgramFailed               a notebook or service did not answer as it should
+    ProgramFailed               a program behind the proxy did not answer as it should
     └── ProgramUnreachable  ProgramBroken  ProgramTimedOut  ProgramUnwell
     TooBusy                     later there is room again
     NotOffered                  the call is known, and this platform does no such thing
@@ -626,11 +626,11 @@ class TooBusy(MusterError):
 
 
 class TooManyConnections(Unavailable):
-    """A notebook or service has as many open as it may."""
+    """A program behind the proxy has as many open as it may."""
 
 
 class ProgramFailed(MusterError):
-    """A notebook or service did not answer a request that was passed on to it."""
+    """A program behind the proxy did not answer a request that was passed on to it."""
 
 
 class ProgramUnreachable(ProgramFailed):

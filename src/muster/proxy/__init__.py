@@ -1,1 +1,1 @@
-"""Passes requests on to programs that serve: notebooks, and instances of services."""
+"""Passes requests on to programs that serve: notebooks, TensorBoards, instances of services."""
