@@ -22,7 +22,7 @@ from muster.store.statements import load_migrations
 
 log = structlog.get_logger()
 
-SERVER_VERSION_MIN: Final = 130_000
+SERVER_VERSION_MIN: Final = 140_000  # functions with bodies of SQL
 
 
 def migrate(raw: "psycopg.Connection[Any]", address: Address) -> None:
