@@ -25,6 +25,7 @@ from rich.table import Table
 
 from bench import (
     creates,
+    deep,
     history,
     importing,
     jobs,
@@ -62,6 +63,7 @@ MEASUREMENTS: Mapping[str, Measurement] = {
     "start": Measurement(start.measure, "from the command to the first answer; idle memory"),
     "statistics": Measurement(statistics_call.measure, "the statistics call, at every size"),
     "lists": Measurement(lists.measure, "pages with exact totals, at every size"),
+    "deep": Measurement(deep.measure, "pages at any depth, with any filter, at the largest size"),
     "history": Measurement(history.measure, "further calls, at the largest size"),
     "moves": Measurement(moves.measure, "300 durable moves a second beside reads; a recount"),
     "stream": Measurement(stream.measure, "limit=0: memory, first byte, rate"),
