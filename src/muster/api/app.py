@@ -121,6 +121,8 @@ def _refusal(error: MusterError, envelope: Envelope, request: Request) -> Reply:
     status, body, headers = render_error(error, envelope, request.id)
     if status >= 500:
         log.warning("request_failed", request_id=request.id, why=error.message)
+    else:
+        log.debug("request_refused", request_id=request.id, code=error.code, why=error.message)
     return Reply(status, body, [JSON_TYPE, *headers])
 
 
