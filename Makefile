@@ -40,7 +40,7 @@ serve: .venv/server.stamp  ## start a server on http://127.0.0.1:8080
 # Where Python was told to keep nothing, each server that a test starts would be compiled anew. What
 # takes longest goes first (tests/conftest.py), so that no worker is left with it at the end.
 test: .venv/test.stamp  ## run every test
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 5 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 check: .venv/test.stamp  ## format, lint, types, layers
 	@$(BIN)/ruff format --check
