@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the generator's own
 ]
 
-EXAMPLES: Final = 10
+EXAMPLES: Final = 6
 NOT_OFFERED: Final = 501
 
 # Described by hand: the description of the API itself, and pages for people.

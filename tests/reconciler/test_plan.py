@@ -55,7 +55,7 @@ def placed(actions: list[Action]) -> list[tuple[Workload, TaskPlacement]]:
     ]
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(worlds)
 def test_a_plan_never_hands_out_more_than_is_free(world: World) -> None:
     given_out = placed(plan(world))
@@ -73,7 +73,7 @@ def test_a_plan_never_hands_out_more_than_is_free(world: World) -> None:
             assert set(cards) <= set(room.free_cards)
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(whole_worlds())
 def test_no_job_overtakes_one_ahead_of_it_in_its_partition(
     made: tuple[World, list[Workload]],
