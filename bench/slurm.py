@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -269,8 +269,7 @@ def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer, count: int) 
         _wait_until(are_known)
         known_seconds = time.monotonic() - submitted
         _wait_until(lambda: _pending(cluster) == count, QUEUED_SECONDS_MAX)
-        percent, memory = _watch(muster), resident_mib(muster.pid)
-        full = _heart_per_cpu_second(muster)
+        cost = _cost(muster, empty)
     cluster.run("scancel", "--quiet", "--name=wrap")
     how = f"{count:,} jobs in Slurm's own queue, while another job has all nodes"
     yield Figure(
@@ -280,26 +279,7 @@ def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer, count: int) 
         how=f"{how}; after the last was acknowledged",
         at_most=KNOWN_SECONDS,
     )
-    yield Figure(
-        what="Slurm: one core, while they wait",
-        value=percent,
-        unit="%",
-        how=f"{how}; the server and its Slurm commands, over {WATCH_SECONDS:g} s",
-        at_most=CORE_PERCENT,
-    )
-    yield Figure(
-        what="Slurm: memory, while they wait",
-        value=memory,
-        unit="MiB",
-        how=f"{how}; resident",
-        at_most=MEMORY_MIB,
-    )
-    yield Figure(
-        what="Slurm: statistics, list and pools while they wait",
-        value=100 * full / empty,
-        unit="%",
-        how=f"{how}; a second of the server's CPU, looks included, against before",
-    )
+    yield from _figures_of(cost, "while they wait", how)
 
 
 def _running(
@@ -311,26 +291,42 @@ def _running(
         empty = _heart_per_cpu_second(muster)
         _create(muster, count, "long", "running")
         _wait_until(lambda: _counts(client, muster)["Running"] == count)
-        percent, memory = _watch(muster), resident_mib(muster.pid)
-        full = _heart_per_cpu_second(muster)
+        cost = _cost(muster, empty)
     how = f"{count:,} jobs that sleep, on eight nodes of this machine"
+    yield from _figures_of(cost, "while they run", how)
+
+
+class _Cost(NamedTuple):
+    """What a server takes that has many jobs in Slurm."""
+
+    core_percent: float
+    memory_mib: float
+    heart_percent: float  # of the heart calls that a second of its CPU answered before
+
+
+def _cost(muster: RunningServer, empty_per_cpu_second: float) -> _Cost:
+    percent, memory = _watch(muster), resident_mib(muster.pid)
+    return _Cost(percent, memory, 100 * _heart_per_cpu_second(muster) / empty_per_cpu_second)
+
+
+def _figures_of(cost: _Cost, when: str, how: str) -> Iterator[Figure]:
     yield Figure(
-        what="Slurm: one core, while they run",
-        value=percent,
+        what=f"Slurm: one core, {when}",
+        value=cost.core_percent,
         unit="%",
         how=f"{how}; the server and its Slurm commands, over {WATCH_SECONDS:g} s",
         at_most=CORE_PERCENT,
     )
     yield Figure(
-        what="Slurm: memory, while they run",
-        value=memory,
+        what=f"Slurm: memory, {when}",
+        value=cost.memory_mib,
         unit="MiB",
         how=f"{how}; resident",
         at_most=MEMORY_MIB,
     )
     yield Figure(
-        what="Slurm: statistics, list and pools while they run",
-        value=100 * full / empty,
+        what=f"Slurm: statistics, list and pools {when}",
+        value=cost.heart_percent,
         unit="%",
         how=f"{how}; a second of the server's CPU, looks included, against before",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from muster.domain.rollout import Instance
-from muster.domain.service import WEIGHTS_SUM, Service, ServiceConfig
+from muster.domain.service import WEIGHTS_SUM, Scaling, Service, ServiceConfig
 
 LOAD_SMOOTHING: Final = 0.3  # the share of the latest look in the mean
 
@@ -48,7 +48,7 @@ def look_at_load(
     mean = asked
     if before is not None:
         mean = before.concurrency + LOAD_SMOOTHING * (asked - before.concurrency)
-    is_quiet = -(-mean // config.scaling.target_concurrency) < count
+    is_quiet = _needed(config.scaling, mean) < count
     quiet_since_ms = (before and before.quiet_since_ms) or now_ms
     return Load(
         concurrency=mean, instance_count=count, quiet_since_ms=quiet_since_ms if is_quiet else None
@@ -60,9 +60,8 @@ def wanted_count(config: ServiceConfig, load: Load, *, now_ms: int) -> int:
     scaling = config.scaling
     if scaling is None:
         return config.instance_count
-    needed = -(-load.concurrency // scaling.target_concurrency)
-    needed = int(min(scaling.max_instances, max(scaling.min_instances, needed)))
-    present = min(scaling.max_instances, max(scaling.min_instances, load.instance_count))
+    needed = _allowed(scaling, _needed(scaling, load.concurrency))
+    present = _allowed(scaling, load.instance_count)
     if needed >= present:
         return needed
     is_over = (
@@ -70,3 +69,11 @@ def wanted_count(config: ServiceConfig, load: Load, *, now_ms: int) -> int:
         and now_ms - load.quiet_since_ms >= scaling.cooldown_seconds * 1000
     )
     return needed if is_over else present
+
+
+def _needed(scaling: Scaling, concurrency: float) -> int:
+    return int(-(-concurrency // scaling.target_concurrency))
+
+
+def _allowed(scaling: Scaling, count: int) -> int:
+    return min(scaling.max_instances, max(scaling.min_instances, count))
