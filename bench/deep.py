@@ -1,17 +1,26 @@
-"""Pages at any depth of the versions list, with any filter: the slowest there is."""
+"""Pages at any depth of both lists, with any filter: the slowest there is."""
 
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import product
 
 from bench.dataset import Dataset, open_dataset, pool_ids
 from bench.figure import Figure
 from bench.run import Run
-from muster.store.listing import VERSION_SORT_KEYS, ListQuery, page_of_versions
+from muster.store.connection import Connection
+from muster.store.listing import (
+    JOB_SORT_KEYS,
+    VERSION_SORT_KEYS,
+    ListQuery,
+    page_of_jobs,
+    page_of_versions,
+)
+from muster.store.postgres.connection import open_snapshot
 
 PAGE = 20
 TRIES = 3
@@ -23,27 +32,37 @@ QUICK_MS, OTHER_MS = 20, 250
 
 
 def measure(run: Run) -> list[Figure]:
-    dataset = open_dataset(run, run.largest)
-    others = tuple(key for key in VERSION_SORT_KEYS if key not in QUICK_KEYS)
-    return [
-        _slowest(run, dataset, keys, at_most=at_most)
-        for keys, at_most in ((QUICK_KEYS, QUICK_MS), (others, OTHER_MS))
-    ]
+    dataset = open_dataset(run, run.largest, may_be_shared=True)
+    figures = []
+    for what, all_keys in (("versions", VERSION_SORT_KEYS), ("jobs", JOB_SORT_KEYS)):
+        others = tuple(key for key in all_keys if key not in QUICK_KEYS)
+        for keys, at_most in ((QUICK_KEYS, QUICK_MS), (others, OTHER_MS)):
+            figures.append(_slowest(run, dataset, what, keys, at_most=at_most))
+    return figures
 
 
-def _slowest(run: Run, dataset: Dataset, keys: Sequence[str], *, at_most: float) -> Figure:
+def _slowest(
+    run: Run, dataset: Dataset, what: str, keys: Sequence[str], *, at_most: float
+) -> Figure:
     """By the clock, of the read alone: without HTTP and the thread that the slow ones have."""
-    file = (dataset.data / "muster.db").absolute()
-    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+    with _opened(dataset) as connection:
         [project_id] = connection.execute("SELECT id FROM project").fetchone()
         depths = DEPTHS_QUICK if run.is_quick else DEPTHS
         found = []
-        for query in run.track(list(_lists(project_id, keys)), f"pages by {', '.join(keys)}"):
-            total, _ = page_of_versions(connection, query)
-            found += [(_milliseconds(connection, query, int(total * d)), d, query) for d in depths]
+        page_of = _PAGE_OF[what]
+        # Only versions are in pools.
+        queries = [
+            query for query in _lists(project_id, keys) if what == "versions" or not query.pool_id
+        ]
+        for query in run.track(queries, f"pages of {what} by {', '.join(keys)}"):
+            total, _ = page_of(connection, query)
+            for depth in depths:
+                deep = partial(page_of, connection, replace(query, offset=int(total * depth)))
+                found.append((_milliseconds(deep), depth, query))
     worst, depth, query = max(found, key=lambda one: one[0])
     return Figure(
-        what=f"page of {PAGE} versions by {', '.join(keys)}: the slowest of {len(found)}",
+        what=f"page of {PAGE} {what} by {', '.join(keys)}{run.on_which}:"
+        f" the slowest of {len(found)}",
         rows=dataset.size,
         value=worst,
         unit="ms",
@@ -51,8 +70,20 @@ def _slowest(run: Run, dataset: Dataset, keys: Sequence[str], *, at_most: float)
         f" {'desc' if query.is_descending else 'asc'}, at {depth:.1%}, statuses"
         f" {list(query.statuses) or 'all'}, {'one pool' if query.pool_id else 'all pools'};"
         f" the median of all is {statistics.median(ms for ms, _, _ in found):.2g} ms",
-        at_most=at_most,
+        at_most=run.budget(at_most),
     )
+
+
+@contextmanager
+def _opened(dataset: Dataset) -> Iterator[Connection]:
+    if dataset.database is not None:
+        # As a thread has one that reads pages which take their time.
+        with open_snapshot(dataset.database, walks=True) as shared:
+            yield shared
+        return
+    file = (dataset.data / "muster.db").absolute()
+    with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as connection:
+        yield connection
 
 
 def _lists(project_id: str, keys: Sequence[str]) -> Iterator[ListQuery]:
@@ -71,11 +102,13 @@ def _lists(project_id: str, keys: Sequence[str]) -> Iterator[ListQuery]:
         )
 
 
-def _milliseconds(connection: sqlite3.Connection, query: ListQuery, offset: int) -> float:
-    deep = replace(query, offset=offset)
+def _milliseconds(read: Callable[[], object]) -> float:
     tries = []
     for _ in range(TRIES):
         began = time.perf_counter()
-        page_of_versions(connection, deep)
+        read()
         tries.append((time.perf_counter() - began) * 1000)
     return statistics.median(tries)
+
+
+_PAGE_OF = {"versions": page_of_versions, "jobs": page_of_jobs}

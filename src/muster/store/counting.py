@@ -7,6 +7,7 @@ added up first and written once. `store/recount.py` holds them against a full co
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import add
 from typing import Final
 
 from muster.domain.phase import StatisticsState
@@ -74,6 +75,21 @@ class Counts:
         block = job_id >> BLOCK_BITS
         self._row("id_block", ("job", project_id, workspace_id, "", status, block))[0] += by
 
+    def settled(
+        self,
+        place: tuple[str, str, str],
+        sort: str,
+        pool_id: str,
+        status: int,
+        number: int,
+        by: int,
+    ) -> None:
+        """In a stretch of an order; `place` is the list, its project and its workspace."""
+        list_, *workspace = place
+        self._row("key_block", (list_, sort, *workspace, "", status, number))[0] += by
+        if list_ == "version":
+            self._row("key_block", ("pooled", sort, *workspace, pool_id, status, number))[0] += by
+
     def use(
         self, project_id: str, workspace_id: str, type_: str, resources: Resources, by: int
     ) -> None:
@@ -91,9 +107,11 @@ class Counts:
     def pending_use(self, project_id: str, workspace_id: str, type_: str) -> list[int]:
         """What the table does not show yet of a use; in the order of USED."""
         key = (project_id, workspace_id, type_)
-        none = [0] * len(USED)
-        found = [changes.get(key, none) for changes in self._pending("workspace_use")]
-        return [sum(amounts) for amounts in zip(none, *found, strict=True)]
+        pending = [0] * len(USED)
+        for changes in self._pending("workspace_use"):
+            if (more := changes.get(key)) is not None:
+                pending = list(map(add, pending, more))
+        return pending
 
     def pending_jobs(self, project_id: str, statuses: Container[int]) -> int:
         """What the table does not show yet of a project's jobs in some statuses."""

@@ -21,6 +21,7 @@ from muster.domain.workload import WorkloadType
 from muster.store.connection import Connection
 from muster.store.counting import BLOCK_BITS
 from muster.store.ids import Ids
+from muster.store.keyblocks import unsettle_jobs
 from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
@@ -376,6 +377,7 @@ def _write_jobs(tx: Transaction, project_id: str, changed: Iterable[_Job], actor
         counted[latest.workspace_id, latest.status, job.id >> BLOCK_BITS] += 1
     for (workspace_id, status, block), by in counted.items():
         tx.counts.job(project_id, workspace_id, status, by, job_id=block << BLOCK_BITS)
+    unsettle_jobs(tx, [row[-1] for row in extended])
     _insert(tx, "insert_job", new)
     _insert(tx, "insert_imported_job", sources)
     tx.connection.executemany(SQL["extend_job"], extended)

@@ -1,12 +1,15 @@
-"""Pages by a key other than the id, through its index from the nearer end.
+"""Pages by a key other than the id.
 
-Half of what is listed is passed at most: such pages belong into a thread.
+An order tells what stands at a rank. `Walked` passes what lies before it in the index of the key,
+from the nearer end: half of what is listed at most, and such pages belong into a thread. That of
+`ranked.py` knows how much lies before.
 """
 
 import heapq
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from muster.store.connection import Connection
 from muster.store.paging.gathering import in_order
@@ -15,53 +18,98 @@ from muster.store.paging.scope import DURATION, RUNNING, Entry, Scope, SortKey, 
 _CHUNK_ROWS: Final = 100
 
 
+class Order(Protocol):
+    """The entries of a scope by a key, and of one key by their ids; both ascend."""
+
+    def at(self, rank: int, limit: int) -> list[Entry]:
+        """`limit` entries from a rank on; there are that many."""
+        ...
+
+    def count_above(self, entry: Entry) -> int:
+        """How many entries have the key of this one, and a higher id."""
+        ...
+
+    def of_key(self, one: Any, *, offset: int, limit: int) -> list[Entry]:
+        """`limit` entries of one key; the offset is among them."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """An order, by its index alone."""
+
+    connection: Connection
+    scope: Scope
+    key: SortKey
+    total: int
+
+    def at(self, rank: int, limit: int) -> list[Entry]:
+        if rank <= self.total // 2:
+            return self._entries(offset=rank, limit=limit)
+        from_end = self.total - rank - limit
+        return self._entries(offset=from_end, limit=limit, is_reversed=True)[::-1]
+
+    def count_above(self, entry: Entry) -> int:
+        source, values = walk(self.scope, self.key)
+        [count] = self.connection.execute(
+            f"SELECT count(*) {source} AND {self.key.column} = :key AND id > :above",
+            values | {"key": entry[0], "above": entry[1]},
+        ).fetchone()
+        return int(count)
+
+    def of_key(self, one: Any, *, offset: int, limit: int) -> list[Entry]:
+        return self._entries(offset=offset, limit=limit, bound=("=", one))
+
+    def _entries(
+        self,
+        *,
+        offset: int,
+        limit: int,
+        is_reversed: bool = False,
+        bound: tuple[str, Any] | None = None,
+    ) -> list[Entry]:
+        return list(
+            cursor(
+                self.connection,
+                self.scope,
+                self.key,
+                offset=offset,
+                limit=limit,
+                is_reversed=is_reversed,
+                bound=bound,
+            )
+        )
+
+
 def by_key(
-    connection: Connection,
-    scope: Scope,
-    key: SortKey,
-    *,
-    is_descending: bool,
-    offset: int,
-    limit: int,
-    total: int,
+    order: Order, key: SortKey, *, is_descending: bool, offset: int, limit: int, total: int
 ) -> list[Entry]:
-    """The entries from `offset` on. `total` counts what the index has of the scope."""
+    """The entries from `offset` on. `total` counts what the order has."""
     limit = min(limit, total - offset)
     if limit <= 0:
         return []
-    if is_descending and not key.is_mirrored:
-        return _descending_page(connection, scope, key, offset, limit, total)
-    if offset <= total // 2:
-        return _entries(
-            connection, scope, key, offset=offset, limit=limit, is_reversed=is_descending
-        )
-    from_end = total - offset - limit
-    found = _entries(
-        connection, scope, key, offset=from_end, limit=limit, is_reversed=not is_descending
-    )
-    return found[::-1]
+    if not is_descending:
+        return order.at(offset, limit)
+    last_first = order.at(total - offset - limit, limit)[::-1]
+    return last_first if key.is_mirrored else _ids_ascending(order, last_first)
 
 
-def _descending_page(
-    connection: Connection, scope: Scope, key: SortKey, offset: int, limit: int, total: int
-) -> list[Entry]:
-    """Keys descend and the ids of one key ascend: the index, read backwards, has both descend.
+def _ids_ascending(order: Order, last_first: list[Entry]) -> list[Entry]:
+    """Keys descend and the ids of one key ascend: an order that is read backwards has both descend.
 
-    So the key at the page's first place is looked up, then how many rows come before that key:
-    of those passed, all but the ones of that key itself.
+    Entries of one key change places. Of the first and the last key of a page there may be more
+    before and behind it, so that others stand on the page.
     """
-    # One place, from either end.
-    from_end = total - 1 - offset
-    is_reversed = offset <= from_end
-    [(first, id_)] = _entries(
-        connection, scope, key, offset=min(offset, from_end), limit=1, is_reversed=is_reversed
-    )
-    before = offset - _count_of(connection, scope, key, first, above=id_)
-    page = _entries(connection, scope, key, offset=offset - before, limit=limit, bound=("=", first))
-    if len(page) < limit:
-        chunk = min(limit - len(page), _CHUNK_ROWS)
-        rest = descending(connection, scope, key, below=(first,), chunk=chunk)
-        page += islice(rest, limit - len(page))
+    page: list[Entry] = []
+    groups = [list(entries) for _, entries in groupby(last_first, key=lambda entry: entry[0])]
+    for index, group in enumerate(groups):
+        if index == 0:
+            above = order.count_above(group[0])
+            page += order.of_key(group[0][0], offset=above, limit=len(group))
+        elif index == len(groups) - 1:
+            page += order.of_key(group[0][0], offset=0, limit=len(group))
+        else:
+            page += reversed(group)
     return page
 
 
@@ -78,15 +126,8 @@ def descending(
     A chunk of the index is read backwards: of all its keys but the last one it has all entries.
     """
     while True:
-        found = _entries(
-            connection,
-            scope,
-            key,
-            offset=0,
-            limit=chunk,
-            is_reversed=True,
-            bound=None if below is None else ("<", below[0]),
-        )
+        bound = None if below is None else ("<", below[0])
+        found = list(cursor(connection, scope, key, limit=chunk, is_reversed=True, bound=bound))
         if not found:
             return
         last = found[-1][0]
@@ -95,29 +136,6 @@ def descending(
                 yield from reversed(list(entries))
         yield from cursor(connection, scope, key, bound=("=", last))
         below = (last,)
-
-
-def _entries(
-    connection: Connection,
-    scope: Scope,
-    key: SortKey,
-    *,
-    offset: int,
-    limit: int,
-    is_reversed: bool = False,
-    bound: tuple[str, Any] | None = None,
-) -> list[Entry]:
-    return list(
-        cursor(
-            connection,
-            scope,
-            key,
-            offset=offset,
-            limit=limit,
-            is_reversed=is_reversed,
-            bound=bound,
-        )
-    )
 
 
 def cursor(
@@ -135,24 +153,14 @@ def cursor(
         source += f" AND {key.column} {bound[0]} :key"
         values["key"] = bound[1]
     rows = connection.execute(
-        f"SELECT {key.column}, id {source} {order(key, is_reversed=is_reversed)}"
+        f"SELECT {key.column}, id {source} {in_index_order(key, is_reversed=is_reversed)}"
         " LIMIT :limit OFFSET :offset",
         values | {"limit": limit, "offset": offset},
     )
     return iter(rows)
 
 
-def _count_of(connection: Connection, scope: Scope, key: SortKey, one: Any, *, above: int) -> int:
-    """How many rows of one key have an id above one."""
-    source, values = walk(scope, key)
-    [count] = connection.execute(
-        f"SELECT count(*) {source} AND {key.column} = :key AND id > :above",
-        values | {"key": one, "above": above},
-    ).fetchone()
-    return int(count)
-
-
-def order(key: SortKey, *, is_reversed: bool = False) -> str:
+def in_index_order(key: SortKey, *, is_reversed: bool = False) -> str:
     direction = " DESC" if is_reversed else ""
     return f"ORDER BY {key.column}{direction}, id{direction}"
 
@@ -172,31 +180,28 @@ def running(
 
 
 def by_duration(
-    connection: Connection,
-    scope: Scope,
+    ended_order: Order,
+    live: list[Entry],
     *,
     is_descending: bool,
     offset: int,
     limit: int,
     total: int,
-    now_ms: int,
 ) -> list[Entry]:
-    """What has ended by its stored duration, merged with what runs.
+    """What has ended by its stored duration, merged with what runs, `live`.
 
+    `total` counts what has ended.
     At most all that runs can stand before the page, so that the page and what may change places
     with it are a bounded part of what has ended.
     """
-    live = running(connection, scope, now_ms=now_ms, is_descending=is_descending)
-    ended_total = total - len(live)
-    first = min(ended_total, max(0, offset - len(live)))
+    first = min(total, max(0, offset - len(live)))
     ended = by_key(
-        connection,
-        scope,
+        ended_order,
         DURATION,
         is_descending=is_descending,
         offset=first,
-        limit=min(ended_total, offset + limit) - first,
-        total=ended_total,
+        limit=min(total, offset + limit) - first,
+        total=total,
     )
     rank = rank_of(is_descending)
     before = [entry for entry in live if first and rank(entry) < rank(ended[0])]

@@ -92,6 +92,33 @@ SELECT m.column1, m.column2, m.column3, m.column4, m.column5, m.column6, m.colum
                       AND t.status = m.column6
                       AND t.block = m.column7)
 
+-- name: add_to_key_block
+UPDATE key_block
+   SET count = count + m.column1
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+         CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
+ WHERE key_block.list = m.column2
+   AND key_block.sort = m.column3
+   AND key_block.project_id = m.column4
+   AND key_block.workspace_id = m.column5
+   AND key_block.pool_id = m.column6
+   AND key_block.status = m.column7
+   AND key_block.number = m.column8
+
+-- name: insert_key_block
+INSERT INTO key_block (
+    count, list, sort, project_id, workspace_id, pool_id, status, number)
+SELECT m.column1, m.column2, m.column3, m.column4, m.column5, m.column6, m.column7, m.column8
+  FROM (VALUES (CAST(? AS BIGINT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT),
+         CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS BIGINT), CAST(? AS BIGINT))) AS m
+ WHERE NOT EXISTS (SELECT 1 FROM key_block AS t WHERE t.list = m.column2
+                      AND t.sort = m.column3
+                      AND t.project_id = m.column4
+                      AND t.workspace_id = m.column5
+                      AND t.pool_id = m.column6
+                      AND t.status = m.column7
+                      AND t.number = m.column8)
+
 -- name: add_to_workspace_use
 UPDATE workspace_use
    SET workload_count = workload_count + m.column1, cpu_millis = cpu_millis + m.column2,
