@@ -17,7 +17,7 @@ from muster.store import addressed
 from muster.store.connection import Connection
 from muster.store.recount import differences
 from muster.store.sqlite import open_snapshot
-from tests.postgres import find_programs, running_postgres
+from tests.postgres import postgres_kinds, programs_of, running_postgres
 
 SIZE = 1_500
 
@@ -50,11 +50,10 @@ def assert_full_and_exact(connection: Connection) -> None:
     assert (by_status[7], by_status[8]) == (QUEUED, RUNNING)
 
 
-@pytest.mark.skipif(not find_programs(), reason="there is no PostgreSQL")
 def test_the_same_is_made_on_postgresql_once_as_long_as_its_database_is_there(
     run: Run, tmp_path: Path
 ) -> None:
-    with running_postgres(next(iter(find_programs().values()))) as server:
+    with running_postgres(programs_of(postgres_kinds()[0])) as server:
         shared = replace(run, database=server.make_database("bench"))
         made = open_dataset(shared, SIZE, may_be_shared=True)
 

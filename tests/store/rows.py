@@ -22,11 +22,12 @@ from muster.domain.pool import (
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload
 from muster.reconciler.pools import settle_pools
-from muster.store import identity, jobs, moves, pool_nodes, pools, workloads
+from muster.store import identity, jobs, keyblocks, moves, pool_nodes, pools, workloads
 from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES
 from muster.store.database import Database
 from muster.store.moves import EndAttempt, Hold, Move, Release
+from muster.store.paging import scope as scopes
 from muster.store.recount import differences
 from muster.store.submissions import NewJob, NewVersion, Submission, insert_submission
 from muster.store.transaction import Transaction
@@ -319,6 +320,18 @@ def find_room(tx: Transaction, workload: Workload) -> tuple[TaskPlacement, ...] 
 def find_differences(connection: Connection) -> list[str]:
     """What a recount finds wrong: nothing, ever."""
     return list(differences(connection))
+
+
+def count_anew(tx: Transaction, where: scopes.Scope, *, stretch_rows: int = 3) -> None:
+    """All that a sweep does in many steps, for lists that it counts from the beginning."""
+    keyblocks.forget(tx, where)
+    for key in keyblocks.SORTS[where.table]:
+        keyblocks.forget_order(tx, where, key)
+    keyblocks.begin(tx, where)
+    for key in keyblocks.SORTS[where.table]:
+        pieces = keyblocks.count_order(tx.connection, where, key, stretch_rows=stretch_rows)
+        keyblocks.write_pieces(tx, where, key, 0, pieces)
+    keyblocks.make_ready(tx, where)
 
 
 async def get_workload(database: Database, workload: Workload) -> Workload:

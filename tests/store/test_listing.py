@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from dataclasses import replace
 from random import Random
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import pytest
 from hypothesis import given
@@ -19,6 +19,7 @@ from muster.domain.workspace import Workspace
 from muster.store import (
     identity,
     jobs,
+    keyblocks,
     listing,
     pool_listing,
     tags,
@@ -30,7 +31,9 @@ from muster.store.counting import BLOCK_BITS
 from muster.store.database import Database
 from muster.store.history import is_out_of_order
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
-from muster.store.paging import gathering, id_order, key_order, pages
+from muster.store.paging import gathering, id_order, key_order, pages, ranked
+from muster.store.paging.scope import DURATION, Scope
+from muster.store.paging.totals import total_of
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
@@ -47,6 +50,7 @@ from tests.store.rows import (
     add_job,
     add_version,
     bring_to,
+    count_anew,
     find_differences,
     set_up_store,
 )
@@ -71,14 +75,14 @@ WHOLE: Final = ListQuery(
 )
 
 
-def fill(tx: Transaction) -> None:
+def fill(tx: Transaction, *, first: int = 0) -> None:
     """Jobs of all phases, with few different values, so that there are many ties."""
     random = Random(7)  # noqa: S311 - to be repeated, not to be secret
-    for name in ("ann", "ben", "cat"):
+    for name in ("ann", "ben", "cat") if first == 0 else ():
         member = identity.Member(f"id-of-{name}", name, "", ACCOUNT)
         identity.insert_member(tx, member)
     phases = list(WAYS)
-    for index in range(ROWS):
+    for index in range(first, first + ROWS):
         # As if there were many more rows: so these lie in many blocks of ids.
         tx.execute("UPDATE sqlite_sequence SET seq = seq + ?", (random.randrange(9_000),))
         now_ms = 1_000 + 100 * (index // 3)
@@ -146,6 +150,35 @@ def mix_times(tx: Transaction) -> None:
             )
 
 
+async def settle_partly(database: Database) -> None:
+    """Half of each list is counted; some of that is changed, deleted, or lives again afterwards."""
+    for place in await database.scan(keyblocks.list_large_places, rows_min=1):
+        await database.write(count_anew, place)
+    await database.write(fill, first=ROWS)
+    await database.write(change_some)
+    for place in await database.scan(keyblocks.list_settled_places):
+        orders = await database.scan(keyblocks.read_orders, place)
+        await database.write(keyblocks.settle_next, place, orders, limit=9)
+        await database.write(keyblocks.settle_gone, place, orders, limit=3)
+        ids = await database.scan(keyblocks.list_unsettled, place, limit=3)
+        await database.write(keyblocks.settle_unsettled, place, orders, ids)
+    assert await database.scan(find_differences) == []
+
+
+def change_some(tx: Transaction) -> None:
+    found = tx.execute("SELECT id, project_id FROM job WHERE is_deleted = 0 ORDER BY id").fetchall()
+    for index, (job_id, project_id) in enumerate(found):
+        job = jobs.get_job(tx.connection, project_id, job_id)
+        if index % 11 == 3:
+            delete_job(tx, job)
+        elif index % 11 == 5:
+            jobs.describe_job(tx, project_id, job_id, "c")
+        elif index % 11 == 7 and job.latest_version_id is not None:
+            delete_version(tx, job, job.latest_version_id)
+        elif index % 11 == 9:
+            bring_to(tx, add_version(tx, job, now_ms=9_000), Phase.RUNNING, now_ms=9_100)
+
+
 # What is done only where there are many rows, or few, is done here with the same ones.
 NEVER_ORDERED: Final = (gathering, "ORDERED_MAX", 0)
 OVER_BLOCKS: Final = (id_order, "WALKED_MAX", -1)
@@ -175,6 +208,17 @@ WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
         (listing, "FEW_FOUND_MAX", 2),
         (listing, "LOOKED_THROUGH_MAX", 0),
     ),
+    "over key blocks": (
+        NEVER_GATHERED,
+        NEVER_ORDERED,
+        (pages, "NEAR_ROWS", -1),
+        (ranked, "_UNSETTLED_PART", 0),
+    ),
+    "out of order, over key blocks": (
+        NEVER_GATHERED,
+        (pages, "NEAR_ROWS", -1),
+        (ranked, "_UNSETTLED_PART", 0),
+    ),
     "found, and near": (*SEARCHED, (gathering, "_PASSED_TO_ONE", 1_000)),
     "found, and sorted": (*SEARCHED, (gathering, "_PASSED_TO_ONE", 0)),
 }
@@ -195,6 +239,8 @@ def connection(
         asyncio.run(database.write(make_of_algorithms))
         if request.param.startswith("out of order"):
             asyncio.run(database.write(mix_times))
+        if request.param.endswith("over key blocks"):
+            asyncio.run(settle_partly(database))
         with open_snapshot(file) as connection:
             yield connection
 
@@ -609,6 +655,26 @@ def test_the_rows_lie_in_several_blocks_of_ids(connection: Connection, table: st
     blocks = {row["id"] >> BLOCK_BITS for row in rows_of(connection, table)}
 
     assert len(blocks) > 3
+
+
+@pytest.mark.parametrize("connection", ["over key blocks"], indirect=True)
+@pytest.mark.parametrize("table", ["job", "version"])
+def test_counts_of_key_blocks_agree_with_the_total_of_every_filter(
+    connection: Connection, table: Literal["job", "version"]
+) -> None:
+    filters: list[dict[str, Any]] = [{}, {"statuses": (10,)}, {"statuses": (8, 10, 11)}]
+    if table == "version":
+        filters += [{"pool_ids": ("",)}, {"pool_ids": ("", GPU_POOL), "statuses": (10, 12)}]
+    for one in filters:
+        scope = Scope(table=table, project_id=PROJECT, workspace_id=WORKSPACE, **one)
+        for key in keyblocks.SORTS[table]:
+            total = total_of(connection, scope)
+            if key == DURATION:
+                total -= len(key_order.running(connection, scope, now_ms=0, is_descending=False))
+            order = ranked.ranked(connection, scope, key, total=total)
+            assert order is not None
+            assert len(order.befores) > 5
+            assert len(order.at(0, total)) == total
 
 
 def test_every_kind_of_row_is_there_to_be_listed(connection: Connection) -> None:

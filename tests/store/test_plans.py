@@ -17,14 +17,14 @@ from muster.domain.workload import WorkloadType
 from muster.store import listing, networks, pool_listing, tags, training_listing, workloads
 from muster.store.connection import Connection
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
-from muster.store.paging import gathering, id_order
+from muster.store.paging import gathering, id_order, pages, ranked
 from muster.store.paging.gathering import entries_of_candidates
 from muster.store.paging.scope import CREATED, Scope, candidates_of
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
-from tests.store.test_listing import fill, make_of_algorithms, tag
+from tests.store.test_listing import fill, make_of_algorithms, settle_partly, tag
 
 STATUSES: Final = ((), (7,), (5, 8, 10, 11))
 
@@ -48,7 +48,9 @@ READ_WHOLE: Final = (
 
 # These may be sorted: they are as many as there are pools and statuses, or no more of them is kept
 # than a page, of what a search has found.
-COUNTERS: Final = re.compile(r"FROM (version|job)_total\s|AS candidate .* LIMIT \d")
+COUNTERS: Final = re.compile(
+    r"FROM (version|job)_total\s|FROM key_block\s|AS candidate .* LIMIT \d"
+)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,7 @@ def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]
         asyncio.run(database.write(fill))
         asyncio.run(database.write(tag))
         asyncio.run(database.write(make_of_algorithms))
+        asyncio.run(settle_partly(database))
         with open_snapshot(file) as connection:
             yield connection
 
@@ -172,6 +175,46 @@ def test_the_list_of_versions(
         assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
         assert faults(connection, partial(stream, connection, query)) == []
         assert faults(connection, partial(stream_as_json, connection, query)) == []
+
+
+@pytest.mark.parametrize(
+    ("sort_key", "is_descending", "statuses"),
+    [*product(sorted(VERSION_SORT_KEYS), [False, True], STATUSES)],
+)
+@pytest.mark.parametrize("pool_id", [None, GPU_POOL])
+def test_versions_over_counts_of_each_order(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    sort_key: str,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+    pool_id: str | None,
+) -> None:
+    monkeypatch.setattr(pages, "NEAR_ROWS", -1)
+    monkeypatch.setattr(ranked, "_UNSETTLED_PART", 0)
+    for offset in (0, 5, 30):
+        query = list_query(sort_key, is_descending, statuses, offset=offset, pool_id=pool_id)
+
+        assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
+
+
+@pytest.mark.parametrize(
+    ("sort_key", "is_descending", "statuses"),
+    [*product(sorted(JOB_SORT_KEYS), [False, True], STATUSES)],
+)
+def test_jobs_over_counts_of_each_order(
+    connection: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    sort_key: str,
+    is_descending: bool,
+    statuses: tuple[int, ...],
+) -> None:
+    monkeypatch.setattr(pages, "NEAR_ROWS", -1)
+    monkeypatch.setattr(ranked, "_UNSETTLED_PART", 0)
+    for offset in (0, 5, 30):
+        query = list_query(sort_key, is_descending, statuses, offset=offset)
+
+        assert faults(connection, partial(listing.page_of_jobs, connection, query)) == []
 
 
 @pytest.mark.parametrize("is_descending", [False, True])
@@ -494,3 +537,22 @@ def test_what_the_reconciler_reads_in_every_pass_is_found_by_what_is_active(
         "SCAN json_each VIRTUAL TABLE INDEX 1:",
     }
     assert "SCAN workload USING INDEX workload_active" in steps
+
+
+def test_the_head_of_a_queue_is_walked_to_along_its_index(connection: Connection) -> None:
+    [(partition,)] = connection.execute(
+        "SELECT partition FROM workload WHERE phase = 'Queued' LIMIT 1"
+    ).fetchall()
+    first = workloads.list_queue(connection, partition, limit=9)
+    known = {workload.id: replace(workload, revision=-1) for workload in first[:2]}
+    read = partial(workloads.list_queue, connection, partition, limit=9, known=known)
+
+    steps = {step for _, step in plan(connection, read)}
+
+    assert "SEARCH workload USING INDEX workload_queue (partition=?)" in steps
+    assert steps <= {
+        "SEARCH workload USING INDEX workload_queue (partition=?)",
+        "SEARCH workload USING INTEGER PRIMARY KEY (rowid=?)",
+        "LIST SUBQUERY 1",
+        "SCAN json_each VIRTUAL TABLE INDEX 1:",
+    }

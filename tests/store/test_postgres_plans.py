@@ -15,11 +15,14 @@ import pytest
 from muster.domain.history import HistoryRow
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
+from muster.reconciler.learning import NameLearner
+from muster.reconciler.settling import Settler
 from muster.store import listing, pool_listing, training_listing
 from muster.store.connection import Cursor, Values
 from muster.store.dialect import in_postgres
 from muster.store.history import insert_history
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS
+from muster.store.paging import pages, ranked
 from muster.store.postgres.connection import PostgresConnection
 from muster.store.postgres.database import PostgresDatabase
 from muster.store.postgres.rows import encoded, in_one_value
@@ -27,7 +30,7 @@ from muster.store.statements import load_statements
 from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
-from tests.postgres import find_programs
+from tests.postgres import postgres_kinds
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, add_workload, set_up_store
 from tests.store.test_plans import list_query
 from tests.stores import Stores
@@ -41,9 +44,7 @@ LARGE: Final = frozenset(
 )
 ENDED: Final = (10, 10, 10, 10, 10, 10, 11, 12)
 
-KIND: Final = next((f"postgres-{whose}" for whose in find_programs()), "")
-
-pytestmark = pytest.mark.skipif(not KIND, reason="there is no PostgreSQL here")
+KIND: Final = postgres_kinds()[0]
 
 
 def history() -> list[HistoryRow]:
@@ -78,6 +79,8 @@ async def fill(database: PostgresDatabase) -> None:
     for start in range(0, VERSIONS, 1_000):
         await database.write(put, rows[start : start + 1_000])
     await database.write(add_workload, "waits", now_ms=100_000)
+    await Settler(database=database, rows_min=1_000, stretch_rows=512, rest_seconds=0).settle_due()
+    await NameLearner(database=database, names_min=1_000, rest_seconds=0).learn_due()
     for part in range(VERSIONS // 1_000):
         await database.write(tag, part)
         await database.write(make_of_algorithms, part)
@@ -154,7 +157,7 @@ def faults_of(step: dict[str, Any]) -> Iterator[str]:
         yield from faults_of(child)
 
 
-@pytest.mark.parametrize("search", ["", "gits-004", "gits"])
+@pytest.mark.parametrize("search", ["", "gits-004", "gits", "04", "g"])
 @pytest.mark.parametrize("sort_key", sorted(JOB_SORT_KEYS))
 def test_the_list_of_jobs(connection: Watched, sort_key: str, search: str) -> None:
     for is_descending, statuses, offset in product([False, True], STATUSES, (0, 4_000, 7_990)):
@@ -173,6 +176,31 @@ def test_the_list_of_versions(connection: Watched, sort_key: str, pool_id: str |
         query = list_query(sort_key, is_descending, statuses, offset=offset, pool_id=pool_id)
 
         assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
+
+
+@pytest.mark.parametrize("pool_id", [None, GPU_POOL])
+@pytest.mark.parametrize("sort_key", sorted(VERSION_SORT_KEYS))
+def test_versions_over_counts_of_each_order(
+    connection: Watched, monkeypatch: pytest.MonkeyPatch, sort_key: str, pool_id: str | None
+) -> None:
+    monkeypatch.setattr(pages, "NEAR_ROWS", -1)
+    monkeypatch.setattr(ranked, "_UNSETTLED_PART", 0)
+    for is_descending, statuses, offset in product([False, True], STATUSES, (0, 1_500)):
+        query = list_query(sort_key, is_descending, statuses, offset=offset, pool_id=pool_id)
+
+        assert faults(connection, partial(listing.page_of_versions, connection, query)) == []
+
+
+@pytest.mark.parametrize("sort_key", sorted(JOB_SORT_KEYS))
+def test_jobs_over_counts_of_each_order(
+    connection: Watched, monkeypatch: pytest.MonkeyPatch, sort_key: str
+) -> None:
+    monkeypatch.setattr(pages, "NEAR_ROWS", -1)
+    monkeypatch.setattr(ranked, "_UNSETTLED_PART", 0)
+    for is_descending, statuses, offset in product([False, True], STATUSES, (0, 4_000)):
+        query = list_query(sort_key, is_descending, statuses, offset=offset)
+
+        assert faults(connection, partial(listing.page_of_jobs, connection, query)) == []
 
 
 TERMS: Final = {

@@ -8,7 +8,7 @@ import pytest
 
 from muster.domain.errors import JobUnknown
 from muster.domain.phase import TRANSITIONS, Event, Reason
-from muster.store import archive, jobs, purging, tags, workloads
+from muster.store import archive, jobs, keyblocks, nameparts, purging, tags, workloads
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
@@ -22,6 +22,7 @@ from tests.store.rows import (
     WORKSPACE,
     add_job,
     add_version,
+    count_anew,
     find_differences,
     find_room,
     move,
@@ -53,8 +54,9 @@ class User:
             (
                 *(self.submit, self.run_again, self.move_some),
                 *(self.delete_some, self.purge, self.archive_some, self.tag_some),
+                *(self.describe_some, self.settle_some, self.learn_some),
             ),
-            (3, 3, 20, 2, 1, 1, 3),
+            (3, 3, 20, 2, 1, 1, 3, 1, 4, 2),
         )
         act[0](tx)
 
@@ -134,6 +136,45 @@ class User:
         keys = [key for key in ("team", "cost") if self.random.random() < 0.6]
         after = {key: self.random.choice(["", "a", "b"]) for key in keys}
         tags.put_version_tags(tx, version_id, before, after)
+
+    def describe_some(self, tx: Transaction) -> None:
+        job = self.some_job(tx)
+        if job is not None:
+            jobs.describe_job(tx, PROJECT, job.id, self.random.choice(["", "a", "b"]))
+
+    def settle_some(self, tx: Transaction) -> None:
+        """One step of what a sweep does, in any order."""
+        places = keyblocks.list_large_places(tx.connection, rows_min=1)
+        if not places:
+            return
+        place = self.random.choice(places)
+        is_counted = keyblocks.settled_up_to(tx.connection, place) is not None
+        if not is_counted or self.random.random() < 0.05:
+            count_anew(tx, place)
+            return
+        orders = keyblocks.read_orders(tx.connection, place)
+        match self.random.randrange(4):
+            case 0:
+                for split in keyblocks.plan_splits(tx.connection, place, stretch_rows=3):
+                    keyblocks.write_split(tx, place, split)
+            case 1:
+                keyblocks.settle_next(tx, place, orders, limit=5)
+            case 2:
+                keyblocks.settle_gone(tx, place, orders, limit=2)
+            case _:
+                ids = keyblocks.list_unsettled(tx.connection, place, limit=3)
+                keyblocks.settle_unsettled(tx, place, orders, ids)
+
+    def learn_some(self, tx: Transaction) -> None:
+        """One step of what a sweep learns of names."""
+        places = nameparts.list_large_places(tx.connection, names_min=1)
+        if not places:
+            return
+        place = self.random.choice(list(places))
+        if nameparts.read_names(tx.connection, place) is None:
+            nameparts.begin(tx, place)
+        else:
+            nameparts.learn_next(tx, place, limit=4, stretch_names=2)
 
     def some_job(self, tx: Transaction) -> jobs.Job | None:
         if not self.job_ids:

@@ -27,10 +27,12 @@ NOUNS: Final = (
     "identity",
     "ids",
     "jobs",
+    "keyblocks",
     "leases",
     "metrics",
     "models",
     "moves",
+    "nameparts",
     "networks",
     "notebooks",
     "pool_events",
@@ -56,6 +58,16 @@ PUT_TOGETHER: Final = {
     *(f"list_{table}s" for table in COUNTED),
     # Recounted by store/archive.py: half of it is packed.
     *(f"{verb}_snapshot_use" for verb in ("add_to", "insert")),
+    # By store/keyblocks.py, which recounts, too; of either list.
+    *(f"{verb}_key_block" for verb in ("add_to", "insert")),
+    *(
+        f"{verb}_{table}s"
+        for table in ("job", "version")
+        for verb in (
+            *("insert_mark_of", "insert_live", "keep_gone"),
+            *("list_next", "list_unsettled", "list_ended", "find_ended"),
+        )
+    ),
 }
 
 
@@ -129,6 +141,14 @@ def test_what_the_reconciler_reads_is_every_phase_that_may_change_but_the_queue(
     assert in_list(index[1]) == in_list(active[1])
     [which] = re.findall(r"WHERE phase IN.*", statements["list_active"])
     assert re.findall(r"WHERE phase IN.*", statements["list_active_revisions"]) == [which]
+
+
+def test_the_head_of_a_queue_is_the_same_whether_it_is_known_in_part_or_not() -> None:
+    statements = load_statements("workloads")
+    [which] = re.findall(r"FROM workload.*", statements["list_queue"], re.DOTALL)
+
+    assert "ORDER BY priority DESC, id" in which
+    assert statements["list_queue_revisions"].endswith(which)
 
 
 def test_what_may_be_purged_is_all_that_nothing_can_run_for() -> None:

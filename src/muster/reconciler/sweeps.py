@@ -1,4 +1,4 @@
-"""What is done now and then: old jobs are archived, snapshots of code that nothing uses go.
+"""What is done now and then: ended jobs are counted, old ones archived, unused code is dropped.
 
 Small steps with rests between them: nobody waits for a sweep for more than a few milliseconds. Each
 step may be done twice, and a server that dies between two of them leaves nothing half done.
@@ -16,6 +16,9 @@ import structlog
 from muster.domain.errors import StaleWrite, StoreUnavailable
 from muster.engines.attemptfiles import remove_work
 from muster.objects.store import ObjectStore
+from muster.reconciler.learning import NameLearner
+from muster.reconciler.resting import REST_SECONDS, RestingWriter
+from muster.reconciler.settling import Settler
 from muster.store import archive
 from muster.store.archive import Due
 from muster.store.database import Database
@@ -26,8 +29,6 @@ SWEEP_SECONDS: Final = 60.0  # between two looks for jobs that have become old
 SNAPSHOT_SWEEP_SECONDS: Final = 3_600.0
 CHUNK_WORKLOADS: Final = 200  # read and packed together, in a thread
 BATCH_ROWS: Final = 100  # that one transaction changes: about 2 ms
-REST_SECONDS: Final = 0.02  # the least between two transactions
-REST_FACTOR: Final = 3  # times as long as the last one took: it has a quarter of the writer at most
 SNAPSHOT_IDLE_SECONDS: Final = 86_400  # a submit that took one has long been stored, or refused
 
 
@@ -56,6 +57,8 @@ class Sweeper:
 
     async def _sweep_and_survive(self) -> None:
         try:
+            await NameLearner(database=self.database).learn_due()
+            await Settler(database=self.database).settle_due()
             await self.archive_due()
             if time.monotonic() > self._snapshots_at + SNAPSHOT_SWEEP_SECONDS:
                 await self.drop_snapshots()
@@ -91,12 +94,8 @@ class Sweeper:
         return count
 
     async def _archive(self, batch: Sequence[Due]) -> int:
-        began_at = time.monotonic()
-        done = await self.database.write(archive.archive_workloads, batch)
-        took_seconds = time.monotonic() - began_at
-        if self.rest_seconds:
-            await asyncio.sleep(max(self.rest_seconds, took_seconds * REST_FACTOR))
-        return done
+        writer = RestingWriter(self.database, self.rest_seconds)
+        return await writer.write(archive.archive_workloads, batch)
 
     def _remove_work(self, due: Sequence[Due]) -> None:
         for one in due:

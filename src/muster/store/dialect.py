@@ -107,7 +107,9 @@ _WORDS: Final = tuple(
         (r" NOT INDEXED\b", ""),
         (r"\bCROSS JOIN ((?:\w+)(?: AS \w+)?)(\s+)ON\b", r"JOIN \1\2ON"),
         (r"\bAND \+(\w)", r"AND \1"),  # a hint, too
-        (r"(?<!lower\()\bname LIKE :", "lower(name) LIKE :"),  # SQLite's LIKE knows no case
+        (r"\bORDER BY \+(\w+)", r"ORDER BY greatest(\1)"),  # that no index is in this order
+        # SQLite's LIKE knows no case.
+        (r"(?<!lower\()\b((?:job_)?name) LIKE :", r"lower(\1) LIKE :"),
         (r"\bIS NOT (?!NULL\b|DISTINCT\b)", "IS DISTINCT FROM "),
         (r"\bLIMIT :limit\b", "LIMIT nullif(CAST(:limit AS bigint), -1)"),
         (

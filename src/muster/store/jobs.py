@@ -11,6 +11,8 @@ from muster.domain.resources import Resources
 from muster.store.archive import restored_config
 from muster.store.connection import REFUSED, Connection
 from muster.store.experiments import take_version
+from muster.store.keyblocks import unsettle_job_with_versions, unsettle_jobs, unsettle_versions
+from muster.store.nameparts import forget_name
 from muster.store.statements import load_statements
 from muster.store.tags import take_version_tags
 from muster.store.transaction import Transaction
@@ -131,6 +133,7 @@ def job_unknown(job_id: int) -> JobUnknown:
 def describe_job(tx: Transaction, project_id: str, job_id: int, description: str) -> None:
     """Change the description, in the job and in what the list of versions shows of it."""
     key = {"project_id": project_id, "job_id": job_id, "description": description}
+    unsettle_job_with_versions(tx, job_id)
     if tx.execute(SQL["describe_job"], key).rowcount == 0:
         raise job_unknown(job_id)
     tx.execute(SQL["describe_versions"], {"job_id": job_id, "description": description})
@@ -163,6 +166,8 @@ def list_version_workloads(connection: Connection, job_id: int) -> list[int]:
 
 def hide_version(tx: Transaction, job: Job, version_id: int) -> None:
     """Take a version out of every list and total; the one before it is the latest then."""
+    unsettle_versions(tx, [version_id])
+    unsettle_jobs(tx, [job.id])
     hidden = tx.execute(SQL["hide_version"], {"version_id": version_id}).fetchone()
     if hidden is None:
         return
@@ -187,7 +192,9 @@ def hide_version(tx: Transaction, job: Job, version_id: int) -> None:
 
 def hide_job(tx: Transaction, job: Job) -> None:
     """Take a job and its versions out of every list and total."""
+    unsettle_job_with_versions(tx, job.id)
     tx.execute(SQL["hide_job"], {"job_id": job.id})
+    forget_name(tx, (job.project_id, job.workspace_id), job.id, job.name)
     tx.counts.job(job.project_id, job.workspace_id, job.status, -1, job_id=job.id)
     hidden = tx.execute(SQL["hide_versions"], {"job_id": job.id}).fetchall()
     for project_id, workspace_id, pool_id, status, version_id in hidden:

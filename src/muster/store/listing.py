@@ -11,14 +11,18 @@ from typing import Any, Final
 
 from muster.store import named
 from muster.store.connection import Connection
+from muster.store.paging.by_part import count_of_part, first_by_name
 from muster.store.paging.pages import TooFar as TooFar
 from muster.store.paging.rows import Rows, Wanted, page_of, stream_of, stream_texts_of
 from muster.store.paging.scope import (
     CREATED,
+    DESCRIPTION,
     DURATION,
+    ENGINE_TYPE,
     JOB_NAME,
     REMEMBERED_MAX,
     STATUS,
+    VERSION_COUNT,
     VERSION_NAME,
     Candidates,
     Scope,
@@ -33,17 +37,17 @@ STREAM_TEXT_ROWS: Final = 500  # without the interpreter
 
 JOB_SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "job_name": JOB_NAME,
-    "job_desc": SortKey("description", "by_description"),
+    "job_desc": DESCRIPTION,
     "status": STATUS,
     "duration": DURATION,
-    "version_count": SortKey("version_count", "by_version_count", has_filters=False),
+    "version_count": VERSION_COUNT,
     "create_time": CREATED,
-    "engine_type": SortKey("engine_type", "by_engine_type", has_filters=False),
+    "engine_type": ENGINE_TYPE,
 }
 
 VERSION_SORT_KEYS: Final[Mapping[str, SortKey]] = {
     "create_time": CREATED,
-    "job_desc": SortKey("description", "by_description"),
+    "job_desc": DESCRIPTION,
     "status": STATUS,
     "duration": DURATION,
     "job_name": VERSION_NAME,
@@ -212,20 +216,43 @@ def _job_scope(connection: Connection, query: ListQuery) -> Scope:
         place,
         more=" AND name LIKE :search ESCAPE '\\'",
         more_values={"search": named.like(part)},
+        name_part=part,
     )
     found = named.with_any([part], column="id")
     in_workspace = total_of(connection, unfiltered(place))
-    if found is None or in_workspace <= LOOKED_THROUGH_MAX:
+    if in_workspace <= LOOKED_THROUGH_MAX:
         return _looked_through(connection, scope)
+    if place.statuses is not None and total_of(connection, place) <= FEW_FOUND_MAX:
+        return _looked_through(connection, scope, STATUS)
+    if found is None:
+        return _with_short_part(connection, scope)
     return _searched(connection, scope, found, in_workspace)
 
 
-def _looked_through(connection: Connection, scope: Scope) -> Scope:
+def _with_short_part(connection: Connection, scope: Scope) -> Scope:
+    """With how many there are, or with all of them, as far as names are learnt."""
+    count = None
+    if scope.statuses is None:
+        count = count_of_part(connection, scope)
+        if count is None:
+            return _looked_through(connection, scope)
+    if count is None or count <= FEW_FOUND_MAX:
+        ids = first_by_name(connection, scope, FEW_FOUND_MAX + 1)
+        if ids is None:
+            return _looked_through(connection, scope)
+        if len(ids) <= FEW_FOUND_MAX:
+            return replace(scope, candidates=candidates_of("id", ids))
+        count = count_of_part(connection, scope)
+    return replace(scope, known_total=count)
+
+
+def _looked_through(connection: Connection, scope: Scope, key: SortKey = JOB_NAME) -> Scope:
     """With the jobs as candidates, if they are few; of many, the first are soon walked to.
 
-    What looks through the names remembers what it finds, and stops where that is much.
+    What looks through the names, or through all of few statuses, remembers what it finds, and stops
+    where that is much.
     """
-    source, values = walk(scope, JOB_NAME)
+    source, values = walk(scope, key)
     rows = connection.execute(
         f"SELECT id {source} LIMIT :limit",
         values | {"limit": FEW_FOUND_MAX + 1},
@@ -240,10 +267,16 @@ def _searched(connection: Connection, scope: Scope, found: Candidates, in_worksp
     ids = named.first_of(connection, scope, found, limit=FEW_FOUND_MAX + 1)
     if len(ids) <= FEW_FOUND_MAX:
         return replace(scope, candidates=candidates_of("id", ids))
-    count = named.count_of(connection, scope, found)
+    # To find a name takes as long as to walk two, and as long as eight where its job is looked up.
+    whole = replace(scope, statuses=None)
+    count = total = count_of_part(connection, whole, walked_to_one=WALKED_TO_ONE)
+    if count is None:
+        count = total = named.count_of(connection, scope, found)
     if count * FOUND_PART <= in_workspace:
         scope = replace(scope, counted_by=found, found_by=found)
-    return replace(scope, known_total=None if scope.statuses else count)
+    if scope.statuses is not None:
+        total = count_of_part(connection, scope, walked_to_one=4 * WALKED_TO_ONE)
+    return replace(scope, known_total=total)
 
 
 def _place_of_jobs(query: ListQuery) -> Scope:
@@ -257,6 +290,7 @@ def _place_of_jobs(query: ListQuery) -> Scope:
 
 FEW_FOUND_MAX: Final = 2_000  # by a search; of so few, no other way to a page is looked for
 LOOKED_THROUGH_MAX: Final = 5_000  # names: no search is quicker
+WALKED_TO_ONE: Final = 2  # names for each that is known to be found
 FOUND_PART: Final = 4  # with more than one name in so many, no search is quicker than the list
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from muster.domain.phase import Phase, Reason, view_of
 from muster.domain.workload import takes_quota
-from muster.store import archive, bulk
+from muster.store import archive, bulk, keyblocks, nameparts
 from muster.store.connection import Connection
 from muster.store.counting import HELD, SQL, STATES, USED
 from muster.store.sqlite import migrate
@@ -30,6 +30,8 @@ def differences(connection: Connection) -> Iterator[str]:
             Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"recount_{table}"])}),
             Counter({row[:-1]: row[-1] for row in connection.execute(SQL[f"list_{table}s"])}),
         )
+    yield from keyblocks.differences(connection)
+    yield from nameparts.differences(connection)
     yield from _compare("workspace_use", _recount_uses(connection), _uses(connection))
     snapshots, archive_problems = archive.examine(connection)
     yield from archive_problems

@@ -18,6 +18,7 @@ from muster.store.archive import restored_config
 from muster.store.connection import Connection
 from muster.store.history import is_out_of_order
 from muster.store.listing import QUICK_OFFSET_MAX
+from muster.store.paging.by_part import count_of_part, first_by_name
 from muster.store.paging.pages import TooFar as TooFar
 from muster.store.paging.rows import Rows, Wanted, page_of
 from muster.store.paging.scope import (
@@ -313,6 +314,11 @@ def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm
     terms = [_with_names(connection, scope, term) for term in terms]
     is_alone = scope.is_counted and len(terms) == 1
     is_all_there_is = is_alone and not scope.is_filtered
+    part = _part_of_job_name(terms[0]) if is_alone else None
+    if part is not None:
+        by_part = _with_part(connection, scope, part)
+        if by_part is not None:
+            return by_part
     more = scope.more
     values = dict(scope.more_values)
     for index, term in enumerate(terms):
@@ -341,6 +347,43 @@ def _with_terms(connection: Connection, scope: Scope, terms: Sequence[SearchTerm
             return replace(scope, candidates=found)
         too_many = too_many or found
     return scope if too_many is None else replace(scope, counted_by=too_many)
+
+
+def _part_of_job_name(term: SearchTerm) -> str | None:
+    """What must stand in the name of a job; None: the term is about something else, too."""
+    if (term.key, term.operator, len(term.values)) != ("name", "like", 1):
+        return None
+    part = term.values[0].casefold()
+    return None if _IN_NUMBER.search(part) or "\0" in part else part
+
+
+def _with_part(connection: Connection, scope: Scope, part: str) -> Scope | None:
+    """What has a part in the name of its job, as far as names are learnt; None: it is too little.
+
+    The names stand in an index, so that none is looked up. A part that a search finds may be rare.
+    """
+    scope = replace(
+        scope,
+        more=" AND job_name LIKE :part ESCAPE '\\'",
+        more_values={"part": named.like(part)},
+        name_part=part,
+    )
+    found = named.with_any([part], column="job_id")
+    if found is not None:
+        if named.are_at_most(connection, scope, found, FOUND_MAX):
+            return replace(scope, candidates=found)
+        count = count_of_part(connection, scope, walked_to_one=WALKED_TO_ONE)
+        return None if count is None else replace(scope, known_total=count)
+    ids = first_by_name(connection, scope, FOUND_MAX + 1)
+    if ids is None:
+        return None
+    if len(ids) <= FOUND_MAX:
+        return replace(scope, candidates=candidates_of("id", ids))
+    return replace(scope, known_total=count_of_part(connection, scope))
+
+
+# Versions to be walked for each job that is known to be found: those are looked up, and joined.
+WALKED_TO_ONE: Final = 16
 
 
 def _with_names(connection: Connection, scope: Scope, term: SearchTerm) -> SearchTerm:

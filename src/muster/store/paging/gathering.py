@@ -87,7 +87,8 @@ def few(scope: Scope, key: SortKey, is_descending: bool, offset: int, limit: int
     source, values = walk(scope, STATUS if scope.pool_ids is None else POOL)
     key_direction = " DESC" if is_descending else ""
     id_direction = key_direction if key.is_mirrored else ""
-    source += f" ORDER BY {key.column}{key_direction}, id{id_direction}"
+    # The plus keeps PostgreSQL from passing a whole index that is in that order already.
+    source += f" ORDER BY +{key.column}{key_direction}, id{id_direction}"
     return Statement(
         f"SELECT id {source} LIMIT :limit OFFSET :offset",
         values | {"limit": limit, "offset": offset},

@@ -3,11 +3,12 @@
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from typing import Final
 
 from muster.store.connection import Connection
+from muster.store.paging.by_part import page_by_part
 from muster.store.paging.gathering import (
     are_few,
     are_found_sooner,
@@ -21,14 +22,17 @@ from muster.store.paging.gathering import (
 )
 from muster.store.paging.id_order import by_status, in_id_order, one_walk
 from muster.store.paging.key_order import (
+    Order,
+    Walked,
     by_duration,
     by_key,
     cursor,
     descending,
-    order,
+    in_index_order,
     rank_of,
     running,
 )
+from muster.store.paging.ranked import ranked
 from muster.store.paging.scope import (
     CREATED,
     CREATED_AT,
@@ -37,6 +41,7 @@ from muster.store.paging.scope import (
     REMEMBERED_MAX,
     STATUS,
     VERSION_NAME,
+    Entry,
     Scope,
     SortKey,
     Statement,
@@ -46,6 +51,7 @@ from muster.store.paging.scope import (
 from muster.store.paging.totals import Totals, unfiltered
 
 PASSED_MAX: Final = 3_000  # entries of an index where others wait: less than half a millisecond
+NEAR_ROWS: Final = 20_000  # of an index, in a thread: no counters lead to them sooner
 
 
 class TooFar(Exception):
@@ -82,7 +88,10 @@ def page_statements(connection: Connection, scope: Scope, part: Part) -> Iterato
     """What to ask for the ids of a page: the answers, one after the other, are the page."""
     key, total = part.key, part.totals.matching
     is_descending, offset, limit = part.is_descending, part.offset, part.limit
-    if scope.found_by is not None:
+    by_part = _by_part(connection, scope, part)
+    if by_part is not None:
+        yield by_part
+    elif scope.found_by is not None:
         yield found(
             connection,
             scope,
@@ -124,39 +133,77 @@ def page_statements(connection: Connection, scope: Scope, part: Part) -> Iterato
         yield from by_status(
             connection, scope, is_descending=is_descending, offset=offset, limit=limit
         )
-    elif scope.is_filtered and is_gathered(
-        scope, key, offset=offset, limit=limit, total=total, in_workspace=part.in_workspace
+    else:
+        yield _by_key(connection, scope, part)
+
+
+def _by_part(connection: Connection, scope: Scope, part: Part) -> Statement | None:
+    """A page of jobs with a part in their names, by name; None: other ways are to be taken."""
+    if part.key != JOB_NAME or not scope.name_part:
+        return None
+    ids = page_by_part(
+        connection,
+        scope,
+        is_descending=part.is_descending,
+        offset=part.offset,
+        limit=part.limit,
+        total=part.totals.matching,
+    )
+    return None if ids is None else known(ids)
+
+
+def _by_key(connection: Connection, scope: Scope, part: Part) -> Statement:
+    key, is_descending, offset, limit = part.key, part.is_descending, part.offset, part.limit
+    matching = part.totals.matching
+    is_best_gathered = scope.is_filtered and is_gathered(
+        scope, key, offset=offset, limit=limit, total=matching, in_workspace=part.in_workspace
+    )
+    if is_best_gathered and is_gathered(
+        scope, key, offset=0, limit=limit, total=matching, in_workspace=part.in_workspace
     ):
-        entries = gathered(connection, scope, key, now_ms=part.now_ms, is_descending=is_descending)
-        yield these(entries[offset : offset + limit])
-    elif key == DURATION:
-        entries = by_duration(
-            connection,
-            scope,
-            is_descending=is_descending,
-            offset=offset,
-            limit=limit,
-            total=total,
-            now_ms=part.now_ms,
-        )
-        yield these(entries)
-    elif (key.is_mirrored or not is_descending) and offset <= total // 2:
+        return _gathered(connection, scope, part)  # sooner than the page alone is walked over
+    live: list[Entry] = []
+    if key == DURATION:
+        live = running(connection, scope, now_ms=part.now_ms, is_descending=is_descending)
+    total = matching - len(live)
+    order: Order | None = None
+    if _is_far(scope, part):
+        order = ranked(connection, scope, key, total=total)
+    if order is None and is_best_gathered:
+        return _gathered(connection, scope, part)
+    if order is None and key != DURATION and _is_walked_at_once(key, part):
         source, values = walk(scope, key)
-        yield one_walk(
-            f"{source} {order(key, is_reversed=is_descending)}",
+        return one_walk(
+            f"{source} {in_index_order(key, is_reversed=is_descending)}",
             values | {"limit": limit, "offset": offset},
         )
-    else:
-        entries = by_key(
-            connection,
-            scope,
-            key,
-            is_descending=is_descending,
-            offset=offset,
-            limit=limit,
-            total=total,
-        )
-        yield these(entries)
+    order = order or Walked(connection, scope, key, total)
+    find = partial(by_duration, order, live) if key == DURATION else partial(by_key, order, key)
+    return these(find(is_descending=is_descending, offset=offset, limit=limit, total=total))
+
+
+def _gathered(connection: Connection, scope: Scope, part: Part) -> Statement:
+    key, is_descending = part.key, part.is_descending
+    entries = gathered(connection, scope, key, now_ms=part.now_ms, is_descending=is_descending)
+    return these(entries[part.offset : part.offset + part.limit])
+
+
+def _is_walked_at_once(key: SortKey, part: Part) -> bool:
+    """Whether rows can be read along the index, from its beginning to the page."""
+    return (key.is_mirrored or not part.is_descending) and part.offset <= part.totals.matching // 2
+
+
+def _is_far(scope: Scope, part: Part) -> bool:
+    """Whether a page may lie behind many entries: what has one status often stands together.
+
+    So does what has one key, whose ids the index has in one direction only. Few have one name.
+    """
+    total = part.totals.matching
+    if scope.is_filtered:
+        return part.in_workspace > NEAR_ROWS
+    if part.is_descending and not part.key.is_mirrored and part.key not in _NAMES:
+        return total > NEAR_ROWS
+    return min(part.offset + part.limit, total - part.offset) > NEAR_ROWS
 
 
 def bounded_statements(connection: Connection, scope: Scope, part: Part) -> Iterator[Statement]:
@@ -193,7 +240,7 @@ def _cut_off(
     filtered_by = "status" if scope.table == "job" else "status, pool_id"
     return Statement(
         f"SELECT id FROM (SELECT id, {filtered_by} {source}"  # noqa: S608 - constant fragments
-        f" {order(key, is_reversed=is_descending)} LIMIT :passed_max) AS passed"
+        f" {in_index_order(key, is_reversed=is_descending)} LIMIT :passed_max) AS passed"
         f" WHERE {filters} LIMIT :limit OFFSET :offset",
         values | {"passed_max": passed_max, "limit": limit, "offset": offset},
         ordered_by="name",
@@ -218,7 +265,8 @@ def stream_statements(
         return None
     source, values = walk(scope, key)
     values |= {"limit": part.limit, "offset": part.offset}
-    return iter([one_walk(f"{source} {order(key, is_reversed=part.is_descending)}", values)])
+    order = in_index_order(key, is_reversed=part.is_descending)
+    return iter([one_walk(f"{source} {order}", values)])
 
 
 def stream_ids(connection: Connection, scope: Scope, part: Part) -> Iterator[int]:

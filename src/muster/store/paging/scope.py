@@ -63,6 +63,8 @@ class Scope:
     more: str = ""  # a further condition, which no counter knows of
     more_values: Mapping[str, Any] = field(default_factory=dict, hash=False)
     has_times: bool = False  # `more` has a range of create times
+    # `more` says that this, in small letters, is a part of the name of the job, and says no more.
+    name_part: str = ""
     candidates: Candidates | None = field(default=None, hash=False)  # None: any row
     # What counts a scope with `more`, where the rows are too many to be candidates: those that
     # meet it, or with `counts_others` those that alone do not.
@@ -115,6 +117,9 @@ POOL: Final = SortKey("pool_id", "by_pool")
 DURATION: Final = SortKey("duration_ms", "by_duration")
 JOB_NAME: Final = SortKey("name", "by_name", is_mirrored=True)
 VERSION_NAME: Final = SortKey("job_name", "by_name")
+DESCRIPTION: Final = SortKey("description", "by_description")
+VERSION_COUNT: Final = SortKey("version_count", "by_version_count", has_filters=False)
+ENGINE_TYPE: Final = SortKey("engine_type", "by_engine_type", has_filters=False)
 RUNNING: Final = SortKey("started_at_ms", "running")
 ALGORITHM: Final = SortKey("json_extract(config, '$.algorithm.name')", "by_algorithm")
 
@@ -145,6 +150,11 @@ def walk(scope: Scope, key: SortKey, stretch: Stretch = EVERYTHING, *, label: st
     return f"FROM {scope.table} INDEXED BY {scope.table}_{index} WHERE {where}", values
 
 
+def which_rows(key: SortKey) -> str:
+    """What a row must meet besides to have an entry in the index of a key."""
+    return _INDEX_CONDITIONS.get(key.index, "")
+
+
 def conditions(scope: Scope, *, label: str = "") -> Fragment:
     """Everything that a row of the scope meets, except that it is one of the candidates."""
     where, values = place(scope)
@@ -165,6 +175,7 @@ def plain(scope: Scope) -> Scope:
         more="",
         more_values={},
         has_times=False,
+        name_part="",
         counted_by=None,
         known_total=None,
         found_by=None,
