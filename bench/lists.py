@@ -1,7 +1,8 @@
 """Pages of the two lists, with their exact totals, against the empty handler, by size.
 
-Once as they are asked for again and again while nothing is committed, so that answers are shared;
-and once each right after a commit, so that none is.
+As they are asked for again and again while nothing is committed, so that answers are shared; each
+right after a commit that changes no list of the project; and each right after one that does, so
+that none is shared.
 """
 
 import sys
@@ -41,17 +42,22 @@ PAGES = (
 
 def measure(run: Run) -> list[Figure]:
     datasets = [open_dataset(run, size, may_be_shared=True) for size in run.sizes]
-    if run.database:  # where no answer is shared, whenever something was committed
+    if run.database:  # which each request asks, if only whether something was committed
         return _measure(run, {d.size: d.server() for d in datasets}, run.on_which)
     return [
         *_measure(run, {d.size: d.server() for d in datasets}, ""),
-        *_measure(run, {d.size: _forgetting(d) for d in datasets}, ", right after a commit"),
+        *_measure(
+            run, {d.size: _forgetting(d) for d in datasets}, ", right after a commit elsewhere"
+        ),
+        *_measure(
+            run, {d.size: _forgetting(d, "--lists") for d in datasets}, ", right after a commit"
+        ),
     ]
 
 
 @contextmanager
-def _forgetting(dataset: Dataset) -> Iterator[RunningServer]:
-    command = [sys.executable, "-m", "bench.forgetting", "--data", str(dataset.data)]
+def _forgetting(dataset: Dataset, *flags: str) -> Iterator[RunningServer]:
+    command = [sys.executable, "-m", "bench.forgetting", "--data", str(dataset.data), *flags]
     with started([*command, *dataset.flags]) as (process, port, seconds):
         yield logged_in(process.pid, port, dataset.data, ready_seconds=seconds)
 

@@ -160,6 +160,35 @@ class TestTimeLimits:
             assert shown["status"]["message"] == "Its time limit of 90 minutes is over."
 
 
+class TestPreemption:
+    @pytest.mark.parametrize(
+        ("runs", "told"),
+        [
+            (True, "The job was preempted; it waits in the queue to run again."),
+            (False, "The job has not begun to run; it is back in the queue of its pool."),
+        ],
+    )
+    def test_the_events_tell_whether_it_had_begun_to_run(
+        self, platform: Platform, project: Project, runs: bool, told: str
+    ) -> None:
+        platform.call(setattr, platform.engine, "comes_up_at_once", runs)
+        try:
+            with job_of(platform, f"taken-off-{runs}") as job:
+                platform.wait_for(as_v1(job), 8 if runs else 7)
+                wait_until(lambda: platform.attempt_of(as_v1(job)["version_id"]) is not None)
+                attempt_id = platform.attempt_of(as_v1(job)["version_id"])
+                wait_until(lambda: attempt_id in platform.engine.started)
+                platform.call(platform.engine.preempt, attempt_id)
+
+                def events() -> list[str]:
+                    found = project.http.get(f"{path_of(project, job)}/events").json()["events"]
+                    return [event["message"] for event in found]
+
+                wait_until(lambda: told in events())
+        finally:
+            platform.call(setattr, platform.engine, "comes_up_at_once", True)
+
+
 class TestWaiting:
     def test_one_that_lacks_cards_is_told_who_has_them_and_until_when(
         self, platform: Platform, project: Project

@@ -24,6 +24,7 @@ from muster.domain.workspace import (
     check_is_changeable,
     check_room,
     check_workspace,
+    limits_of,
     role_in,
     select,
 )
@@ -157,6 +158,40 @@ class TestRoom:
         }  # fmt: skip
         assert asked_by(WorkloadType.NOTEBOOK, use) == {"devenv.instances": 1}
         assert asked_by(WorkloadType.INFER, use) == {"infer.instances": 1}
+
+    @given(
+        st.sampled_from(list(WorkloadType)),
+        st.dictionaries(st.sampled_from(list(QuotaResource)), st.integers(-1, 3), max_size=4),
+        st.tuples(*[st.integers(0, 3_000)] * 5),
+        st.tuples(*[st.integers(0, 1_500)] * 5),
+    )
+    def test_what_keeps_within_the_limits_is_what_there_is_room_for(
+        self,
+        type_: WorkloadType,
+        quotas: dict[QuotaResource, int],
+        used: tuple[int, ...],
+        asked: tuple[int, ...],
+    ) -> None:
+        names = ("workload_count", "cpu_millis", "memory_mib", "gpu_count", "npu_count")
+        use, more = (Use(**dict(zip(names, of, strict=True))) for of in (used, asked))
+        counted = asked_by(type_, use)
+        limited = [
+            Quota(resource=resource, quota=quota, used=counted.get(resource, 0))
+            for resource, quota in quotas.items()
+        ]
+
+        limits = limits_of(type_, limited)
+
+        fits = all(
+            not getattr(more, name) or getattr(use, name) + getattr(more, name) <= limit
+            for name, limit in limits.items()
+        )
+        try:
+            check_room("w", limited, asked_by(type_, more))
+        except QuotaExceeded:
+            assert not fits
+        else:
+            assert fits
 
     def test_every_quota_is_counted_somehow(self) -> None:
         assert set(QUOTAS) == set(QuotaResource)

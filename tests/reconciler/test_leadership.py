@@ -24,13 +24,9 @@ from muster.reconciler.leadership import (
 from muster.store.database import Database
 from muster.store.leases import RECONCILER, keep_lease, take_lease
 from muster.store.transaction import Transaction, reads_no_counters
-from tests.postgres import find_programs
+from tests.postgres import postgres_kinds
 from tests.store.rows import set_up_store
 from tests.stores import running_stores
-
-PROGRAMS = sorted(find_programs())
-
-pytestmark = pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here")
 
 FIRST = this_server()
 SECOND = replace(FIRST, name="second", pid=FIRST.pid + 1)
@@ -40,7 +36,7 @@ SECOND = replace(FIRST, name="second", pid=FIRST.pid + 1)
 def shared() -> Iterator[Database]:
     with (
         running_stores() as stores,
-        stores.fresh(f"postgres-{PROGRAMS[0]}", Path()) as database,
+        stores.fresh(postgres_kinds()[0], Path()) as database,
     ):
         asyncio.run(database.write(set_up_store))
         yield database

@@ -351,6 +351,58 @@ async def test_a_job_says_why_it_could_not_be_started_yet_until_it_could(site: S
 
 
 @pytest.mark.asyncio
+async def test_a_job_tells_why_the_engines_own_queue_holds_it_until_it_runs(site: Site) -> None:
+    site.engine.comes_up_at_once = False
+    version = await site.submit("digits")
+    await site.settle()
+    attempt = await site.attempt(version)
+    site.engine.keep_waiting(attempt, "Others have its nodes.")
+    await site.settle()
+
+    assert (await site.workload(version)).message == "Others have its nodes."
+
+    site.engine.come_up(attempt)
+    await site.settle()
+    runs = await site.workload(version)
+    assert (runs.phase, runs.message) == (Phase.RUNNING, "")
+
+
+@pytest.mark.asyncio
+async def test_of_many_that_come_to_wait_for_something_else_a_pass_tells_of_some(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("muster.reconciler.loop.TELLS_MAX", 2)
+    site.engine.comes_up_at_once = False
+    versions = [await site.submit(f"job-{number}") for number in range(3)]
+    await site.settle()
+    for version in versions:
+        site.engine.keep_waiting(await site.attempt(version), "Others have its nodes.")
+
+    await passes(site, 1)
+    told = [(await site.workload(version)).message for version in versions]
+    assert sorted(map(bool, told)) == [False, True, True]
+
+    await passes(site, 1)
+    assert all([(await site.workload(version)).message for version in versions])
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_nothing_is_to_be_done_for_is_planned_for_again_once_it_changes(
+    site: Site,
+) -> None:
+    version, attempt = await run_one(site)
+    await passes(site, 2)
+    workload = await site.workload(version)
+    assert (await site.reconciler.read_world()).at_rest == {workload.id}
+
+    site.engine.finish(attempt, 0, 3)
+    assert (await site.reconciler.read_world()).at_rest == frozenset()
+    await site.settle()
+
+    assert await phase_of(site, version) is Phase.FAILED
+
+
+@pytest.mark.asyncio
 async def test_a_start_whose_answer_is_lost_is_made_once(site: Site) -> None:
     version = await site.submit("digits")
     site.engine.choose_fault = once("start", Fault.ANSWER_LOST)
@@ -419,7 +471,7 @@ async def test_an_engine_that_gives_no_answer_changes_nothing(site: Site) -> Non
         await site.settle()
     assert failed.group_contains(EngineUnavailable)
     assert await phase_of(site, version) is Phase.RUNNING
-    assert await phase_of(site, queued) is Phase.CREATING
+    assert await phase_of(site, queued) is Phase.QUEUED
 
     site.engine.is_unavailable = False
     await site.settle()
@@ -575,7 +627,7 @@ async def test_a_pass_that_cannot_write_ends_only_when_all_its_writes_have(
             await site.reconciler.pass_once(actions)
         phases = [await phase_of(site, version) for version in versions]
 
-    assert phases == [Phase.CREATING, Phase.STARTING, Phase.STARTING]
+    assert phases == [Phase.QUEUED, Phase.STARTING, Phase.STARTING]
 
 
 # ---------------------------------------------------------------- the loop itself

@@ -296,7 +296,7 @@ class Simulation:
         self.expected.versions.setdefault(job_id, set()).add(submitted.version_id)
 
     async def stop(self) -> None:
-        job_id, version_id = self.some_version()
+        job_id, version_id = await self.some_version_to_stop()
         workload_id = await self.site.database.read(workload_of, job_id, version_id)
         is_busy = workload_id in self.site.reconciler._busy
         await training.stop_version(
@@ -381,10 +381,25 @@ class Simulation:
         return self.random.choice(sorted(self.expected.versions))
 
     def some_version(self) -> tuple[int, int]:
-        known = [(j, v) for j, versions in self.expected.versions.items() for v in versions]
+        known = self.known_versions()
         if not known:
             raise JobUnknown("There is none yet.")
-        return self.random.choice(sorted(known)[-12:])
+        return self.random.choice(known)
+
+    def known_versions(self) -> list[tuple[int, int]]:
+        """The newest of them."""
+        known = [(j, v) for j, versions in self.expected.versions.items() for v in versions]
+        return sorted(known)[-12:]
+
+    async def some_version_to_stop(self) -> tuple[int, int]:
+        """Now and then one for which an action is under way: chance alone meets few of them."""
+        chosen = self.some_version()
+        if self.random.random() < 0.3:
+            for version in self.known_versions():
+                workload_id = await self.site.database.read(workload_of, *version)
+                if workload_id in self.site.reconciler._busy:
+                    return version
+        return chosen
 
     # The machines.
 

@@ -6,11 +6,11 @@ import pytest_asyncio
 
 from muster.store.database import Database
 from muster.store.identity import list_projects
-from tests.postgres import find_programs
+from tests.postgres import postgres_kinds
 from tests.store.rows import set_up_store
 from tests.stores import Stores, new_sqlite, running_stores
 
-STORES = ("sqlite", *(f"postgres-{whose}" for whose in find_programs()))
+STORES = ("sqlite", *postgres_kinds())
 
 
 @pytest.fixture

@@ -13,23 +13,19 @@ from muster.store.database import Database
 from muster.store.postgres import transactions
 from muster.store.postgres.transactions import WRITE_ATTEMPTS
 from muster.store.transaction import Transaction
-from tests.postgres import PostgresServer, find_programs
+from tests.postgres import PostgresServer, postgres_kinds
 from tests.store.rows import add_workload, counts_of, find_differences
 from tests.stores import Stores
-
-PROGRAMS = sorted(find_programs())
-
-pytestmark = pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here")
 
 
 @pytest.fixture
 def server(stores: Stores) -> PostgresServer:
-    return stores.server(f"postgres-{PROGRAMS[0]}")
+    return stores.server(postgres_kinds()[0])
 
 
 @pytest.fixture
 def empty(stores: Stores) -> Iterator[Database]:
-    with stores.fresh(f"postgres-{PROGRAMS[0]}", Path()) as database:
+    with stores.fresh(postgres_kinds()[0], Path()) as database:
         yield database
 
 

@@ -25,7 +25,7 @@ from muster.store.sqlite import migrate
 from muster.store.statements import load_migrations
 from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
 from muster.store.transaction import Transaction
-from tests.postgres import PostgresServer, find_programs
+from tests.postgres import PostgresServer, postgres_kinds
 from tests.store.rows import (
     PROJECT,
     WORKSPACE,
@@ -35,9 +35,7 @@ from tests.store.rows import (
 )
 from tests.stores import Stores
 
-KIND: Final = next((f"postgres-{whose}" for whose in sorted(find_programs())), "")
-
-pytestmark = pytest.mark.skipif(not KIND, reason="there is no PostgreSQL here")
+KIND: Final = postgres_kinds()[0]
 
 
 @pytest.fixture

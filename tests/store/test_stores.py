@@ -1,11 +1,30 @@
-"""Which stores the tests have run on."""
+"""Which stores tests run on, where PostgreSQL is missing."""
 
-from tests.postgres import find_programs
-from tests.required import required
+import pytest
+
+from tests import postgres
 
 
-def test_every_store_that_is_required_is_here() -> None:
-    """MUSTER_TESTS_REQUIRE names them; without it, what is not here is left out."""
-    present = {f"postgres-{whose}" for whose in find_programs()}
+@pytest.fixture(autouse=True)
+def _nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres, "find_programs", dict)
 
-    assert {name for name in required() if name.startswith("postgres-")} <= present
+
+def test_what_is_required_is_among_the_kinds_and_fails_each_test_that_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MUSTER_TESTS_REQUIRE", "slurm postgres-package")
+
+    assert postgres.postgres_kinds() == ["postgres-package"]
+    with pytest.raises(pytest.fail.Exception, match="postgres-package is required"):
+        postgres.programs_of("postgres-package")
+
+
+def test_what_nobody_requires_skips_each_test_that_asks_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MUSTER_TESTS_REQUIRE", raising=False)
+
+    [kind] = postgres.postgres_kinds()
+    with pytest.raises(pytest.skip.Exception, match="there is no PostgreSQL here"):
+        postgres.programs_of(kind)

@@ -21,7 +21,7 @@ from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
 from muster.store.tags import TagTerm
 from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
 from muster.store.transaction import Transaction
-from tests.postgres import find_programs
+from tests.postgres import postgres_kinds
 from tests.store.rows import (
     ACCOUNT,
     GPU_POOL,
@@ -43,12 +43,10 @@ TABLES: Final = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=[f"postgres-{whose}" for whose in find_programs()] or ["none"])
+@pytest.fixture(params=postgres_kinds())
 def pair(
     tmp_path: Path, stores: Stores, request: pytest.FixtureRequest
 ) -> Iterator[list[Database]]:
-    if request.param == "none":
-        pytest.skip("there is no PostgreSQL here")
     with ExitStack() as opened:
         kinds = ["sqlite", request.param]
         yield [opened.enter_context(stores.fresh(kind, tmp_path / kind)) for kind in kinds]

@@ -302,6 +302,25 @@ async def test_the_queue_is_in_order_of_priority_then_of_arrival(database: Datab
 
 
 @pytest.mark.asyncio
+async def test_a_queue_that_is_known_in_part_is_read_as_it_is(database: Database) -> None:
+    def fill(tx: Transaction, count: int) -> list[Workload]:
+        job = add_job(tx, f"digits-{count}")
+        made = [add_version(tx, job) for _ in range(count)]
+        return [move(tx, w, Event.ENQUEUED, now_ms=2_000) for w in made]
+
+    first = await database.write(fill, 3)
+    known = {workload.id: workload for workload in first}
+    await database.write(workloads.set_message, first[1], "it waits")
+    await database.write(workloads.set_priority, first[2], 3)
+    await database.write(fill, 2)
+    await database.write(moves.move_workload, first[0], Event.STOP_ASKED, now_ms=3_000, actor="ann")
+
+    for limit in (2, 10):
+        read = await database.read(workloads.list_queue, "public", limit=limit, known=known)
+        assert read == await database.read(workloads.list_queue, "public", limit=limit)
+
+
+@pytest.mark.asyncio
 async def test_the_reconciler_reads_what_is_not_at_rest(database: Database) -> None:
     for phase in WAYS:
         await database.write(add_workload, phase, phase=phase)

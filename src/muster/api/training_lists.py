@@ -1,8 +1,8 @@
 """The two lists of everything, v1: pages, and the overview as a stream.
 
-A page is rendered once for all who ask until something is committed; only what runs changes by
-itself, and is rendered for each. What a query means is remembered, too: to read it takes as long
-as to answer it.
+A page is rendered once for all who ask until a commit changes a list of the project; only what
+runs changes by itself, and is rendered for each. What a query means is remembered, too: to read it
+takes as long as to answer it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -164,10 +164,13 @@ async def _page(services: Services, wanted: ListQuery, work: _ReadPage) -> Reply
     now_ms = services.clock_ms()
     page = None
     if wanted.is_bounded:
-        is_shared = (wanted.limit or 0) <= SHARED_ROWS_MAX
         # No time is in it: a bounded page is never sorted by duration.
-        read = services.database.read_shared if is_shared else services.database.read
-        page = await read(work, wanted, services.job_quota)
+        if (wanted.limit or 0) <= SHARED_ROWS_MAX:
+            page = await services.database.read_lists(
+                wanted.project_id, work, wanted, services.job_quota
+            )
+        else:
+            page = await services.database.read(work, wanted, services.job_quota)
     if page is None:
         wanted = replace(wanted, now_ms=now_ms, is_bounded=False)
         page = await services.database.scan(work, wanted, services.job_quota)

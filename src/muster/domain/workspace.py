@@ -270,6 +270,19 @@ def check_room(
         )
 
 
+def limits_of(type_: WorkloadType, quotas: Iterable[Quota]) -> dict[str, int]:
+    """The most that workloads of a type may take, in what is counted, by field of `Use`.
+
+    Only what is limited. What keeps within it `check_room` lets pass; else that tells why not.
+    """
+    details = [(QUOTAS[quota.resource], quota) for quota in quotas if not quota.is_unlimited]
+    return {
+        detail.counted_by: quota.quota * detail.per_unit
+        for detail, quota in details
+        if detail.type is type_
+    }
+
+
 def asked_by(type_: WorkloadType, use: Use) -> dict[QuotaResource, int]:
     """What workloads of a type take, by resource, in what is counted."""
     return {

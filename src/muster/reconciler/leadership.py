@@ -28,7 +28,12 @@ from muster.engines.processes import ProcessIdentity
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.leases import RECONCILER, check_lease, give_lease_back, keep_lease, take_lease
-from muster.store.transaction import Transaction, may_defer_counters, reads_no_counters
+from muster.store.transaction import (
+    Transaction,
+    is_telling_lists,
+    marked_as,
+    may_defer_counters,
+)
 
 log = structlog.get_logger()
 
@@ -69,6 +74,11 @@ class _Fenced(Generic[Item, T]):
         """As `transaction.reads_no_counters` marks functions."""
         return may_defer_counters(self.work)
 
+    @property
+    def tells_lists(self) -> bool:
+        """As `transaction.tells_lists` does."""
+        return is_telling_lists(self.work)
+
     def __call__(self, tx: Transaction, items: Sequence[Item]) -> Sequence[T | MusterError]:
         check_lease(tx, RECONCILER, self.lease)
         return self.work(tx, items)
@@ -88,10 +98,8 @@ class FencedDatabase:
             check_lease(tx, RECONCILER, self.lease)
             return work(tx, *args, **kwargs)
 
-        # A lease is no counter.
-        return await self.database.write(
-            reads_no_counters(fenced) if may_defer_counters(work) else fenced
-        )
+        # A lease is no counter, and no list shows it.
+        return await self.database.write(marked_as(work, fenced))
 
     async def write_together(
         self,
@@ -128,6 +136,9 @@ class FencedDatabase:
 
     async def read_recent(self, work: Callable[..., T], *args: Hashable) -> T:
         return await self.database.read_recent(work, *args)
+
+    async def read_lists(self, project_id: str, work: Callable[..., T], *args: Hashable) -> T:
+        return await self.database.read_lists(project_id, work, *args)
 
     async def scan(
         self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs

@@ -14,9 +14,9 @@ from muster.domain.phase import Phase
 from muster.domain.pool import Host, Node
 from muster.domain.workload import Workload
 from muster.engines.engine import Cluster, EngineRef, HostCondition, Observation
-from muster.reconciler.act import PASSING, Platform, carry_out, purge
+from muster.reconciler.act import PASSING, Platform, carry_out, purge, tell
 from muster.reconciler.clusterwish import read_wish
-from muster.reconciler.plan import STORING, Action, Admit, Launch, World, plan
+from muster.reconciler.plan import STORING, Action, Admit, Launch, Tell, World, plan, rests_until_ms
 from muster.reconciler.poolplan import is_at_rest, plan_pools
 from muster.reconciler.pools import read_pool_world, settle_pools
 from muster.reconciler.transfers import Transfers
@@ -34,10 +34,12 @@ RETRY_SECONDS: Final = 1.0
 TELL_AGAIN_MS: Final = 60_000
 QUEUE_HEAD_MAX: Final = 64  # a pass that admits so many is followed by another at once
 ACTIONS_AT_ONCE: Final = 64
+TELLS_MAX: Final = 256  # of a pass: thousands may come to wait for something else at once
 POOL_LOOK_MS: Final = 60_000  # pools at rest are looked at so often: some end by the clock
 
 
 TakeIn = Callable[[Database, Cluster], Awaitable[None]]
+Rest = tuple[Workload, Observation, int]  # as they were, and until when they may stay so, in ms
 
 
 @dataclass(slots=True)
@@ -58,6 +60,9 @@ class Reconciler:
     _seen_hosts: object = None  # as they were in the pass before
     _arranged: object = None  # what the engine's cluster was arranged by
     _active: Mapping[int, Workload] = field(default_factory=dict)  # as read last, by id
+    _queued: Mapping[int, Workload] = field(default_factory=dict)  # likewise
+    # What the last plan had nothing to do for, as it was then. Of ten thousand jobs, nearly all.
+    _at_rest: Mapping[int, Rest] = field(default_factory=dict)
     _told: tuple[str, int] = ("", 0)  # the last trouble, and when it was told
     _is_purging: bool = False
     _is_closing: bool = False
@@ -128,10 +133,14 @@ class Reconciler:
             await self._arrange_cluster(cluster)
         world = await self.read_world()
         planned = plan(world)
+        self._at_rest = _now_at_rest(world, planned, self._at_rest)
         admissions = [action for action in planned if isinstance(action, Admit)]
+        tells = [action for action in planned if isinstance(action, Tell)][:TELLS_MAX]
         # Together, so that they share one commit; awaited, so that the next pass sees them.
         done = await asyncio.gather(
-            *(carry_out(action, self.platform) for action in admissions), return_exceptions=True
+            *(carry_out(action, self.platform) for action in admissions),
+            tell(tells, self.platform),
+            return_exceptions=True,
         )
         # Only once all are done: the next pass would give their room away a second time.
         for error in done:
@@ -196,16 +205,22 @@ class Reconciler:
     async def read_world(self) -> World:
         # First: the row of an action that ends from here on may be an old one.
         busy = frozenset(self._busy)
-        active, queues, nodes = await self.platform.database.read(_read_rows, self._active)
+        active, queues, nodes = await self.platform.database.read(
+            _read_rows, self._active, self._queued
+        )
         self._active = {workload.id: workload for workload in active}
+        self._queued = {workload.id: workload for queue in queues.values() for workload in queue}
+        observations = await self._observe(active)
+        now_ms = self.platform.clock_ms()
         return World(
-            now_ms=self.platform.clock_ms(),
+            now_ms=now_ms,
             active=active,
             queues=queues,
             queue_limit=QUEUE_HEAD_MAX,
             nodes=nodes,
-            observations=await self._observe(active),
+            observations=observations,
             busy=busy,
+            at_rest=_still_at_rest(self._active, observations, self._at_rest, now_ms),
             stopping=dict(self.platform.stopping),
             lost_timeout_ms=self.lost_timeout_ms,
         )
@@ -228,7 +243,7 @@ class Reconciler:
         """
         by_workload: dict[int, list[Action]] = {}
         for action in planned:
-            if not isinstance(action, Admit):
+            if not isinstance(action, Admit | Tell):
                 by_workload.setdefault(action.workload.id, []).append(action)
         for workload_id, mine in sorted(by_workload.items(), key=_is_start):
             if len(self._busy) >= ACTIONS_AT_ONCE:
@@ -262,6 +277,36 @@ class Reconciler:
             self._is_purging = False
 
 
+def _still_at_rest(
+    active: Mapping[int, Workload],
+    observations: Mapping[int, Observation],
+    at_rest: Mapping[int, Rest],
+    now_ms: int,
+) -> frozenset[int]:
+    """Those that are the very same: a row that was not read again, and what the engine saw then."""
+    return frozenset(
+        workload_id
+        for workload_id, (workload, seen, until_ms) in at_rest.items()
+        if active.get(workload_id) is workload
+        and observations.get(workload_id) is seen
+        and now_ms < until_ms
+    )
+
+
+def _now_at_rest(
+    world: World, planned: Sequence[Action], before: Mapping[int, Rest]
+) -> dict[int, Rest]:
+    moving = {action.workload.id for action in planned} | world.busy
+    rests = {workload_id: before[workload_id] for workload_id in world.at_rest}
+    for workload in world.active:
+        if workload.id in rests or workload.id in moving:
+            continue
+        seen, until_ms = world.observations.get(workload.id), rests_until_ms(workload)
+        if seen is not None and until_ms is not None:
+            rests[workload.id] = workload, seen, until_ms
+    return rests
+
+
 def _is_start(item: tuple[int, Sequence[Action]]) -> bool:
     return isinstance(item[1][0], Launch)
 
@@ -284,7 +329,7 @@ def _note_hosts(tx: Transaction, changed: Mapping[str, HostCondition]) -> None:
 
 
 def _read_rows(
-    connection: Connection, known: Mapping[int, Workload]
+    connection: Connection, known: Mapping[int, Workload], queued: Mapping[int, Workload]
 ) -> tuple[list[Workload], dict[str, list[Workload]], dict[str, list[Node]]]:
     """What a plan looks at; its size follows what the nodes hold, not what has ever run."""
     active = workloads.list_active(connection, known)
@@ -293,7 +338,7 @@ def _read_rows(
         nodes.setdefault(node.partition, []).append(node)
     partitions = nodes.keys() | {w.partition for w in active if w.phase is Phase.CREATING}
     queues = {
-        partition: workloads.list_queue(connection, partition, limit=QUEUE_HEAD_MAX)
+        partition: workloads.list_queue(connection, partition, limit=QUEUE_HEAD_MAX, known=queued)
         for partition in partitions
     }
     return active, queues, nodes

@@ -41,7 +41,7 @@ class Database(Protocol):
         ...
 
     async def read_shared(self, work: Callable[..., T], *args: Hashable) -> T:
-        """As `read`, once for all who ask until something is committed, where the store can tell.
+        """As `read`, once for all who ask until something is committed.
 
         `work` depends on the database and `args` alone.
         """
@@ -52,6 +52,14 @@ class Database(Protocol):
 
         All that this server has committed is seen. What others have in the last quarter of a
         second may not be: so the answer is the same for all who ask meanwhile, on any store.
+        """
+        ...
+
+    async def read_lists(self, project_id: str, work: Callable[..., T], *args: Hashable) -> T:
+        """As `read_shared`, until something is committed that changes lists of the project.
+
+        `work` reads what the v1 lists of jobs and of versions show of that project, and no more;
+        see `transaction.tells_lists`.
         """
         ...
 

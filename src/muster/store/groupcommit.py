@@ -5,7 +5,7 @@ Both stores write so. How a transaction begins, ends and goes wrong is their own
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -16,7 +16,8 @@ import structlog
 from muster.domain.errors import MusterError, StoreUnavailable
 from muster.store.connection import REFUSED, Connection
 from muster.store.counting import Counts
-from muster.store.transaction import Transaction, may_defer_counters
+from muster.store.listchanges import ListChanges
+from muster.store.transaction import Transaction, is_telling_lists, marked_as, may_defer_counters
 
 log = structlog.get_logger()
 
@@ -66,12 +67,12 @@ class Transactions(Protocol):
 class _Write:
     work: Callable[[Transaction, Sequence[Any]], Sequence[Any]]  # one outcome an item
     item: Any
-    may_defer_counters: bool
     done: "asyncio.Future[Any]"
     loop: asyncio.AbstractEventLoop
     result: Any = None
     error: BaseException | None = None
     news: frozenset[News] = frozenset()
+    changed_lists: Set[str] | None = None  # of these projects; None: of whichever
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ class GroupCommit:
         self, transactions: Transactions, after_commit: Callable[[frozenset[News]], None]
     ) -> None:
         self.commit_count = 0  # goes up before the writes of that commit are acknowledged
+        self.list_changes = ListChanges()  # as that goes up
         self._transactions = transactions
         self._after_commit = after_commit
         self._gathered: list[_Write] = []  # for the writer, at the end of this turn of the loop
@@ -115,9 +117,11 @@ class GroupCommit:
         self, work: Callable[Concatenate[Transaction, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """As `Database.write`."""
-        done: T = await self._write(
-            lambda tx, _: (work(tx, *args, **kwargs),), None, may_defer_counters(work)
-        )
+
+        def alone(tx: Transaction, _: Sequence[None]) -> tuple[T]:
+            return (work(tx, *args, **kwargs),)
+
+        done: T = await self._write(marked_as(work, alone), None)
         return done
 
     async def write_together(
@@ -128,19 +132,18 @@ class GroupCommit:
         is_patient: bool = False,
     ) -> T:
         """As `Database.write_together`."""
-        done: T = await self._write(work, item, may_defer_counters(work), is_patient=is_patient)
+        done: T = await self._write(work, item, is_patient=is_patient)
         return done
 
     async def _write(
         self,
         work: Callable[[Transaction, Sequence[Any]], Sequence[Any]],
         item: object,
-        may_defer_counters: bool,
         *,
         is_patient: bool = False,
     ) -> Any:
         loop = asyncio.get_running_loop()
-        write = _Write(work, item, may_defer_counters, done=loop.create_future(), loop=loop)
+        write = _Write(work, item, done=loop.create_future(), loop=loop)
         if self._queue.broken_by is not None:
             raise self._queue.broken_by
         if self._queue.is_closing:
@@ -189,6 +192,7 @@ class GroupCommit:
             try:
                 while batch := self._next_batch():
                     _run_batch(self._transactions, batch)
+                    self.list_changes.note(self.commit_count + 1, _changed_lists(batch))
                     self.commit_count += 1
                     self._resolve(batch)
             finally:
@@ -292,7 +296,7 @@ def _run_parts(
 ) -> frozenset[News]:
     gathered = Counts() if shares_counters else None
     for part in parts:
-        if gathered is not None and not part[0].may_defer_counters:
+        if gathered is not None and not may_defer_counters(part[0].work):
             gathered.apply(connection)  # before its savepoint, with which they would be undone
         _run_part(transactions, connection, part, gathered, is_alone=len(parts) == 1)
     if gathered is not None:
@@ -316,6 +320,7 @@ def _run_part(
     tx = Transaction(connection, gathered)
     for write in part:
         write.result, write.error, write.news = None, None, frozenset()
+        write.changed_lists = tx.changed_lists if is_telling_lists(write.work) else None
     if not is_alone:
         connection.execute("SAVEPOINT write")
     try:
@@ -351,6 +356,15 @@ def _news_in(tx: Transaction) -> frozenset[News]:
 
 def _news_of(writes: Sequence[_Write]) -> frozenset[News]:
     return frozenset().union(*(write.news for write in writes))
+
+
+def _changed_lists(writes: Sequence[_Write]) -> Set[str] | None:
+    changed: set[str] = set()
+    for write in writes:
+        if write.changed_lists is None:
+            return None
+        changed |= write.changed_lists
+    return changed
 
 
 def _for_caller(error: BaseException) -> BaseException:

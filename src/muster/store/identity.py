@@ -10,7 +10,7 @@ from muster.domain.training import DEFAULT_WORKSPACE_ID
 from muster.domain.workspace import AuthType, Grant, Workspace, role_in
 from muster.store.connection import REFUSED, Connection
 from muster.store.statements import load_statements
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, tells_lists
 
 SQL: Final = load_statements("identity")
 
@@ -311,6 +311,7 @@ def _special_roles(
         yield id_, role
 
 
+@tells_lists
 def insert_token(tx: Transaction, digest: bytes, token: StoredToken) -> None:
     tx.execute(SQL["delete_expired_tokens"], {"before_ms": token.issued_at_ms})
     tx.execute(
@@ -330,6 +331,7 @@ def find_token(connection: Connection, digest: bytes) -> StoredToken | None:
     return StoredToken(Named(row[0], row[1]), *row[2:]) if row else None
 
 
+@tells_lists
 def delete_token(tx: Transaction, digest: bytes) -> None:
     tx.changes_logins = True
     tx.execute(SQL["delete_token"], {"digest": digest})

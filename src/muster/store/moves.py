@@ -20,7 +20,7 @@ from muster.store.connection import Row
 from muster.store.counting import Counts
 from muster.store.manyrows import change_rows, run_for_rows
 from muster.store.statements import load_statements
-from muster.store.transaction import Transaction, reads_no_counters
+from muster.store.transaction import Transaction, reads_no_counters, tells_lists
 from muster.store.workloads import overtaken
 
 SQL: Final = load_statements("moves")
@@ -74,6 +74,7 @@ class Move:
 
 
 @reads_no_counters
+@tells_lists
 def move_workloads(tx: Transaction, moves: Sequence[Move]) -> list[Workload | MusterError]:
     """Carry moves out: the only function that changes a phase, or what a workload holds.
 
@@ -386,6 +387,7 @@ def _write_lists(
         place, shown = standings[one.before.id], _shown(one.after, is_)
         if not place.version_id or shown == _shown(one.before, was):
             continue
+        tx.changed_lists.add(one.before.project_id)
         status, started_at_ms, _, duration_ms = shown
         of_versions.append((place.version_id, *shown))
         if place.is_latest:
@@ -441,6 +443,7 @@ def duration_ms_of(workload: Workload) -> int | None:
 
 
 @reads_no_counters
+@tells_lists
 def move_workload(
     tx: Transaction,
     workload: Workload,

@@ -17,7 +17,7 @@ from muster.domain.service import (
 )
 from muster.store.connection import Connection
 from muster.store.statements import load_statements
-from muster.store.transaction import Transaction
+from muster.store.transaction import Transaction, tells_lists
 
 SQL: Final = load_statements("services")
 
@@ -35,6 +35,7 @@ class Calls:
         return Calls(self.invocations + other.invocations, self.failures + other.failures)
 
 
+@tells_lists
 def add_calls(tx: Transaction, calls: Mapping[tuple[int, str], Calls]) -> None:
     """Add to what is counted, by service and model. Of services that are gone, nothing."""
     there = {

@@ -35,6 +35,14 @@ READER_BUSY_TIMEOUT_MS: Final = 250
 SCANS_AT_ONCE: Final = 2  # more would only take the CPU from the calls that are quick
 SNAPSHOT_SECONDS_MAX: Final = 0.25
 SHARED_ANSWERS_MAX: Final = 10_000
+PAGES_KEPT_MAX: Final = 1_000  # of lists: of 100 rows at most, some ten KiB each
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: Any
+    commit: int  # the snapshot that it was read from has seen so many
+    until: float  # by the monotonic clock
 
 
 class SqliteDatabase:
@@ -53,6 +61,8 @@ class SqliteDatabase:
         self._seen_commit_count = 0
         self._snapshot_until = 0.0
         self._shared: dict[Hashable, Any] = {}  # answers of the present snapshot
+        self._of_lists: dict[Hashable, _Kept] = {}
+        self._of_lists_until = 0.0  # then those that have become too old go
         self._streams = Streams(asyncio.Semaphore(SCANS_AT_ONCE))
         self._snapshots = _Snapshots(path)
         self._on_work: Callable[[], None] = lambda: None
@@ -105,6 +115,26 @@ class SqliteDatabase:
         shared: T = self._shared[key]
         return shared
 
+    async def read_lists(self, project_id: str, work: Callable[..., T], *args: Hashable) -> T:
+        """As `read_shared`, until something is committed that changes lists of the project.
+
+        What other processes commit is seen as late as by any other inline read.
+        """
+        key = (project_id, work, args)
+        kept = self._of_lists.get(key)
+        if (
+            kept is None
+            or self._writer.list_changes.last(project_id) > kept.commit
+            or time.monotonic() > kept.until
+        ):
+            answer = await self.read(work, *args)
+            if len(self._of_lists) >= PAGES_KEPT_MAX:
+                self._of_lists.clear()
+            kept = _Kept(answer, self._seen_commit_count, self._snapshot_until)
+            self._of_lists[key] = kept
+        shared: T = kept.answer
+        return shared
+
     async def read_recent(self, work: Callable[..., T], *args: Hashable) -> T:
         """As `read_shared`."""
         return await self.read_shared(work, *args)
@@ -128,7 +158,11 @@ class SqliteDatabase:
         # Before BEGIN: what is committed in between is looked for again, never missed.
         self._seen_commit_count = self._writer.commit_count
         self._inline.execute("BEGIN")
-        self._snapshot_until = time.monotonic() + SNAPSHOT_SECONDS_MAX
+        now = time.monotonic()
+        self._snapshot_until = now + SNAPSHOT_SECONDS_MAX
+        if self._of_lists and now > self._of_lists_until:
+            self._of_lists = {key: one for key, one in self._of_lists.items() if one.until >= now}
+            self._of_lists_until = self._snapshot_until
 
     def _after_commit(self, news: frozenset[News]) -> None:
         """Runs in the event loop. A read transaction left open would keep the WAL growing."""

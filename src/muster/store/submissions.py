@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from muster.domain.command import Run
 from muster.domain.errors import MusterError, QuotaExceeded, StoragePathInvalid
-from muster.domain.phase import LIVE_STATUSES, Phase, view_of
+from muster.domain.phase import LIVE_STATUSES, Event, Phase, next_phase, view_of
 from muster.domain.resources import Resources
 from muster.domain.workload import WorkloadType
 from muster.store.archive import kept_config
@@ -27,15 +27,18 @@ from muster.store.jobs import (
     name_taken,
     workspace_unknown,
 )
+from muster.store.keyblocks import unsettle_jobs
 from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
-from muster.store.transaction import Transaction, reads_no_counters
+from muster.store.transaction import Transaction, reads_no_counters, tells_lists
 from muster.store.workloads import NewWorkload, count_new_workload, insert_workloads
 from muster.store.workspaces import WorkloadRoom
 
 SQL: Final = load_statements("submissions")
 
-_INITIAL_STATUS: Final = view_of(Phase.CREATING).v1_status
+_ACCEPTED: Final = view_of(Phase.CREATING).v1_status
+# What its first move comes to, where that is made in the transaction that accepts a version.
+_QUEUED: Final = next_phase(Phase.CREATING, Event.ENQUEUED)
 
 _Row = tuple[Any, ...]
 
@@ -69,6 +72,7 @@ class NewVersion:
     retries: int = 0
     experiment_uid: str = ""  # that it stands in, if that is still there; "": in none
     claims: tuple[tuple[str, bool], ...] = ()  # buckets for results, and whether they are there
+    enqueued_by: str = ""  # who puts it into its queue at once; "": it is only accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ class Submission:
 class SubmittedVersion:
     job_id: int
     job_name: str
-    status: int
+    status: int  # in which it was accepted, whatever has happened to it since
     created_at_ms: int
     version_id: int | None = None  # None: the job was made without a version
     version_number: int | None = None
@@ -95,6 +99,7 @@ class SubmittedVersion:
 
 
 @reads_no_counters
+@tells_lists
 def insert_submissions(
     tx: Transaction, submissions: Sequence[Submission]
 ) -> list[SubmittedVersion | MusterError]:
@@ -110,6 +115,7 @@ def insert_submissions(
     for submission in submissions:
         try:
             outcomes.append(made.add(submission))
+            tx.changed_lists.add(submission.project_id)
         except MusterError as error:
             outcomes.append(error)
     made.write()
@@ -150,6 +156,7 @@ class _Made:
     workloads: list[tuple[int, int, NewWorkload]] = field(default_factory=list)
     versions: list[_Row] = field(default_factory=list)
     configs: list[_Row] = field(default_factory=list)
+    events: list[_Row] = field(default_factory=list)
     in_experiments: list[tuple[str, str, int]] = field(default_factory=list)
 
     @classmethod
@@ -257,28 +264,34 @@ class _Made:
         shown_pool = "" if new.is_in_public_pool else new.pool_id
         number = job.next_version_number
         workload = _workload_of(job, new)
+        status = view_of(workload.phase).v1_status
         count_new_workload(self.tx, workload)
         self.workloads.append((workload_id, created_at_ms, workload))
+        if new.enqueued_by:
+            self.events.append(
+                (workload_id, created_at_ms, Event.ENQUEUED.value, Phase.CREATING.value,
+                 workload.phase.value, new.enqueued_by)
+            )  # fmt: skip
         self.versions.append(
             (version_id, job.id, workload_id, project_id, workspace_id, shown_pool, number,
              new.pre_version_id, job.name, job.description, new.flavor_code,
              new.task.gpu_count * new.task_count, new.task.npu_count * new.task_count,
-             kept_config(new.config), _INITIAL_STATUS, created_at_ms)
+             kept_config(new.config), status, created_at_ms)
         )  # fmt: skip
         self.configs.append((workload_id, new.config))
         if new.experiment_uid:
             self.in_experiments.append((project_id, new.experiment_uid, version_id))
         self.tx.counts.version(
-            project_id, workspace_id, shown_pool, _INITIAL_STATUS, 1, version_id=version_id
+            project_id, workspace_id, shown_pool, status, 1, version_id=version_id
         )
         self.tx.counts.job(project_id, workspace_id, job.status, -1, job_id=job.id)
-        self.tx.counts.job(project_id, workspace_id, _INITIAL_STATUS, 1, job_id=job.id)
+        self.tx.counts.job(project_id, workspace_id, status, 1, job_id=job.id)
         shown = replace(
             job,
             version_count=job.version_count + 1,
             next_version_number=number + 1,
             latest_version_id=version_id,
-            status=_INITIAL_STATUS,
+            status=status,
         )
         if job.id in self.new_jobs:
             self.new_jobs[job.id] = (shown, self.new_jobs[job.id][1], new.engine_type)
@@ -287,7 +300,7 @@ class _Made:
         return SubmittedVersion(
             job_id=job.id,
             job_name=job.name,
-            status=_INITIAL_STATUS,
+            status=_ACCEPTED,
             created_at_ms=created_at_ms,
             version_id=version_id,
             version_number=number,
@@ -308,8 +321,11 @@ class _Made:
         insert_workloads(tx, self.workloads)
         run_for_rows(tx.connection, SQL["insert_version"], self.versions)
         run_for_rows(tx.connection, SQL["insert_config"], self.configs)
+        run_for_rows(tx.connection, SQL["insert_first_event"], self.events)
         for project_id, experiment_uid, version_id in self.in_experiments:
             put_version(tx, project_id, experiment_uid, version_id)
+        if self.old_jobs:
+            unsettle_jobs(tx, [job.id for job, _ in self.old_jobs.values()])
         for job, engine_type in self.old_jobs.values():
             shown = {
                 "job_id": job.id,
@@ -364,4 +380,5 @@ def _workload_of(job: Job, new: NewVersion) -> NewWorkload:
         run=new.run,
         time_limit_ms=new.time_limit_ms,
         retries=new.retries,
+        phase=_QUEUED if new.enqueued_by else Phase.CREATING,
     )

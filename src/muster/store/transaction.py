@@ -9,6 +9,7 @@ from muster.store.counting import Counts
 Work = TypeVar("Work", bound=Callable[..., Any])
 
 _MARK: Final = "reads_no_counters"
+_TELLS: Final = "tells_lists"
 
 
 class Transaction:
@@ -25,6 +26,7 @@ class Transaction:
         self.counts = Counts(before)
         self.has_work = False  # set by what leaves something for the reconciler to do
         self.changes_logins = False  # set by what other servers must not remember otherwise
+        self.changed_lists: set[str] = set()  # of these projects; see `tells_lists`
 
 
 def reads_no_counters(work: Work) -> Work:
@@ -37,6 +39,29 @@ def reads_no_counters(work: Work) -> Work:
     return work
 
 
+def tells_lists(work: Work) -> Work:
+    """Mark a write that names in `tx.changed_lists` the projects whose lists it changes.
+
+    Those are the v1 lists of jobs and of versions, with all that a page of them shows. Any other
+    write is taken to change the lists of every project: one that forgets the mark is slow, not
+    wrong.
+    """
+    setattr(work, _TELLS, True)
+    return work
+
+
 def may_defer_counters(work: Callable[..., Any]) -> bool:
-    """Whether a write is marked so."""
+    """Whether a write is marked with `reads_no_counters`."""
     return getattr(work, _MARK, False) is True
+
+
+def is_telling_lists(work: Callable[..., Any]) -> bool:
+    """Whether a write is marked with `tells_lists`."""
+    return getattr(work, _TELLS, False) is True
+
+
+def marked_as(work: Callable[..., Any], wrapped: Work) -> Work:
+    """`wrapped`, which does what `work` does and changes nothing besides, with its marks."""
+    for mark in (_MARK, _TELLS):
+        setattr(wrapped, mark, getattr(work, mark, False))
+    return wrapped

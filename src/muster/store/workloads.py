@@ -20,7 +20,7 @@ from muster.store.connection import Connection, Row
 from muster.store.ids import Ids
 from muster.store.manyrows import run_for_rows
 from muster.store.statements import load_statements
-from muster.store.transaction import Transaction, reads_no_counters
+from muster.store.transaction import Transaction, reads_no_counters, tells_lists
 from muster.store.workspaces import WorkloadRoom
 
 SQL: Final = load_statements("workloads")
@@ -32,12 +32,11 @@ _RUN = msgspec.json.Decoder(Run)
 _PROGRAM = msgspec.json.Decoder(Program)
 _PROGRAM_START: Final = '{"kind":"program",'  # of its JSON; that of a run has no kind
 _ENCODER = msgspec.json.Encoder()
-_INITIAL_STATE: Final = view_of(Phase.CREATING).statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewWorkload:
-    """One that is to be stored, in `Creating`."""
+    """One that is to be stored."""
 
     uid: str
     project_id: str
@@ -53,6 +52,7 @@ class NewWorkload:
     run: Run | Program
     time_limit_ms: int | None = None
     retries: int = 0
+    phase: Phase = Phase.CREATING  # or where the same transaction has brought it
 
 
 def insert_workloads(tx: Transaction, new: Sequence[tuple[int, int, NewWorkload]]) -> None:
@@ -69,7 +69,7 @@ def insert_workloads(tx: Transaction, new: Sequence[tuple[int, int, NewWorkload]
             (workload_id, one.uid, one.project_id, one.workspace_id, one.pool_id, one.partition,
              one.type.value, one.name, one.flavor_code, one.task_count, task.cpu_millis,
              task.memory_mib, task.gpu_count, task.npu_count, one.priority, one.time_limit_ms,
-             one.retries, created_at_ms, created_at_ms)
+             one.retries, one.phase.value, created_at_ms, created_at_ms)
         )  # fmt: skip
         runs.append((workload_id, _encoded_run(one.run)))
     run_for_rows(tx.connection, SQL["insert_workload"], rows)
@@ -102,7 +102,7 @@ def _encoded_run(run: Run | Program) -> str:
 
 def count_new_workload(tx: Transaction, new: NewWorkload) -> None:
     """Count one that is to be stored in this transaction: the next is checked against it."""
-    tx.counts.workload(new.project_id, new.pool_id, new.type, _INITIAL_STATE, 1)
+    tx.counts.workload(new.project_id, new.pool_id, new.type, view_of(new.phase).statistics, 1)
     taken = new.task * new.task_count
     tx.counts.use(new.project_id, new.workspace_id, new.type, taken, 1)
     tx.counts.snapshot(new.run.code, 1)
@@ -136,6 +136,13 @@ def list_active(
         rows = connection.execute(SQL["list_active"], {"limit": ACTIVE_MAX})
         return [_workload(row) for row in rows]
     revisions = connection.execute(SQL["list_active_revisions"], {"limit": ACTIVE_MAX}).fetchall()
+    return _read_changed(connection, revisions, known)
+
+
+def _read_changed(
+    connection: Connection, revisions: Sequence[Row], known: Mapping[int, Workload]
+) -> list[Workload]:
+    """Those with these ids, in their order; only what is not known as of its revision is read."""
     changed = [
         workload_id
         for workload_id, revision in revisions
@@ -148,9 +155,19 @@ def list_active(
     return [now[workload_id] for workload_id, _ in revisions]
 
 
-def list_queue(connection: Connection, partition: str, *, limit: int) -> list[Workload]:
-    rows = connection.execute(SQL["list_queue"], {"partition": partition, "limit": limit})
-    return [_workload(row) for row in rows]
+def list_queue(
+    connection: Connection,
+    partition: str,
+    *,
+    limit: int,
+    known: Mapping[int, Workload] | None = None,
+) -> list[Workload]:
+    """The head of a partition's queue: priority first, then first come. `known`: as above."""
+    where = {"partition": partition, "limit": limit}
+    if not known:
+        return [_workload(row) for row in connection.execute(SQL["list_queue"], where)]
+    revisions = connection.execute(SQL["list_queue_revisions"], where).fetchall()
+    return _read_changed(connection, revisions, known)
 
 
 def queue_positions(connection: Connection, partition: str) -> dict[int, int]:
@@ -204,6 +221,7 @@ def list_held_cards(connection: Connection) -> list[tuple[str, int]]:
 
 
 @reads_no_counters
+@tells_lists
 def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Workload:
     if workload.engine_ref == engine_ref:
         return workload
@@ -212,6 +230,7 @@ def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Work
 
 
 @reads_no_counters
+@tells_lists
 def set_message(tx: Transaction, workload: Workload, message: str) -> Workload:
     """Say how it gets on, without moving it."""
     _guarded(tx, "set_message", workload, message=message)

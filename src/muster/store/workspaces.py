@@ -20,9 +20,10 @@ from muster.domain.workspace import (
     Workspace,
     asked_by,
     check_room,
+    limits_of,
 )
 from muster.store.connection import REFUSED, Connection
-from muster.store.counting import USED
+from muster.store.counting import HELD, USED
 from muster.store.statements import load_statements
 from muster.store.transaction import Transaction
 
@@ -251,7 +252,7 @@ class WorkloadRoom:
     def __init__(self, tx: Transaction) -> None:
         self._tx = tx
         self._quotas: dict[tuple[str, str], list[Quota]] = {}
-        self._used: dict[tuple[str, str, WorkloadType], Sequence[int]] = {}
+        self._limits: dict[tuple[str, str, WorkloadType], _Limits] = {}
 
     def check(
         self, project_id: str, workspace_id: str, type_: WorkloadType, resources: Resources
@@ -267,11 +268,41 @@ class WorkloadRoom:
         if not self._quotas[place]:
             return
         key = (*place, type_)
-        if key not in self._used:
-            self._used[key] = _stored_use(connection, *key)
-        use = _use_of(self._used[key], self._tx.counts.pending_use(*key))
-        used = asked_by(type_, use)
-        _check_room(workspace_id, self._quotas[place], used, asked_by(type_, Use.of(resources)))
+        limits = self._limits.get(key)
+        if limits is None:
+            limits = self._limits[key] = _limits_of(connection, *key, self._quotas[place])
+        pending = self._tx.counts.pending_use(*key)
+        if not limits.allow(pending, resources):
+            used = asked_by(type_, _use_of(limits.stored, pending))
+            asked = asked_by(type_, Use.of(resources))
+            _check_room(workspace_id, self._quotas[place], used, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What fits into this passes: to say what does not fit takes ten times as long."""
+
+    stored: Sequence[int]  # what is used, in the order of USED
+    left: Sequence[tuple[int, int]]  # (place in USED, what that leaves)
+
+    def allow(self, pending: Sequence[int], resources: Resources) -> bool:
+        asked = (1, *(getattr(resources, name) for name in HELD))
+        return all(
+            not asked[place] or pending[place] + asked[place] <= left for place, left in self.left
+        )
+
+
+def _limits_of(
+    connection: Connection,
+    project_id: str,
+    workspace_id: str,
+    type_: WorkloadType,
+    quotas: Sequence[Quota],
+) -> _Limits:
+    stored = _stored_use(connection, project_id, workspace_id, type_)
+    limits = limits_of(type_, quotas).items()
+    places = [(USED.index(name), limit) for name, limit in limits]
+    return _Limits(stored, [(place, limit - stored[place]) for place, limit in places])
 
 
 def check_pool_quota(tx: Transaction, project_id: str, workspace_id: str, added_nodes: int) -> None:

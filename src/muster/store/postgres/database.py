@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import psycopg
@@ -37,6 +38,19 @@ READERS: Final = 8
 SCANS_AT_ONCE: Final = 2
 RECENT_SECONDS_MAX: Final = 0.25  # as the embedded store has it
 RECENT_ANSWERS_MAX: Final = 10_000
+SHARED_ANSWERS_MAX: Final = 1_000
+SHARED_SECONDS_MAX: Final = 5.0  # what nobody asks for any more takes no memory for longer
+
+
+# Which transactions this one sees: with the same, everything is as it was.
+_SEEN: Final = "SELECT CAST(pg_current_snapshot() AS text)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    answer: Any
+    seen: str
+    era: object
 
 
 class PostgresDatabase:
@@ -50,6 +64,9 @@ class PostgresDatabase:
         self._of_thread = threading.local()
         self._opened: list[psycopg.Connection[Any]] = []
         self._streams = Streams(asyncio.Semaphore(SCANS_AT_ONCE))
+        self._shared: dict[Hashable, _Kept] = {}
+        self._shared_until = 0.0
+        self._era = object()  # a new one with each connection that is made for reading
         self._recent: dict[Hashable, asyncio.Future[Any]] = {}  # answers, and those to come
         self._recent_until = 0.0
         self._on_work: Callable[[], None] = lambda: None
@@ -103,8 +120,33 @@ class PostgresDatabase:
     read_fresh = read
 
     async def read_shared(self, work: Callable[..., T], *args: Hashable) -> T:
-        """As `read`: nobody tells this server when another one commits."""
-        return await self.read(work, *args)
+        """As `read`, but run once for as long as nobody has committed anything.
+
+        Nobody tells this server when another one commits, so that each asks what its snapshot sees.
+        """
+        return await self.read(self._kept_or_read, work, args)
+
+    def _kept_or_read(
+        self, connection: Connection, work: Callable[..., T], args: tuple[Hashable, ...]
+    ) -> T:
+        # Only of the time in which no connection was made. After a crash numbers of transactions
+        # are given out again, and the same ones may mean another state.
+        era = self._era
+        kept = self._shared.get((work, args))
+        if kept is not None and kept.era is era and kept.seen == _seen_now(connection):
+            answer: T = kept.answer
+            return answer
+        [seen] = connection.execute(_SEEN).fetchone()
+        answer = work(connection, *args)
+        if len(self._shared) >= SHARED_ANSWERS_MAX or time.monotonic() > self._shared_until:
+            self._shared.clear()
+            self._shared_until = time.monotonic() + SHARED_SECONDS_MAX
+        self._shared[work, args] = _Kept(answer, seen, era)
+        return answer
+
+    async def read_lists(self, project_id: str, work: Callable[..., T], *args: Hashable) -> T:
+        """As `read_shared`."""
+        return await self.read_shared(work, *args)
 
     async def read_recent(self, work: Callable[..., T], *args: Hashable) -> T:
         """As `read`, once for all who ask until this server commits, or RECENT_SECONDS_MAX."""
@@ -148,6 +190,7 @@ class PostgresDatabase:
             self._opened = [opened for opened in self._opened if not opened.closed]
             connection = connect(self._address, **WALKING)
             make_snapshots(connection)
+            self._era = object()
             self._of_thread.connection = connection
             self._opened.append(connection)
         return connection
@@ -206,6 +249,18 @@ class PostgresDatabase:
         self._recent_until = 0.0
         if News.WORK in news:
             self._on_work()
+
+
+def _seen_now(connection: Connection) -> str:
+    """Without a transaction, whose beginning and end are two further questions."""
+    assert isinstance(connection, PostgresConnection)
+    raw = connection.raw
+    raw.autocommit = True
+    try:
+        [[seen]] = raw.execute(_SEEN).fetchall()
+    finally:
+        raw.autocommit = False
+    return str(seen)
 
 
 def _hand_over(

@@ -33,6 +33,11 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 INSERT INTO version_config (workload_id, config)
 VALUES (?, ?)
 
+-- name: insert_first_event
+INSERT INTO event (
+    workload_id, number, at_ms, event, phase_before, phase_after, reason, message, actor)
+VALUES (?, 1, ?, ?, ?, ?, '', '', ?)
+
 -- name: show_newest_version
 UPDATE job
    SET version_count = :version_count, next_version_number = :next_version_number,

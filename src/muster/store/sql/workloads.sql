@@ -3,7 +3,7 @@ INSERT INTO workload (
     id, uid, project_id, workspace_id, pool_id, partition, type, name, flavor_code, task_count,
     task_cpu_millis, task_memory_mib, task_gpu_count, task_npu_count, priority, run, time_limit_ms,
     retries_left, phase, created_at_ms, phase_since_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, 'Creating', ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '', ?, ?, ?, ?, ?)
 
 -- name: insert_run
 INSERT INTO workload_run (workload_id, run)
@@ -60,6 +60,15 @@ SELECT id, project_id, pool_id, partition, type, task_cpu_millis, task_memory_mi
        is_holding, attempt_id, engine_ref, placements, created_at_ms, phase_since_ms,
        started_at_ms, ended_at_ms, revision, workspace_id, time_limit_ms, retries_left,
        attempt_count, attempt_started_at_ms
+  FROM workload
+ WHERE partition = :partition
+   AND phase = 'Queued'
+ ORDER BY priority DESC, id
+ LIMIT :limit
+
+-- name: list_queue_revisions
+-- As `list_active_revisions`: the head of a queue that has to wait stays as it is.
+SELECT id, revision
   FROM workload
  WHERE partition = :partition
    AND phase = 'Queued'
