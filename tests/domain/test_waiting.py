@@ -145,8 +145,19 @@ def test_nodes_that_all_say_the_same_say_why_it_waits() -> None:
     assert message_of(waiting) == (
         "Nodes that it needs take no work at the moment: a, b. Slurm has not answered for 15 s."
     )
-    other = gpu_node("c", phase=NodePhase.ABNORMAL, message="Bad fan.")
-    assert message_of(explain_head(queued(9), [*nodes, other], [])).endswith(": a, b, c.")
+
+
+def test_of_nodes_that_say_different_things_the_first_ones_reason_is_told() -> None:
+    nodes = [
+        gpu_node("b", phase=NodePhase.ABNORMAL, message="Bad fan."),
+        gpu_node("a", phase=NodePhase.ABNORMAL, message="'a' is drained: Duplicate jobid."),
+    ]
+    locked = gpu_node("a", is_locked=True)
+
+    told = message_of(explain_head(queued(9), nodes, []))
+
+    assert told.endswith(": a, b. The first: 'a' is drained: Duplicate jobid.")
+    assert message_of(explain_head(queued(9), [nodes[0], locked], [])).endswith(": a, b.")
 
 
 def test_locked_nodes_that_it_needs_are_named() -> None:

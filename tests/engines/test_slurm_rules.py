@@ -63,6 +63,13 @@ async def until_over(bench: SlurmBench, ref: EngineRef) -> Observation:
     return seen
 
 
+async def until_told(bench: SlurmBench, ref: EngineRef, why: str) -> Observation:
+    async with asyncio.timeout(60):
+        while why not in (seen := await bench.observe(ref)).waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return seen
+
+
 async def test_a_higher_priority_stands_before_a_lower_one_in_slurms_queue(
     bench: SlurmBench,
 ) -> None:
@@ -77,6 +84,20 @@ async def test_a_higher_priority_stands_before_a_lower_one_in_slurms_queue(
     }
     order = sorted(by_nice, key=lambda nice: by_nice[nice], reverse=True)
     assert order == [0, 100, 200]
+
+
+async def test_what_waits_in_slurms_queue_tells_why(bench: SlurmBench) -> None:
+    bench.fill()
+    ref = await bench.engine.start(bench.launch(WAITS))
+    job_id = bench.cluster.run("squeue", "-h", "-o", "%i", f"--name=muster-{ref}").strip()
+
+    taken = await until_told(bench, ref, "(Resources)")
+    bench.cluster.run("scontrol", "hold", job_id)
+    held = await until_told(bench, ref, "(JobHeld")
+
+    assert "taken by other jobs of the cluster" in taken.waiting
+    assert "`scontrol release` lets it go" in held.waiting
+    assert states(held) == {TaskState.STARTING}
 
 
 async def test_a_preempted_attempt_is_told_so_and_none_of_its_processes_is_left(

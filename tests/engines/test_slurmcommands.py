@@ -14,6 +14,7 @@ from muster.engines.slurmattempt import (
     AWAY_SECONDS,
     HOPELESS_SECONDS,
     SETTLE_SECONDS,
+    TOLD_SECONDS,
     Attempt,
 )
 from muster.engines.slurmcommands import (
@@ -44,7 +45,7 @@ DETAILS = """\
 def test_jobs_of_others_are_left_out_and_reasons_may_hold_anything() -> None:
     text = "7|muster-abc|PENDING||(Resources|x)\n8|other|RUNNING|n1|None\n\nnonsense\n"
 
-    assert parse_jobs(text) == [
+    assert parse_jobs(text.splitlines()) == [
         SlurmJob(id="7", name="muster-abc", state="PENDING", reason="(Resources|x)")
     ]
 
@@ -247,6 +248,53 @@ def test_what_slurm_can_never_run_is_given_up_only_after_a_while() -> None:
     assert "no node of its partition has what it asks for" in end.message
 
 
+def test_a_reason_is_told_once_it_has_lasted_and_not_after_it_began() -> None:
+    waits = attempt(submitted_at=1.0)
+    for now in (10.0, 10.0 + TOLD_SECONDS - 0.1):
+        waits.note_jobs([row("PENDING", "Priority")], asked_at=now, now=now)
+        assert waits.seen.waiting == ""
+    later = 10.0 + TOLD_SECONDS
+    waits.note_jobs([row("PENDING", "Priority")], asked_at=later, now=later)
+    told = waits.seen.waiting
+
+    waits.take_in(JobFiles(JobClaim(job_id="7"), None, (TaskFiles(),)), later + 1)
+
+    assert "jobs of higher priority stand before it (Priority)" in told
+    assert waits.seen.waiting == ""
+
+
+def test_one_is_left_alone_only_where_no_time_counts() -> None:
+    def settled(known: Attempt, job: SlurmJob | None, *, at: float) -> str:
+        known.note_jobs([job] if job else [], asked_at=at, now=at)
+        known.note_nodes({"n2"}, now=at)
+        known.settle()
+        return known.settled
+
+    waits, elsewhere = attempt(submitted_at=1.0), attempt(hosts=frozenset({"n2"}))
+    assert settled(waits, None, at=1.0) == ""  # it may be forgotten
+    assert settled(waits, row("PENDING", "Priority"), at=2.0) == ""  # that is to be told
+    assert settled(waits, row("PENDING", "Priority"), at=2.0 + TOLD_SECONDS) == "PENDING"
+    assert settled(waits, row("PENDING", "BadConstraints"), at=9.0) == ""  # it is to be given up
+    assert settled(elsewhere, row("PENDING"), at=9.0) == ""  # its node may stay away
+
+    runs = attempt(submitted_at=1.0)
+    assert settled(runs, row("RUNNING"), at=9.0) == ""  # it has not begun, as far as is known
+    runs.take_in(JobFiles(JobClaim(job_id="7"), None, (TaskFiles(),)), 10.0)
+    assert settled(runs, row("RUNNING"), at=11.0) == "RUNNING"
+    runs.kill_after(5.0, 12.0)
+    assert runs.settled == ""  # it is to end in time
+    assert settled(runs, row("RUNNING"), at=13.0) == ""
+
+    killed = attempt(submitted_at=1.0)
+    killed.take_in(JobFiles(JobClaim(job_id="7"), None, (ended(143),)), 10.0)
+    assert settled(killed, row("RUNNING"), at=10.0) == ""  # who killed it is to be found out
+    renamed = attempt(submitted_at=1.0)
+    renamed.take_in(JobFiles(JobClaim(job_id="7", job_name="muster-x"), None, (TaskFiles(),)), 10.0)
+    other = replace(row("RUNNING"), name="muster-x")
+    assert settled(renamed, other, at=10.0) == ""  # its job is to have its own name
+    assert settled(waits, row("COMPLETED"), at=20.0) == ""
+
+
 def test_a_reason_that_passes_starts_the_wait_anew() -> None:
     waits = attempt(submitted_at=1.0)
     waits.note_jobs([row("PENDING", "PartitionNodeLimit")], asked_at=10.0, now=10.0)
@@ -283,6 +331,18 @@ def test_a_job_that_fails_with_its_nodes_names_those_that_are_down() -> None:
         "Slurm ended the job: NODE_FAIL (NodeDown)."
         " Down or drained are now: n1, n2, n3, n4 and 2 more."
     )
+
+
+def test_a_job_that_fails_with_nodes_that_are_up_points_to_its_partition() -> None:
+    runs = attempt(submitted_at=1.0, hosts=frozenset({"n1"}))
+    runs.take_in(JobFiles(JobClaim(job_id="7"), None, (TaskFiles(),)), 2.0)
+    runs.note_jobs([row("NODE_FAIL", "NodeDown")], asked_at=3.0, now=3.0)
+    runs.note_nodes({"other"}, now=3.0)
+
+    end = runs.fate(3.0 + SETTLE_SECONDS)
+
+    assert end is not None
+    assert end.message.endswith("its partition may have been removed.")
 
 
 def test_a_node_that_comes_back_in_time_keeps_its_job() -> None:

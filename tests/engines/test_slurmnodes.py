@@ -13,7 +13,6 @@ import pytest_asyncio
 from muster.domain.errors import EngineUnavailable
 from muster.domain.pool import PUBLIC_PARTITION
 from muster.engines.engine import ClusterWish, HostUsage
-from muster.engines.slurm import SILENCE_SECONDS, SlurmEngine
 from muster.engines.slurmchanges import Change, partition_name, plan_changes
 from muster.engines.slurmcommands import SlurmCommands, parse_cluster
 from muster.engines.slurmnodes import (
@@ -29,6 +28,7 @@ from muster.engines.slurmnodes import (
     read_known,
     usage_of,
 )
+from muster.engines.slurmpulse import SILENCE_SECONDS, Pulse
 from tests.engines.slurm_cluster import SlurmCluster
 
 POOL: Final = "mine-" + "0" * 32
@@ -495,12 +495,12 @@ def test_a_server_that_has_heard_nothing_since_its_start_gives_its_nodes_no_work
     [(15.2, "15 s"), (29.0, "15 s"), (59.9, "45 s"), (60.1, "1 minute"), (190.0, "3 minutes")],
 )
 def test_how_long_slurm_is_silent_is_told_in_steps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: float, said: str
+    monkeypatch: pytest.MonkeyPatch, quiet: float, said: str
 ) -> None:
     """Each word of it is written to the row of every node."""
-    engine = SlurmEngine(tmp_path, SlurmCommands())
-    engine._answered_at = 1_000.0
-    monkeypatch.setattr("muster.engines.slurm.time.monotonic", lambda: 1_000.0 + quiet)
+    pulse = Pulse(answered_at=1_000.0)
+    monkeypatch.setattr("muster.engines.slurmpulse.time.monotonic", lambda: 1_000.0 + quiet)
 
     assert quiet >= SILENCE_SECONDS
-    assert engine._silence == f"Slurm has not answered for {said}."
+    assert pulse.silence.startswith(f"Slurm has not answered for {said}. ")
+    assert "scontrol ping" in pulse.silence

@@ -61,7 +61,7 @@ class Waiting:
     needs: int = 0  # cards, thousandths of a CPU, MiB on one node; or tasks: as `reason` says
     has: int = 0  # likewise: what there is for it now, at most
     nodes: tuple[str, ...] = ()  # that are there and take no work
-    why: str = ""  # they take none, where it is the same for all of them
+    why: str = ""  # they take none: of all of them where it is the same, or of the first
     unblocked_by: tuple[int, ...] = ()  # workloads whose ends together would make room
     pool_phase: PoolPhase = PoolPhase.RUNNING
     predicted_start_ms: int | None = None  # at the latest, if nobody passes it; None: not known
@@ -112,15 +112,14 @@ def _explain_head(workload: Workload, waiting: Waiting, scene: Scene) -> Waiting
         return replace(waiting, reason=W.NEVER_FITS, needs=workload.task_count, has=most)
     at_work = [node.room for node in there if node.takes_work]
     if (most := _count(workload.task, at_work)) < workload.task_count:
-        idle = [node for node in there if not node.takes_work]
-        said = {node.message for node in idle}
+        idle = sorted((n for n in there if not n.takes_work), key=lambda node: node.name)
         return replace(
             waiting,
             reason=W.NODES_UNAVAILABLE,
             needs=workload.task_count,
             has=most,
-            nodes=tuple(sorted(node.name for node in idle)),
-            why=said.pop() if len(said) == 1 else "",
+            nodes=tuple(node.name for node in idle),
+            why=_why_idle([node.message for node in idle]),
         )
     reason, needs, has = _what_lacks(workload, list(rooms.values()))
     return replace(
@@ -130,6 +129,13 @@ def _explain_head(workload: Workload, waiting: Waiting, scene: Scene) -> Waiting
         has=has,
         unblocked_by=_who_must_end(workload, scene),
     )
+
+
+def _why_idle(messages: Sequence[str]) -> str:
+    """What nodes say in common; otherwise the first one's words, which are a beginning."""
+    if len(set(messages)) == 1:
+        return messages[0]
+    return f"The first: {messages[0]}" if messages[0] else ""
 
 
 def _what_lacks(workload: Workload, rooms: Sequence[NodeRoom]) -> tuple[WaitingReason, int, int]:

@@ -6,7 +6,7 @@ Nothing here asks or tells anybody: the engine does, by what it reads here.
 import asyncio
 import math
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from muster.engines.slurmcommands import (
 )
 from muster.engines.slurmfiles import GONE_STATE, JobEnd, JobFiles
 from muster.engines.slurmjudge import is_killed, judge_attempt
+from muster.engines.slurmreasons import HOPELESS, explain
 from muster.engines.slurmreuse import Kind
 
 SUBMIT_AGAIN_SECONDS: Final = 5.0  # answered, but without a job that was submitted
@@ -37,18 +38,7 @@ FATE_SECONDS_MAX: Final = 30.0  # for which a kill waits to be explained while S
 RENAME_SECONDS: Final = 5.0  # a job that has gone on to an attempt of less is not worth a call
 AWAY_SECONDS: Final = 20.0  # for a node that is restarted; then others may have its work
 HOPELESS_SECONDS: Final = 30.0  # for what an operator is changing to be changed whole
-
-# Why a job waits that no end of another one will let run, in words for people.
-HOPELESS: Final[Mapping[str, str]] = {
-    "PartitionNodeLimit": "it asks for more nodes than its partition allows a job, or has",
-    "PartitionTimeLimit": "its time limit is above that of its partition",
-    "PartitionConfig": "its partition does not take jobs like it",
-    "BadConstraints": "no node of its partition has what it asks for",
-    "InvalidAccount": "its account does not exist, or may not be used by the server's user",
-    "AccountNotAllowed": "its account may not use its partition",
-    "InvalidQOS": "its quality of service does not exist, or may not be used by its account",
-    "QOSNotAllowed": "its quality of service may not be used in its partition",
-}
+TOLD_SECONDS: Final = 3.0  # for which Slurm gives a reason until it is told: many pass at once
 NODES_NAMED_MAX: Final = 4
 REFUSED: Final = "REFUSED"  # ours: Slurm would hold it for ever
 HELD_BY_SLURM: Final = frozenset({REFUSED, REQUEUED, NODES_AWAY})
@@ -77,6 +67,9 @@ class Attempt:
     down: frozenset[str] = frozenset()  # of its hosts, those that take no work now
     away_since: float | None = None  # it waits, and one of its hosts is down or drained
     hopeless_since: float | None = None  # Slurm says that it can never run
+    waits_for: str = ""  # Slurm's reason; "": it does not wait, or Slurm gives none
+    waits_since: float = 0.0  # for just that
+    settled: str = ""  # the state of its job that only news can change anything about; "": none
     was_renamed: bool = False  # its job, which ran another attempt before
     was_requeued: bool = False  # Slurm, or an operator, took it off its nodes to run it again
     starting: asyncio.Task[None] | None = None
@@ -133,7 +126,34 @@ class Attempt:
         self.over_since = (self.over_since or now) if self.job.is_over else None
         is_hopeless = self.is_waiting and self.job.reason in HOPELESS
         self.hopeless_since = (self.hopeless_since or now) if is_hopeless else None
+        self._note_reason(self.job, now)
         return too_many
+
+    def _note_reason(self, job: SlurmJob, now: float) -> None:
+        """Tell why it waits, once that has been so for a moment."""
+        reason = job.reason if job.state == "PENDING" and job.reason not in SILENT else ""
+        if reason != self.waits_for:
+            self.waits_for, self.waits_since = reason, now
+        elif reason and now - self.waits_since >= TOLD_SECONDS:
+            told = explain(reason)
+            if told != self.seen.waiting:
+                self.seen = replace(self.seen, waiting=told)
+
+    def settle(self) -> None:
+        """Find out whether it may be left alone until Slurm, or its folder, says something new."""
+        job = self.job
+        self.settled = job.state if job is not None and self._is_settled(job) else ""
+
+    def _is_settled(self, job: SlurmJob) -> bool:
+        """It runs, or waits and the reason is told; and nothing is to be done after some time."""
+        if job.state != ("RUNNING" if self.files.has_begun else "PENDING"):
+            return False
+        clocks = (self.hopeless_since, self.away_since, self.kill_at, self.files.end)
+        if self.killed_since or any(clock is not None for clock in clocks):
+            return False
+        if self.files.has_begun:
+            return self.was_renamed or job.name == self.name
+        return not self.waits_for or self.seen.waiting == explain(self.waits_for)
 
     def note_nodes(self, away: Collection[str], *, now: float) -> None:
         """Take in which nodes take no work. It must not wait for one while others are free."""
@@ -173,6 +193,8 @@ class Attempt:
             message = f"Slurm ended the job: {self.job.state}{why}."
             if self.job.state in NODE_FAILURES and self.down:
                 message += f" Down or drained are now: {_named(self.down)}."
+            elif self.job.state in NODE_FAILURES and self.hosts:
+                message += " Its nodes were up when last seen: its partition may have been removed."
             state = NOT_LAUNCHED if self._was_not_launched(self.job) else self.job.state
             return JobEnd(state=state, at_ms=shim.now_ms(), message=message)
         is_lost = self.missing_since is not None and now - self.missing_since >= MISSING_SECONDS
@@ -208,15 +230,19 @@ class Attempt:
     def kill_after(self, grace_seconds: float, now: float) -> None:
         kill_at = now + grace_seconds + KILL_MARGIN_SECONDS
         self.kill_at = min(kill_at, self.kill_at or kill_at)
+        self.settled = ""
 
     def take_in(self, files: JobFiles, now: float) -> bool:
         """Judge it again; tell whether it has changed."""
         if files is self.judged and not self.killed_since:
             return False
         self.files = self.judged = files
+        self.settled = ""
         if files.has_begun:
             self.begun_since = self.begun_since or now
         judged = judge_attempt(files, task_count=self.task_count)
+        if not files.has_begun:
+            judged = replace(judged, waiting=self.seen.waiting)
         before, self.seen = self.seen, self._hold_unexplained(judged, now)
         return self.seen != before
 

@@ -10,7 +10,7 @@ Source: sbatch(1), squeue(1), sinfo(1), scancel(1), scontrol(1), Slurm 22.05.
 import asyncio
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,14 +166,16 @@ class SlurmCommands:
         answer = await self._run("sbatch", "--parsable", *arguments, may_refuse=True)
         return answer.strip().partition(";")[0]
 
-    async def list_jobs(self, name: str | None = None) -> list[SlurmJob]:
-        """Every job of ours that Slurm still knows, ended ones too; or those of one name."""
-        which = ("--name", name) if name else ()
+    async def list_jobs(self, name: str) -> list[SlurmJob]:
+        """Every job of a name that Slurm still knows, ended ones too."""
+        return parse_jobs((await self.read_jobs("--name", name)).splitlines())
+
+    async def read_jobs(self, *which: str) -> str:
+        """Every job of ours, as `parse_jobs` and `JobTable` read it."""
         fields = _SEPARATOR.join(("%i", "%j", "%T", "%N", "%r"))
-        text = await self._run(
+        return await self._run(
             "squeue", "--noheader", "--me", "--all", "--states=all", "-o", fields, *which
         )
-        return await asyncio.to_thread(parse_jobs, text)
 
     async def cancel(self, name: str, job_id: str | None = None) -> None:
         """End the jobs of a name; with an id, only that one, and only if it has the name."""
@@ -251,10 +253,10 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-def parse_jobs(text: str) -> list[SlurmJob]:
+def parse_jobs(lines: Iterable[str]) -> list[SlurmJob]:
     """What `squeue` has of jobs whose name is one of ours."""
     found = []
-    for line in text.splitlines():
+    for line in lines:
         fields = line.strip().split(_SEPARATOR, 4)
         if len(fields) == 5 and fields[1].startswith(NAME_PREFIX):
             job_id, name, *words = fields

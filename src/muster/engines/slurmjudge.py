@@ -1,6 +1,7 @@
 """What is true of an attempt on Slurm, by its files alone. Pure."""
 
 from dataclasses import replace
+from functools import partial
 from signal import SIGKILL, SIGTERM
 from typing import Final
 
@@ -11,20 +12,27 @@ from muster.engines.slurmfiles import JobClaim, JobEnd, JobFiles, TaskFiles
 
 NEVER_CAME_UP_EXIT_CODE: Final = 126
 KILLS: Final = frozenset({128 + SIGTERM, 128 + SIGKILL})
+CANCELLED: Final = "CANCELLED"
 _ENDS_BY_ITSELF: Final = frozenset({"COMPLETED", "FAILED"})
 
 
 def judge_attempt(files: JobFiles, *, task_count: int) -> Observation:
     end = files.end
-    if files.has_begun:
+    is_unfed = end is not None and files.awaits_inputs
+    if is_unfed and end is not None and end.state != CANCELLED:
+        # Whoever brought its inputs is gone, and its program has not begun.
+        gone = partial(TaskObservation, state=TaskState.GONE, message=end.message)
+        tasks = tuple(gone(index=index) for index in range(task_count))
+    elif files.has_begun and not is_unfed:
         tasks = tuple(_judge_begun(index, task, end) for index, task in enumerate(files.tasks))
     else:
         tasks = tuple(_judge_not_begun(index, files.claim, end) for index in range(task_count))
     # What Slurm took off its queue before it ran, for a node or a partition, has lost nothing.
     was_preempted = end is not None and (
-        end.state in PREEMPTED or (end.is_loss and not files.has_begun)
+        end.state in PREEMPTED or (end.is_loss and (is_unfed or not files.has_begun))
     )
-    return Observation(tasks=tasks, was_preempted=was_preempted)
+    awaits_inputs = end is None and files.awaits_inputs
+    return Observation(tasks=tasks, was_preempted=was_preempted, awaits_inputs=awaits_inputs)
 
 
 def _judge_not_begun(index: int, claim: JobClaim | None, end: JobEnd | None) -> TaskObservation:

@@ -130,6 +130,8 @@ def _told(event: WorkloadEvent) -> str:
     words = _WORDS[event.event]
     if event.event is Event.STOP_ASKED:
         words = f"{event.actor} asked for a stop."
+    if event.event is Event.PREEMPTED and event.phase_before is Phase.STARTING:
+        words = "The job has not begun to run; it is back in the queue of its pool."
     return f"{words} {event.message}".rstrip()
 
 
