@@ -333,6 +333,7 @@ def _build(
             jobs_folder=jobs_folder,
             clock_ms=clock_ms,
             stop_grace_seconds=settings.stop_grace_seconds,
+            node_bytes=settings.node_bytes,
         ),
         lost_timeout_ms=settings.lost_timeout_seconds * 1000,
         flavors=catalogue.flavor_by_code,

@@ -100,6 +100,9 @@ class FakeEngine:
     started: dict[str, Launch] = field(default_factory=dict)  # all that ever came to start
     start_counts: Counter[str] = field(default_factory=Counter)  # how often each really did
     _down: dict[str, str] = field(default_factory=dict)  # why, by host
+    _waiting: dict[str, str] = field(default_factory=dict)  # why, by attempt
+    _preempted: set[str] = field(default_factory=set)
+    _seen: dict[str, Observation] = field(default_factory=dict)
     _attempts: dict[str, list[_Task]] = field(default_factory=dict)
     _on_change: Callable[[], None] | None = None
     _late: asyncio.Event | None = None
@@ -125,6 +128,16 @@ class FakeEngine:
             if not task.is_over:
                 self._vanish(task)
         self._changed()
+
+    def keep_waiting(self, attempt_id: str, why: str) -> None:
+        """Tell why one does not come up, as an engine does that has a queue of its own."""
+        self._waiting[attempt_id] = why
+        self._changed()
+
+    def preempt(self, attempt_id: str) -> None:
+        """Take an attempt off its nodes, or out of the engine's queue, to no fault of its own."""
+        self._preempted.add(attempt_id)
+        self.lose(attempt_id)
 
     def take_down(self, host_name: str, message: str = "It does not answer.") -> None:
         """Let a host die with all that runs on it; nothing comes up there until it is back."""
@@ -216,10 +229,7 @@ class FakeEngine:
 
     async def observe(self, refs: Collection[EngineRef]) -> Mapping[EngineRef, Observation]:
         async with self._may_fail("observe"):
-            return {
-                ref: Observation(tasks=tuple(task.seen for task in self._attempts.get(ref, ())))
-                for ref in refs
-            }
+            return {ref: self._observe(ref) for ref in refs}
 
     async def stop(self, ref: EngineRef, grace_seconds: float) -> None:
         async with self._may_fail("stop"):
@@ -282,6 +292,17 @@ class FakeEngine:
                 await self._late.wait()
             case Fault.CRASH:
                 raise Crash(method)
+
+    def _observe(self, ref: EngineRef) -> Observation:
+        """The very same value as before where nothing has changed, as an engine gives that can."""
+        seen = Observation(
+            tasks=tuple(task.seen for task in self._attempts.get(ref, ())),
+            was_preempted=ref in self._preempted,
+            waiting=self._waiting.get(ref, ""),
+        )
+        if self._seen.get(ref) != seen:
+            self._seen[ref] = seen
+        return self._seen[ref]
 
     def _start(self, launch: Launch) -> None:
         self.started[launch.attempt_id] = launch

@@ -18,12 +18,15 @@ from muster.reconciler.plan import (
     Action,
     Admit,
     Clear,
+    Feed,
     Launch,
     Outcome,
     Record,
     Stop,
+    Tell,
     World,
     plan,
+    rests_until_ms,
 )
 from tests.reconciler.worlds import (
     LONG_AGO_MS,
@@ -143,6 +146,17 @@ def test_an_action_is_for_a_workload_as_it_was_read(world: World) -> None:
     assert all(action.workload in read for action in plan(world))
 
 
+@given(worlds, st.integers(0, 10_000_000))
+def test_what_may_rest_needs_nothing_until_its_time(world: World, later_ms: int) -> None:
+    moving = {action.workload.id for action in plan(world)} | world.busy
+    until_ms = {w.id: rests_until_ms(w) for w in world.active if w.id in world.observations}
+    later = replace(world, now_ms=world.now_ms + later_ms)
+
+    at_rest = {i for i, end in until_ms.items() if end and later.now_ms < end} - moving
+
+    assert plan(replace(later, at_rest=at_rest)) == plan(later)
+
+
 @given(whole_worlds(), st.integers(0, 10_000_000))
 def test_time_alone_never_starts_or_ends_what_runs_without_a_limit(
     made: tuple[World, list[Workload]], later_ms: int
@@ -233,6 +247,28 @@ def test_what_holds_its_nodes_is_launched() -> None:
 def test_what_was_launched_is_waited_for() -> None:
     assert plan_for(STARTING, starting()) == []
     assert plan_for(STARTING, is_observed=False) == []
+
+
+def test_why_the_engines_own_queue_holds_it_is_told_once() -> None:
+    why = "Others have its nodes."
+    held = Observation(tasks=(starting(),), waiting=why)
+
+    def planned(workload: Workload, seen: Observation) -> list[Action]:
+        return plan(World(now_ms=NOW_MS, active=[workload], observations={workload.id: seen}))
+
+    assert planned(STARTING, held) == [Tell(STARTING, why)]
+    assert planned(replace(STARTING, message=why), held) == []
+    assert planned(RUNNING, replace(held, tasks=(running(),))) == []
+
+
+def test_inputs_that_its_nodes_wait_for_are_moved_there() -> None:
+    seen = Observation(tasks=(starting(),), awaits_inputs=True)
+
+    def planned(workload: Workload) -> list[Action]:
+        return plan(World(now_ms=NOW_MS, active=[workload], observations={workload.id: seen}))
+
+    assert planned(STARTING) == [Feed(STARTING)]
+    assert planned(TERMINATING) == [Stop(TERMINATING)]
 
 
 def test_it_runs_once_its_first_task_is_up() -> None:

@@ -12,7 +12,7 @@ from muster.domain.pool import Node
 from muster.domain.resources import Resources
 from muster.domain.workload import Workload, WorkloadType, turn
 from muster.engines.engine import Observation, TaskObservation, TaskState
-from muster.reconciler.plan import Action, Admit, Clear, Launch, Record, Stop, World
+from muster.reconciler.plan import Action, Admit, Clear, Feed, Launch, Record, Stop, Tell, World
 
 NOW_MS: Final = 10_000_000
 LONG_AGO_MS: Final = NOW_MS - 2_000_000  # longer than any timeout
@@ -131,7 +131,10 @@ def observations(draw: st.DrawFn, task_count: int) -> Observation:
         )
 
     is_known = draw(st.integers(0, 9)) > 0
-    return Observation(tasks=tuple(task(index) for index in range(task_count if is_known else 0)))
+    return Observation(
+        tasks=tuple(task(index) for index in range(task_count if is_known else 0)),
+        waiting=draw(st.sampled_from(["", "Others have its nodes."])),
+    )
 
 
 @st.composite
@@ -250,6 +253,8 @@ def carried_out(
                 workload = replace(workload, engine_ref=workload.attempt_id)
                 tasks = tuple(starting(index) for index in range(workload.task_count))
                 seen[workload.id] = Observation(tasks=tasks)
+            case Feed():
+                seen[workload.id] = replace(seen[workload.id], awaits_inputs=False)
             case Stop():
                 assert workload.attempt_id is not None
                 told[workload.attempt_id] = world.now_ms
@@ -272,6 +277,8 @@ def carried_out(
                     workload = replace(workload, is_holding=False)
             case Clear():
                 workload = replace(workload, is_holding=False)
+            case Tell(message=message):
+                workload = replace(workload, message=message)
         rows[workload.id] = workload
     after = list(rows.values())
     holding = {w.id for w in after if w.is_holding}

@@ -43,6 +43,10 @@ class Launch:
     writes: tuple[Path, ...] = ()  # folders that are kept when it ends; made where they are missing
     interpreters: tuple[str, ...] = ()  # that it runs by; of the platform's choice, no user's
     before: tuple[str, ...] = ()  # a command of the platform's own that must have ended well first
+    # Where a node of its own moves what it reads and leaves, see `porter.py`; on clusters alone.
+    awaited_bytes: int = 0  # of inputs; its tasks start once they are there. 0: they are
+    result_folders: tuple[str, ...] = ()  # below its folder: a node stays for what lies in them ...
+    result_bytes: int = 0  # ... if it is so much; 0: none stays
 
 
 class TaskState(StrEnum):
@@ -71,6 +75,8 @@ class Observation:
 
     tasks: tuple[TaskObservation, ...] = ()
     was_preempted: bool = False  # it lost its place, or its nodes, without having failed or hung
+    awaits_inputs: bool = False  # its nodes are there, and its tasks start once its inputs are
+    waiting: str = ""  # for people: why the engine's own queue holds it; "": nothing is told
 
     @property
     def is_over(self) -> bool:

@@ -15,7 +15,7 @@ import math
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +47,6 @@ from muster.engines.engine import (
 from muster.engines.slurmattempt import HELD_BY_SLURM, Attempt
 from muster.engines.slurmcommands import (
     SlurmCommands,
-    SlurmJob,
     name_of,
     partition_for,
 )
@@ -60,8 +59,10 @@ from muster.engines.slurmfiles import (
     write_end,
 )
 from muster.engines.slurmnodes import SlurmNodes, find_missing_partition
+from muster.engines.slurmpulse import Pulse
 from muster.engines.slurmreuse import SpareJobs, hand_over, kind_of
-from muster.engines.slurmsubmit import SlurmOptions, lay_out
+from muster.engines.slurmsubmit import SlurmOptions, lay_out, without_fetch_time
+from muster.engines.slurmtable import JobTable
 from muster.engines.slurmtakeover import read_ended, take_over
 from muster.engines.slurmunwanted import UnwantedJobs
 from muster.engines.slurmusage import UsageMeter, read_usage
@@ -69,13 +70,13 @@ from muster.engines.slurmusage import UsageMeter, read_usage
 FILES_SECONDS: Final = 0.2  # between two looks into the folders of what runs
 WAITING_SECONDS: Final = 5.0  # likewise, of what waits in Slurm's queue
 JOBS_SECONDS: Final = 0.5  # between two questions to Slurm while anything may change ...
+JOBS_SECONDS_EACH: Final = 100e-6  # ... the longer, the more jobs Slurm has to tell of ...
 ANSWER_SHARE: Final = 4.0  # ... but not before so many times as long as the answer took
 BREATH: Final = 500  # attempts that are looked at before others have their turn
 FILES_SHARE: Final = 1.0  # likewise; to look at files costs nobody else
-REST_SECONDS_MAX: Final = 8.0  # one slow answer is no reason to take Slurm for silent
 CLUSTER_SECONDS: Final = 5.0
-SILENCE_SECONDS: Final = 15.0  # without an answer, until its nodes count as down
 REMEMBERED_MAX: Final = 10_000
+_NOT_KNOWN: Final = Observation()
 
 log = structlog.get_logger()
 
@@ -97,6 +98,8 @@ class SlurmEngine:
         self._attempts: dict[str, Attempt] = {}
         self._remembered: OrderedDict[str, Observation] = OrderedDict()
         self._unwanted = UnwantedJobs(self._jobs_folder, commands)
+        self._table = JobTable()
+        self._asked_at = -math.inf  # monotonic
         self._spare = SpareJobs()
         self._meter = UsageMeter()
         self._waiting_looked_at = 0.0  # monotonic
@@ -107,8 +110,7 @@ class SlurmEngine:
             known=self._options.known,
         )
         self._version = "Slurm"
-        self._answered_at: float | None = None  # monotonic
-        self._trouble = ""
+        self._pulse = Pulse()
         self._is_open = False
 
     async def open(self, on_change: Callable[[], None]) -> None:
@@ -129,12 +131,12 @@ class SlurmEngine:
             self._background.close()
             raise
         self._is_open = True
-        self._opened_at = time.monotonic()
+        self._pulse, self._table = Pulse(), JobTable()
         for attempt in found:
             self._attempts[attempt.id] = attempt
         await self._read(found)
         self._watchers = [
-            self._loop.create_task(self._forever(step, seconds, share))
+            self._loop.create_task(self._pulse.watch(step, seconds, share))
             for step, seconds, share in (
                 (self._look_at_files, FILES_SECONDS, FILES_SHARE),
                 (self._ask_for_jobs, JOBS_SECONDS, ANSWER_SHARE),
@@ -174,18 +176,23 @@ class SlurmEngine:
 
     async def observe(self, refs: Collection[EngineRef]) -> Mapping[EngineRef, Observation]:
         """As their folders say now; of what Slurm alone knows, as it said last."""
-        live = [attempt for ref in refs if (attempt := self._attempts.get(ref)) is not None]
+        attempts = self._attempts
+        live = [attempt for ref in refs if (attempt := attempts.get(ref)) is not None]
         await self._read([attempt for attempt in live if not attempt.is_waiting])
-        known = {ref: seen for ref in refs if (seen := self._find_known(ref)) is not None}
-        unread = [ref for ref in refs if ref not in known]
-        if unread:
-            ended = await self._background.in_thread(read_ended, self._jobs_folder, unread)
+        known = {EngineRef(attempt.id): attempt.seen for attempt in live}
+        if len(known) == len(refs):
+            return known
+        others = [ref for ref in refs if ref not in known]
+        known |= {ref: self._remembered[ref] for ref in others if ref in self._remembered}
+        if unknown := [ref for ref in others if ref not in known]:
+            ended = await self._background.in_thread(read_ended, self._jobs_folder, unknown)
             for ref, seen in ended.items():
+                attempt = attempts.get(ref)
                 # What was started while we read is known better by now.
-                known[ref] = self._find_known(ref) or seen
-                if ref not in self._attempts:
+                known[ref] = attempt.seen if attempt else self._remembered.get(ref, seen)
+                if attempt is None:
                     self._remember(ref, known[ref])
-        return {ref: known.get(ref, Observation()) for ref in refs}
+        return {ref: known.get(ref, _NOT_KNOWN) for ref in refs}
 
     async def stop(self, ref: EngineRef, grace_seconds: float) -> None:
         attempt = self._attempts.get(ref)
@@ -209,7 +216,7 @@ class SlurmEngine:
 
     async def observe_hosts(self) -> Mapping[str, HostCondition]:
         """As Slurm said last; while it is silent, no node of its can be given work."""
-        return self._nodes.conditions(self._silence)
+        return self._nodes.conditions(self._pulse.silence)
 
     async def observe_cluster(self) -> Cluster | None:
         return self._nodes.cluster()
@@ -237,7 +244,7 @@ class SlurmEngine:
         ]
         folders = [task_folder(self._jobs_folder / ref, index) for ref, index in running]
         read = await self._background.in_thread(read_usage, folders)
-        usage = {} if self._silence else self._nodes.usage(hosts)
+        usage = {} if self._pulse.silence else self._nodes.usage(hosts)
         return Sample(hosts=usage, tasks=self._meter.measure(running, read))
 
     async def health(self) -> Health:
@@ -248,16 +255,8 @@ class SlurmEngine:
         if not os.access(self._jobs_folder, os.W_OK):
             message = f"{self._jobs_folder} cannot be written; make it writable for this server."
             return Health(is_reachable=False, version=self._version, message=message)
-        silence = self._silence
+        silence = self._pulse.silence
         return Health(is_reachable=not silence, version=self._version, message=silence)
-
-    @property
-    def _silence(self) -> str:
-        """What is wrong with Slurm; "" while it answers."""
-        quiet = time.monotonic() - (self._answered_at or self._opened_at)
-        if quiet < SILENCE_SECONDS:
-            return ""
-        return f"Slurm has not answered for {_span(quiet)}. {self._trouble}".strip()
 
     def _begin(self, launch: Launch) -> Attempt:
         """Enter the attempt, so that every other call sees it from now on, and start it."""
@@ -332,9 +331,18 @@ class SlurmEngine:
         elif await self._hand_over(attempt, plan):
             return
         attempt.was_tried = True
-        await self._commands.submit(plan.submit)
+        await self._submit_plan(plan)
         attempt.submitted_at = time.monotonic()
         attempt.missing_since = None
+
+    async def _submit_plan(self, plan: Plan) -> None:
+        try:
+            await self._commands.submit(plan.submit)
+        except EngineRefused:
+            less = without_fetch_time(plan.submit)
+            if less is None:
+                raise
+            await self._commands.submit(less)
 
     async def _hand_over(self, attempt: Attempt, plan: Plan) -> bool:
         """Let a Slurm job run it whose own attempt has ended, if there is one that is alike."""
@@ -366,24 +374,6 @@ class SlurmEngine:
 
     # What is seen
 
-    async def _forever(
-        self, step: Callable[[], Coroutine[None, None, None]], pause: float, share: float
-    ) -> None:
-        while True:
-            began = time.monotonic()
-            next_seconds = pause
-            try:
-                await step()
-                rest_seconds = min(share * (time.monotonic() - began), REST_SECONDS_MAX)
-                next_seconds = max(pause, rest_seconds)
-            except EngineUnavailable as error:
-                if not self._trouble:
-                    log.warning("slurm_away", why=error.message)
-                self._trouble = error.message
-            except Exception:  # a look that fails must not be the last one
-                log.exception("slurm_engine_look_failed")
-            await asyncio.sleep(next_seconds)
-
     async def _look_at_files(self) -> None:
         """Read the folders of what may have changed by itself.
 
@@ -404,6 +394,8 @@ class SlurmEngine:
         for attempt, (_, before, _), files in zip(attempts, known, read, strict=True):
             if isinstance(files, OSError):  # nothing is known, so nothing has changed
                 log.warning("attempt_unreadable", attempt_id=attempt.id, why=str(files))
+            elif files is before and attempt.settled:
+                continue  # nearly all of thousands
             elif attempt.files is before and attempt.id in self._attempts:
                 # Otherwise somebody has read it later, or it was dropped meanwhile.
                 self._take_in(attempt, files)
@@ -412,25 +404,38 @@ class SlurmEngine:
         if not self._attempts and not self._unwanted:
             return
         asked_at = time.monotonic()
+        if asked_at < self._asked_at + JOBS_SECONDS_EACH * len(self._table.lines):
+            return
+        self._asked_at = asked_at
         submitted = {a.id for a in self._attempts.values() if a.submitted_at is not None}
-        jobs: dict[str, list[SlurmJob]] = {}
-        for job in await self._commands.list_jobs():
-            jobs.setdefault(job.name, []).append(job)
-        self._note_answer()
+        text = await self._commands.read_jobs()
         now, view = time.monotonic(), self._nodes.view
-        away = {node.name for node in view.cluster.nodes if not node.is_up} if view else set()
-        for number, attempt in enumerate(list(self._attempts.values())):
-            if number % BREATH == BREATH - 1:
+        nodes = view.cluster.nodes if view else ()
+        away = frozenset(node.name for node in nodes if not node.is_up)
+        table = await self._background.in_thread(self._table.after, text, away)
+        self._pulse.note_answer()
+        looked_at = 0
+        for attempt in list(self._attempts.values()):
+            if attempt.settled and not table.concerns(attempt.id, attempt.job_name):
+                if attempt.settled == "RUNNING":
+                    attempt.running_as_of = asked_at
+                continue
+            looked_at += 1
+            if looked_at % BREATH == 0:
                 await asyncio.sleep(0)  # ten thousand at once would hold up every request
             # One that was submitted while Slurm was listing may be missing for that reason.
             if attempt.id not in submitted or attempt.starting is not None:
+                attempt.settled = ""
                 continue
             if attempt.id not in self._attempts:
                 continue  # it has ended meanwhile
-            rows = [row for name in attempt.job_names for row in jobs.get(name, ())]
-            for job_id in attempt.note_jobs(rows, asked_at=asked_at, now=now):
+            rows = [row for name in attempt.job_names for row in table.by_name.get(name, ())]
+            too_many = attempt.note_jobs(rows, asked_at=asked_at, now=now)
+            attempt.note_nodes(table.away, now=now)
+            attempt.settle()
+            for job_id in too_many:
+                attempt.settled = ""
                 await self._commands.cancel(attempt.name, job_id)
-            attempt.note_nodes(away, now=now)
             if attempt.is_forgotten(now):
                 log.warning("slurm_lost_a_job", attempt_id=attempt.id)
                 attempt.missing_since = None  # should it not come to be, it is missed anew
@@ -441,13 +446,16 @@ class SlurmEngine:
                 await self._commands.cancel(attempt.job_name)
             elif attempt.job is not None and attempt.is_to_be_renamed(now):
                 await self._commands.rename(attempt.job.id, attempt.name)
-        await self._unwanted.cancel(jobs, wanted=self._attempts)
+        await self._unwanted.cancel(table, wanted=self._attempts)
+        # Last: a look that fails on its way is made again, with all that was new to it.
+        self._table = table
 
     async def _end(self, attempt: Attempt, end: JobEnd) -> None:
         """Write down that it is over, and see to it that it is."""
         files = attempt.files
         if end.state in HELD_BY_SLURM:
-            if files.has_begun:  # what a node that Slurm does not reach may run is to end
+            # What a node that Slurm does not reach may run is to end.
+            if files.has_begun and not files.awaits_inputs:
                 await self._background.in_thread(stop_tasks, attempt.folder, 0.0)
             self._unwanted.add(attempt.job_name)
         if await self._background.in_thread(
@@ -455,6 +463,8 @@ class SlurmEngine:
         ):
             attempt.files = replace(attempt.files, end=end)
             await self._read([attempt])
+            if files.awaits_inputs:  # nor may such a node start it; before, it would look stopped
+                await self._background.in_thread(stop_tasks, attempt.folder, 0.0)
 
     async def _submit_lost(self, attempt: Attempt) -> None:
         """Once more, what Slurm has lost before it began."""
@@ -464,17 +474,12 @@ class SlurmEngine:
             log.warning("slurm_refuses_a_lost_job", attempt_id=attempt.id, why=refused.message)
 
     async def _ask_for_cluster(self) -> None:
-        if self._answered_at is None:
+        if self._pulse.answered_at is None:
             self._version = await self._commands.read_version()
         is_new = await self._nodes.look()
-        self._note_answer()
+        self._pulse.note_answer()
         if is_new:
             self._on_change()
-
-    def _note_answer(self) -> None:
-        if self._trouble:
-            log.info("slurm_back")
-        self._answered_at, self._trouble = time.monotonic(), ""
 
     def _take_in(self, attempt: Attempt, files: JobFiles) -> None:
         """Judge an attempt again, and tell when it has changed."""
@@ -491,19 +496,7 @@ class SlurmEngine:
         if has_changed:
             self._on_change()
 
-    def _find_known(self, ref: EngineRef) -> Observation | None:
-        attempt = self._attempts.get(ref)
-        return attempt.seen if attempt else self._remembered.get(ref)
-
     def _remember(self, attempt_id: str, seen: Observation) -> None:
         self._remembered[attempt_id] = seen
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
-
-
-def _span(seconds: float) -> str:
-    """In steps: every node's row says it, and is written again with each."""
-    if seconds < 60:
-        return f"{math.floor(seconds / SILENCE_SECONDS) * SILENCE_SECONDS:g} s"
-    minutes = math.floor(seconds / 60)
-    return f"{minutes} minute{'' if minutes == 1 else 's'}"

@@ -33,6 +33,7 @@ class JobClaim(msgspec.Struct, frozen=True):
 
     job_id: str = ""
     job_name: str = ""  # of the attempt that the job was submitted for
+    awaits_inputs: bool = False  # it starts its tasks once they are there
     fenced_at_ms: int | None = None  # it was stopped before it came up
     ended_at_ms: int | None = None  # Slurm ended it before it came up
 
@@ -74,6 +75,11 @@ class TaskFiles:
     is_gone: bool = False  # its shim ended without a result
 
     @property
+    def has_come_up(self) -> bool:
+        is_fenced = self.claim is not None and self.claim.fenced_at_ms is not None
+        return self != TaskFiles() and not is_fenced
+
+    @property
     def is_final(self) -> bool:
         """Nothing more will be written of it."""
         return self.result is not None or (
@@ -95,6 +101,12 @@ class JobFiles:
         return self.claim is not None and bool(self.claim.job_id)
 
     @property
+    def awaits_inputs(self) -> bool:
+        """A job of Slurm's has it, and has started none of its tasks yet."""
+        is_fed = any(task.has_come_up for task in self.tasks)
+        return self.claim is not None and self.claim.awaits_inputs and not is_fed
+
+    @property
     def is_complete(self) -> bool:
         """Every task has told its end."""
         return bool(self.tasks) and all(task.result is not None for task in self.tasks)
@@ -113,6 +125,8 @@ def read_more(folder: Path, known: JobFiles, task_count: int) -> JobFiles:
     A claim and a result are made once, whole, and never changed: what is known stays known. The end
     of a job is not looked for: only the engine itself writes it down.
     """
+    if known.tasks and not _has_more(str(folder), known.tasks):
+        return known
     claim = known.claim or read_state(folder / slurmjob.CLAIM_FILE, JobClaim)
     if claim is None or not claim.job_id:
         return known if claim is known.claim else replace(known, claim=claim)
@@ -124,6 +138,24 @@ def read_more(folder: Path, known: JobFiles, task_count: int) -> JobFiles:
     if claim is known.claim and all(map(is_, tasks, before)) and known.tasks:
         return known
     return replace(known, claim=claim, tasks=tasks)
+
+
+def _has_more(folder: str, tasks: Sequence[TaskFiles]) -> bool:
+    """Whether there is anything to be read of an attempt whose tasks are known to run.
+
+    Of thousands, five times a second, nearly none has: no path is put together from parts, and
+    nothing is raised for a file that is not there.
+    """
+    for index, task in enumerate(tasks):
+        if task.is_final:
+            continue
+        if task.claim is None:
+            return True
+        if os.access(f"{folder}/task-{index}/{shim.EXIT_FILE}", os.F_OK):
+            return True
+        if not task.is_gone and os.access(f"{folder}/task-{index}/{slurmjob.GONE_FILE}", os.F_OK):
+            return True
+    return False
 
 
 def _read_task(folder: Path, known: TaskFiles) -> TaskFiles:

@@ -10,9 +10,9 @@ the server wrote down, or that the environment tells.
 Slurm may start a job twice, and a submit whose answer was lost may be made again. So the batch
 script first claims the attempt, by an atomic link in the job folder: whoever comes second ends.
 
-This file imports nothing of muster but `shim.py` and `slurmasking.py`, which lie beside it: it runs
-where only the standard library and the shared folder are. What it and the engine keep in a job
-folder:
+This file imports nothing of muster but `shim.py`, `slurmasking.py` and `porter.py`, which lie
+beside it: it runs where only the standard library and the shared folder are. What it and the engine
+keep in a job folder:
 
     slurm.json           what was submitted; written before the submit
     slurm-claim.json     which job runs the attempt, or that none ever may; made only once
@@ -115,17 +115,22 @@ def run_attempt(folder: str) -> Json | None:
     """Claim the attempt, find out where its tasks are, and have an agent run them on each node.
 
     Returns:
-        What was submitted; None where somebody else has the attempt.
+        What was submitted; None where somebody else has the attempt, or nothing is to follow it.
     """
     job_id = os.environ["SLURM_JOB_ID"]
+    plan: Json = shim.read_json(f"{folder}/{PLAN_FILE}")
     content = {
         "job_id": job_id,
         "job_name": os.environ.get("SLURM_JOB_NAME", ""),
         "claimed_at_ms": shim.now_ms(),
+        "awaits_inputs": plan.get("awaits_inputs", False),
     }
     if not shim.claim(folder, content, CLAIM_FILE):
         return None
-    plan: Json = shim.read_json(f"{folder}/{PLAN_FILE}")
+    if content["awaits_inputs"]:
+        count = sum(len(group["tasks"]) for group in plan["groups"])
+        if not moving().wait_for_inputs(folder, count):
+            return None
     names = find_names(plan, os.environ["SLURM_JOB_NODELIST"])
     layout = lay_out(plan, names, find_addresses(plan, names), find_cards(plan, names, job_id))
     layout["master_port"] = find_free_port(int(plan["attempt_id"][:8], 16))
@@ -134,7 +139,19 @@ def run_attempt(folder: str) -> Json | None:
         run_tasks(folder, names[0], plan, layout)
     else:
         run_agents(folder, plan, len(names))
-    return plan
+    return None if has_stayed(folder, plan) else plan
+
+
+def has_stayed(folder: str, plan: Json) -> bool:
+    """Stay while results are stored from here; False: there are few, or another attempt is next."""
+    if not plan.get("result_bytes") or not plan["result_folders"]:
+        return False
+    if not moving().has_results(folder, plan["result_folders"], plan["result_bytes"]):
+        return False
+    if plan["reuse_seconds"] and not shim.claim(folder, {}, NEXT_FILE):
+        return False
+    moving().store_results(folder)
+    return True
 
 
 def take_next(folder: str, plan: Json, *, until: float) -> str | None:
@@ -201,6 +218,15 @@ def asking() -> "Any":
     else:
         import slurmasking  # type: ignore[no-redef, import-not-found]
     return slurmasking
+
+
+def moving() -> "Any":
+    """As `asking`."""
+    if "muster" in sys.modules:
+        from muster.engines import porter
+    else:
+        import porter  # type: ignore[no-redef, import-not-found]
+    return porter
 
 
 def find_names(plan: Json, node_list: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from muster.domain.workload import PRIORITY_MAX
-from muster.engines import environment, shim, slurmasking, slurmjob
+from muster.engines import environment, porter, shim, slurmasking, slurmjob
 from muster.engines.attemptfiles import prepare
 from muster.engines.engine import Launch
 from muster.engines.slurmcommands import COMMENT_PREFIX, name_of
@@ -26,6 +26,8 @@ TIME_LIMIT_MARGIN_MINUTES: Final = 5  # Slurm's own limit is the net below the p
 # that jobs of muster keep their place among those of others, and yet go in their order.
 NICE_PER_PRIORITY: Final = 100
 LEAST_MEMORY_MIB: Final = 256
+FETCHED_BYTES_PER_MINUTE: Final = 5 * 60 << 20  # at least, by a node: Slurm's limit allows for that
+_LEAST_TIME: Final = "--time-min="
 PROGRAMS_FOLDER: Final = ".programs"
 NPU_ADDRESSES_FILE: Final = "/etc/hccn.conf"
 
@@ -53,7 +55,7 @@ class SlurmOptions:
 
 def put_program(jobs_folder: Path) -> Path:
     """Where the nodes find their program: under its digest, as queued jobs keep to theirs."""
-    sources = [Path(str(module.__file__)) for module in (shim, slurmasking, slurmjob)]
+    sources = [Path(str(module.__file__)) for module in (shim, slurmasking, porter, slurmjob)]
     texts = [source.read_bytes() for source in sources]
     digest = hashlib.sha256(b"\0".join(texts)).hexdigest()[:12]
     folder = jobs_folder / PROGRAMS_FOLDER / digest
@@ -108,7 +110,7 @@ def lay_out(
         *nice(launch.priority),
         *([f"--partition={partition}"] if partition else []),
         *([f"--nodelist={','.join(group.host for group in groups)}"] if launch.host_names else []),
-        *time_limit(launch.time_limit_ms),
+        *time_limit(launch.time_limit_ms, launch.awaited_bytes),
         str(script),
     ]
     first = launch.tasks[0]
@@ -128,6 +130,9 @@ def lay_out(
             "reuse_seconds": options.reuse_seconds if may_be_followed(launch, groups) else 0,
             "wait_seconds": wait_seconds,
             "npu_addresses": options.npu_addresses,
+            "awaits_inputs": launch.awaited_bytes > 0,
+            "result_folders": launch.result_folders,
+            "result_bytes": launch.result_bytes,
             "rank_table": (
                 str(environment.rank_table_file(folder)) if environment.has_npus(launch) else ""
             ),
@@ -138,9 +143,11 @@ def lay_out(
 def may_be_followed(launch: Launch, groups: Sequence[Group]) -> bool:
     """Its Slurm job may run another attempt after it, or it may itself follow another.
 
-    What serves, or is worked in, may last for days: its job is to bear its own name.
+    What serves, or is worked in, may last for days: its job is to bear its own name. A fetch may
+    take long, too.
     """
-    return len(groups) == 1 and not launch.serves and launch.work_folder is None
+    is_short = not launch.serves and launch.work_folder is None and not launch.awaited_bytes
+    return len(groups) == 1 and is_short
 
 
 def group_tasks(launch: Launch) -> list[Group]:
@@ -179,7 +186,23 @@ def nice(priority: int) -> list[str]:
     return [f"--nice={lower}"] if lower > 0 else []
 
 
-def time_limit(time_limit_ms: int | None) -> list[str]:
+def time_limit(time_limit_ms: int | None, awaited_bytes: int) -> list[str]:
+    """That of the platform counts from the start of the tasks, and Slurm's from that of the job."""
     if time_limit_ms is None:
         return []
-    return [f"--time={math.ceil(time_limit_ms / 60_000) + TIME_LIMIT_MARGIN_MINUTES}"]
+    least = math.ceil(time_limit_ms / 60_000) + TIME_LIMIT_MARGIN_MINUTES
+    if not awaited_bytes:
+        return [f"--time={least}"]
+    return [
+        f"--time={least + math.ceil(awaited_bytes / FETCHED_BYTES_PER_MINUTE)}",
+        f"{_LEAST_TIME}{least}",
+    ]
+
+
+def without_fetch_time(submit: Sequence[str]) -> list[str] | None:
+    """For a partition that allows no more than the limit itself; None: there is no more."""
+    least = next((part for part in submit if part.startswith(_LEAST_TIME)), None)
+    if least is None:
+        return None
+    time = f"--time={least.removeprefix(_LEAST_TIME)}"
+    return [time if part.startswith("--time=") else part for part in submit if part != least]

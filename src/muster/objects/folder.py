@@ -25,6 +25,7 @@ from muster.domain.errors import (
     StoragePathInvalid,
     StoreUnavailable,
 )
+from muster.objects.porter import Porter
 from muster.objects.snapshots import Snapshots
 from muster.objects.store import (
     CHUNK_BYTES,
@@ -312,11 +313,28 @@ class FolderStore:
         field: str,
         progress: Progress,
         keeps: Callable[[str], bool] | None = None,
+        porter: Porter | None = None,
     ) -> Path:
         return self.local_path(url, field=field)
 
+    async def weigh(
+        self,
+        url: ObjectUrl,
+        target: Path,
+        *,
+        field: str,
+        keeps: Callable[[str], bool] | None = None,
+    ) -> tuple[Path, int]:
+        return self.local_path(url, field=field), 0  # nothing is moved
+
     async def store_folder(
-        self, source: Path, url: ObjectUrl, *, field: str, progress: Progress
+        self,
+        source: Path,
+        url: ObjectUrl,
+        *,
+        field: str,
+        progress: Progress,
+        porter: Porter | None = None,
     ) -> None:
         await asyncio.to_thread(self._store_folder, source, url, field)
 
@@ -348,7 +366,13 @@ class FolderStore:
         draft.replace(target)
 
     async def store_file(
-        self, source: Path, url: ObjectUrl, *, field: str, below: str | None = None
+        self,
+        source: Path,
+        url: ObjectUrl,
+        *,
+        field: str,
+        below: str | None = None,
+        porter: Porter | None = None,
     ) -> None:
         root, path = (source.parent, source.name) if below is None else (source, below)
         await asyncio.to_thread(self._store_file, root, path, url)

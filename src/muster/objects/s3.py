@@ -22,6 +22,7 @@ from muster.domain.errors import (
     StoragePathInvalid,
     StoreUnavailable,
 )
+from muster.objects.porter import Porter
 from muster.objects.s3bucket import (
     BucketForbidden,
     BucketMissing,
@@ -41,6 +42,7 @@ from muster.objects.s3files import (
     save,
     without_markers,
 )
+from muster.objects.s3porter import fetch_by, send_by
 from muster.objects.snapshots import Snapshots
 from muster.objects.store import (
     CHUNK_BYTES,
@@ -316,22 +318,23 @@ class S3Store:
         field: str,
         progress: Progress,
         keeps: Callable[[str], bool] | None = None,
+        porter: Porter | None = None,
     ) -> Path:
         bucket = self._bucket(url.bucket)
         parts = target.with_name(f".{target.name}.parts")
-        kind = await self.find(url, field=field)
-        if kind is None:
-            raise StoragePathInvalid(f"{field} is '{url}'; there is nothing there.")
+        name, found = await self._find_input(url, keeps, field=field)
 
         async def fetch(item: tuple[str, Entry]) -> None:
             path, entry = item
-            if keeps is not None and kind is Kind.FOLDER and not keeps(path):
-                return
             if not path or (entry.size == 0 and await bucket.head(entry.key) is None):
                 return  # a folder, as some tools put one there
             check_file_name(url, path, field)
             try:
-                await fetch_object(bucket, entry, target / path, parts, progress)
+                if porter is None:
+                    await fetch_object(bucket, entry, target / path, parts, progress)
+                elif not await fetch_by(porter, bucket, entry, target, path, parts, progress):
+                    async with self._lanes:
+                        await fetch_object(bucket, entry, target / path, parts, progress)
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
                 raise StoragePathInvalid(
                     f"{field} is '{url}'; the object {entry.key!r} cannot be a file: a part of its"
@@ -340,46 +343,101 @@ class S3Store:
 
         for folder in (target, parts):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        name = url.key.rpartition("/")[2] if kind is Kind.OBJECT else ""
         with self._naming(url, field):
-            if kind is Kind.OBJECT:
-                found = each([(name, await self._entry(url))])
-            else:
-                found = files_below(bucket, url)
-            await for_each(found, fetch, self._lanes)
+            await for_each(found, fetch, self._lanes if porter is None else porter.lanes)
         await asyncio.to_thread(shutil.rmtree, parts)
         return target / name
 
+    async def weigh(
+        self,
+        url: ObjectUrl,
+        target: Path,
+        *,
+        field: str,
+        keeps: Callable[[str], bool] | None = None,
+    ) -> tuple[Path, int]:
+        name, found = await self._find_input(url, keeps, field=field)
+        with self._naming(url, field):
+            return target / name, sum([entry.size async for _, entry in found])
+
+    async def _find_input(
+        self, url: ObjectUrl, keeps: Callable[[str], bool] | None, *, field: str
+    ) -> tuple[str, AsyncGenerator[tuple[str, Entry], None]]:
+        """The name of a single object, or "", and what is wanted of all that is there."""
+        kind = await self.find(url, field=field)
+        if kind is None:
+            raise StoragePathInvalid(f"{field} is '{url}'; there is nothing there.")
+        if kind is Kind.OBJECT:
+            name = url.key.rpartition("/")[2]
+            with self._naming(url, field):
+                return name, each([(name, await self._entry(url))])
+        return "", _only(files_below(self._bucket(url.bucket), url), keeps)
+
     async def store_folder(
-        self, source: Path, url: ObjectUrl, *, field: str, progress: Progress
+        self,
+        source: Path,
+        url: ObjectUrl,
+        *,
+        field: str,
+        progress: Progress,
+        porter: Porter | None = None,
     ) -> None:
         bucket = self._bucket(url.bucket)
         refused: list[InvalidRequest] = []
 
         async def store(path: str) -> None:
             try:
-                size = await self._store_file(source, path, bucket, url.below(path))
+                size = await self._store_file(
+                    source, path, bucket, url.below(path), porter, removes=True
+                )
             except InvalidRequest as error:
                 refused.append(error)  # the others can be stored
                 return
             await asyncio.to_thread(remove_beneath, source, path)
             progress.file_count += 1
-            progress.byte_count += size
+            progress.byte_count += size if porter is None else 0  # it counts by itself
 
         paths = await asyncio.to_thread(lambda: [path for path, _ in files_beneath(source)])
         with self._naming(url, field):
-            await for_each(each(paths), store, self._lanes)
+            await for_each(each(paths), store, self._lanes if porter is None else porter.lanes)
         if refused:
             raise refused[0]
 
     async def store_file(
-        self, source: Path, url: ObjectUrl, *, field: str, below: str | None = None
+        self,
+        source: Path,
+        url: ObjectUrl,
+        *,
+        field: str,
+        below: str | None = None,
+        porter: Porter | None = None,
     ) -> None:
         root, path = (source.parent, source.name) if below is None else (source, below)
         with self._naming(url, field):
-            await self._store_file(root, path, self._bucket(url.bucket), url)
+            await self._store_file(root, path, self._bucket(url.bucket), url, porter)
 
-    async def _store_file(self, root: Path, path: str, bucket: S3Bucket, url: ObjectUrl) -> int:
+    async def _store_file(
+        self,
+        root: Path,
+        path: str,
+        bucket: S3Bucket,
+        url: ObjectUrl,
+        porter: Porter | None = None,
+        *,
+        removes: bool = False,
+    ) -> int:
+        """By the porter, or else by this server; the bytes of the file."""
+        if porter is None:
+            return await self._put_file(root, path, bucket, url)
+        size = await send_by(
+            porter, bucket, url.key, root, path, removes=removes, lanes=self._lanes
+        )
+        if size is not None:
+            return size
+        async with self._lanes:
+            return await self._put_file(root, path, bucket, url)
+
+    async def _put_file(self, root: Path, path: str, bucket: S3Bucket, url: ObjectUrl) -> int:
         with os.fdopen(open_beneath(root, path), "rb") as file:
             size = os.fstat(file.fileno()).st_size
 
@@ -395,6 +453,14 @@ class S3Store:
         for taking in takings:
             taking.cancel()
         await asyncio.gather(*takings, return_exceptions=True)
+
+
+async def _only(
+    found: AsyncGenerator[tuple[str, Entry], None], keeps: Callable[[str], bool] | None
+) -> AsyncGenerator[tuple[str, Entry], None]:
+    async for path, entry in found:
+        if keeps is None or keeps(path):
+            yield path, entry
 
 
 def _info(entry: Entry) -> ObjectInfo:

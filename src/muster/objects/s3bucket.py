@@ -5,10 +5,10 @@ Errors leave here in muster's words. Keys never get into a message.
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -23,6 +23,8 @@ from obstore.exceptions import (
 from obstore.store import S3Store as Client
 
 from muster.domain.errors import BodyTooLarge, StoragePathInvalid, StoreUnavailable
+from muster.objects.porter import SIGNED_SECONDS
+from muster.objects.s3signing import sign_again
 from muster.objects.store import CHUNK_BYTES, LIST_MAX
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ _WHY_NO_BUCKET: Final = {
 _REFUSED: Final = re.compile(r"status code: (401|403)\b")
 
 T = TypeVar("T")
+Method = Literal["GET", "POST", "PUT"]
 
 
 class BucketMissing(StoreUnavailable):
@@ -117,6 +120,7 @@ class S3Bucket:
         self.name = name
         self._shown = options.shown
         self._location = _location(options.region)
+        self._secret_key = options.secret_key
         self._client = _client(options, name, prefix)
 
     async def is_there(self) -> bool:
@@ -145,7 +149,7 @@ class S3Bucket:
         if reply.is_success or code == "BucketAlreadyOwnedByYou":
             return
         if reply.is_server_error:
-            raise self._no_answer(f"has failed ({code})")
+            raise self.failed(f"has failed ({code})")
         raise self._refusal(code)
 
     def _refusal(self, code: str) -> StoragePathInvalid:
@@ -197,7 +201,7 @@ class S3Bucket:
                     at, cuts = at + len(chunk), 0
                     yield chunk
                 if at < entry.size:
-                    raise self._no_answer(f"ended after {at} of {entry.size} bytes", entry.key)
+                    raise self.failed(f"ended after {at} of {entry.size} bytes", entry.key)
             except (ObjectChanged, ObjectMissing, BucketMissing, KeysRefused):
                 raise
             except StoreUnavailable:
@@ -246,13 +250,59 @@ class S3Bucket:
         """Gone, whether it was there or not."""
         await self._asked(lambda: obstore.delete_async(self._client, key))
 
+    @property
+    def signs_parts(self) -> bool:
+        """Whether `sign` takes a query: obstore, which knows the keys of a role, signs none."""
+        return self._secret_key is not None
+
+    async def sign(self, method: Method, key: str, query: Mapping[str, str] | None = None) -> str:
+        """An address that one request is good by, if it begins within SIGNED_SECONDS."""
+        expires = timedelta(seconds=SIGNED_SECONDS)
+        try:
+            address = await self._asked(
+                lambda: obstore.sign_async(self._client, method, key, expires)
+            )
+        except TypeError as error:  # that is how it refuses a key
+            raise self._translated(ValueError(str(error)), key) from error
+        if not query:
+            return address
+        assert self._secret_key is not None, "signs_parts"
+        return sign_again(address, method=method, query=query, secret_key=self._secret_key)
+
+    async def request(
+        self,
+        method: Method,
+        key: str,
+        query: Mapping[str, str],
+        content: bytes | AsyncIterator[bytes] = b"",
+        *,
+        length: int | None = None,
+    ) -> httpx.Response:
+        """The answer to what obstore does not ask; of `content` that comes in chunks, its length.
+
+        Raises:
+            ObjectMissing: what the query names is not there.
+        """
+        address = await self.sign(method, key, query)
+        headers = {} if length is None else {"Content-Length": str(length)}
+        try:
+            async with httpx.AsyncClient(timeout=STALL_SECONDS) as client:
+                reply = await client.request(method, address, content=content, headers=headers)
+        except _LIBRARY_ERRORS as error:
+            raise self._translated(error, key) from error
+        if reply.is_success and not (method == "POST" and _CODE.search(reply.text)):
+            return reply
+        text = f"status code: {reply.status_code} {reply.text}"
+        is_missing = reply.status_code == httpx.codes.NOT_FOUND
+        raise self._translated(FileNotFoundError(text) if is_missing else OSError(text), key)
+
     async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
         """An answer that is awaited for REQUEST_SECONDS at most."""
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 return await ask()
         except TimeoutError as error:
-            raise self._no_answer(f"gave no answer within {REQUEST_SECONDS:.0f} s") from error
+            raise self.failed(f"gave no answer within {REQUEST_SECONDS:.0f} s") from error
         except _LIBRARY_ERRORS as error:
             raise self._translated(error) from error
 
@@ -287,10 +337,11 @@ class S3Bucket:
                 f" or '..', or hold a control character: {why}."
             )
         if "error sending request" in text or isinstance(error, httpx.TransportError):
-            return self._no_answer("cannot be reached", key)
-        return self._no_answer(f"has failed ({code or _first_line(text)})", key)
+            return self.failed("cannot be reached", key)
+        return self.failed(f"has failed ({code or _first_line(text)})", key)
 
-    def _no_answer(self, what: str, key: str = "") -> StoreUnavailable:
+    def failed(self, what: str, key: str = "") -> StoreUnavailable:
+        """The error that tells so."""
         where = f"object {key!r} in bucket" if key else "bucket"
         return StoreUnavailable(
             f"The object store at {self._shown} {what}, for {where} {self.name!r}."

@@ -67,12 +67,10 @@ async def fetch_object(
     bucket: S3Bucket, entry: Entry, file: Path, parts: Path, progress: Progress
 ) -> None:
     """Fetch an object into a file, unless it is there; half of one is gone on with."""
-    modified_ns = int(entry.modified_at.timestamp()) * 1_000_000_000
-    if _is_fetched(file, entry.size, modified_ns):
+    if is_fetched(file, entry):
         progress.byte_count += entry.size
     else:
-        name = hashlib.sha256(f"{entry.key}\0{entry.etag}".encode()).hexdigest()
-        part = parts / name
+        part = parts / part_name(entry)
         start = part.stat().st_size if entry.etag and part.exists() else 0
         if start > entry.size:
             start = 0
@@ -82,18 +80,28 @@ async def fetch_object(
             # A server that was taken for dead has written to it, too.
             part.unlink()
             raise StoreUnavailable(f"The object {entry.key!r} was written to by two at a time.")
-        os.utime(part, ns=(modified_ns, modified_ns))
+        os.utime(part, ns=(modified_ns(entry), modified_ns(entry)))
         file.parent.mkdir(parents=True, exist_ok=True)
         part.replace(file)
     progress.file_count += 1
 
 
-def _is_fetched(file: Path, size: int, modified_ns: int) -> bool:
+def is_fetched(file: Path, entry: Entry) -> bool:
     try:
         status = file.lstat()
     except FileNotFoundError:
         return False
-    return (status.st_size, status.st_mtime_ns) == (size, modified_ns)
+    return (status.st_size, status.st_mtime_ns) == (entry.size, modified_ns(entry))
+
+
+def modified_ns(entry: Entry) -> int:
+    """The time that its file gets."""
+    return int(entry.modified_at.timestamp()) * 1_000_000_000
+
+
+def part_name(entry: Entry) -> str:
+    """What half a file is called: by the version of its object."""
+    return hashlib.sha256(f"{entry.key}\0{entry.etag}".encode()).hexdigest()
 
 
 async def save(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from muster.domain.errors import CodeTooLarge, CodeTooManyFiles
+from muster.objects.porter import Porter
 from muster.objects.snapshots import Snapshots
 from muster.objects.url import ObjectUrl
 
@@ -42,6 +43,7 @@ class Progress:
 
     file_count: int = 0
     byte_count: int = 0
+    is_carried: bool = False  # by a node of the job, which it holds meanwhile
 
 
 class ObjectStore(Protocol):
@@ -144,6 +146,7 @@ class ObjectStore(Protocol):
         field: str,
         progress: Progress,
         keeps: Callable[[str], bool] | None = None,
+        porter: Porter | None = None,
     ) -> Path:
         """The local file or folder that holds what the URL names.
 
@@ -155,13 +158,34 @@ class ObjectStore(Protocol):
             progress: counts what has been fetched.
             keeps: of a folder, which files are wanted, by their paths below it; None: all of them.
                 Where nothing has to be fetched, the others are there as well.
+            porter: moves the bytes, as far as it can.
 
         Raises:
             StoragePathInvalid: there is nothing there, or it cannot be kept in files.
         """
 
+    async def weigh(
+        self,
+        url: ObjectUrl,
+        target: Path,
+        *,
+        field: str,
+        keeps: Callable[[str], bool] | None = None,
+    ) -> tuple[Path, int]:
+        """What `fetch` would return, and how many bytes it would have to move at most.
+
+        Raises:
+            StoragePathInvalid: there is nothing there.
+        """
+
     async def store_folder(
-        self, source: Path, url: ObjectUrl, *, field: str, progress: Progress
+        self,
+        source: Path,
+        url: ObjectUrl,
+        *,
+        field: str,
+        progress: Progress,
+        porter: Porter | None = None,
     ) -> None:
         """Move every file below `source` to the same place below the URL. May be done again.
 
@@ -169,7 +193,13 @@ class ObjectStore(Protocol):
         """
 
     async def store_file(
-        self, source: Path, url: ObjectUrl, *, field: str, below: str | None = None
+        self,
+        source: Path,
+        url: ObjectUrl,
+        *,
+        field: str,
+        below: str | None = None,
+        porter: Porter | None = None,
     ) -> None:
         """Copy one file to the URL.
 
@@ -179,6 +209,7 @@ class ObjectStore(Protocol):
             field: of the request; errors name it.
             below: the file's path, where `source` is a folder that a job has written to: no link
                 below that is followed.
+            porter: moves the bytes, as far as it can.
 
         Raises:
             OSError: there is no such file, or something else is in its place.

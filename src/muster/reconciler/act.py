@@ -6,13 +6,14 @@ pass observes, and records what it finds.
 
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from muster.domain.command import Run, command_line
+from muster.domain.command import Run
 from muster.domain.errors import (
     EngineRefused,
     EngineUnavailable,
@@ -20,33 +21,46 @@ from muster.domain.errors import (
     StaleWrite,
     StoreUnavailable,
 )
-from muster.domain.jobfolder import channel_folder, output_folder
 from muster.domain.phase import FINISHED, Event, Phase, Reason, next_phase
 from muster.domain.program import Program
-from muster.domain.training import Access
 from muster.domain.workload import Workload
 from muster.engines.engine import Engine, EngineRef
-from muster.engines.engine import Launch as EngineLaunch
 from muster.objects.store import ObjectStore
-from muster.reconciler.channels import Inputs, bring_inputs, drop_inputs, store_results
+from muster.reconciler.channels import (
+    Inputs,
+    bring_inputs,
+    drop_inputs,
+    feed_inputs,
+    result_folders,
+    store_results,
+)
+from muster.reconciler.launches import (
+    channels_of,
+    moved_of,
+    prepare_program,
+    prepare_run,
+    read_host_names,
+    share_of_inputs,
+)
 from muster.reconciler.mirror import bring_mirror, cancel_mirror, return_mirror
 from muster.reconciler.plan import (
     STORING,
     Action,
     Admit,
     Clear,
+    Feed,
     Launch,
     Outcome,
     Record,
     Stop,
+    Tell,
     stopped,
 )
 from muster.reconciler.transfers import NotYet, Transfers
-from muster.serving.batch import share_of
-from muster.store import pool_nodes, purging, workloads
-from muster.store.connection import Connection
+from muster.store import purging, workloads
 from muster.store.database import Database
 from muster.store.moves import EndAttempt, Happened, Hold, Move, Release, move_workloads
+from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
@@ -64,6 +78,7 @@ class Platform:
     jobs_folder: Path
     clock_ms: Callable[[], int]
     stop_grace_seconds: float
+    node_bytes: int = 0  # of one job, from which on its nodes move its objects; 0: they never do
     new_attempt_id: Callable[[], str] = lambda: uuid.uuid4().hex
     # When the engine was told to stop an attempt. A new server knows of none, and tells it again.
     stopping: dict[str, int] = field(default_factory=dict)
@@ -81,14 +96,30 @@ async def carry_out(action: Action, platform: Platform) -> None:
                 await _admit(action, platform)
             case Launch():
                 await _launch(action.workload, platform)
+            case Feed():
+                await _feed(action.workload, platform)
             case Stop():
                 await _stop(action.workload, platform)
             case Record():
                 await _record(action, platform)
             case Clear():
                 await _clear(action.workload, platform)
+            case Tell():
+                await tell([action], platform)
     except StaleWrite as stale:
         log.debug("action_overtaken", workload_id=action.workload.id, why=stale.message)
+
+
+async def tell(tells: Sequence[Tell], platform: Platform) -> None:
+    """All in one transaction. One that somebody else has overtaken hinders no other one."""
+
+    def write(tx: Transaction) -> None:
+        for each in tells:
+            with suppress(StaleWrite):
+                workloads.set_message(tx, each.workload, each.message)
+
+    if tells:
+        await platform.database.write(write)
 
 
 async def _admit(action: Admit, platform: Platform) -> None:
@@ -113,24 +144,32 @@ async def _move(move: Move, platform: Platform) -> Workload:
 
 
 async def _launch(workload: Workload, platform: Platform) -> None:
+    assert workload.attempt_id is not None
+    folder = platform.folder(workload.attempt_id)
     run = await platform.database.read(workloads.get_run, workload.id)
     try:
-        host_names = await platform.database.read(_read_host_names, workload)
+        host_names = await platform.database.read(read_host_names, workload)
         if isinstance(run, Program):
             if not await _bring_mirror(workload, run, platform):
                 return
             inputs = await _bring_inputs(
-                workload, _channels_of(run), platform, keeps=_share_of(run)
+                workload, channels_of(run), platform, keeps=share_of_inputs(run)
             )
             if inputs is None:
                 return
-            prepared = _prepare_program(workload, run, inputs, platform)
+            prepared = prepare_program(workload, run, inputs, folder, platform.objects)
         else:
             inputs = await _bring_inputs(workload, run, platform)
             if inputs is None:
                 return
-            prepared = _prepare_launch(workload, run, inputs, platform)
-        launch = replace(prepared, host_names=host_names)
+            prepared = prepare_run(workload, run, inputs, folder, platform.objects)
+        launch = replace(
+            prepared,
+            host_names=host_names,
+            awaited_bytes=inputs.awaited_bytes,
+            result_folders=result_folders(moved_of(run)),
+            result_bytes=platform.node_bytes,
+        )
         ref = await platform.engine.start(launch)
     except (EngineRefused, InvalidRequest) as refused:
         outcome = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=str(refused.message))
@@ -147,49 +186,31 @@ async def _launch(workload: Workload, platform: Platform) -> None:
         await platform.database.write(workloads.set_message, workload, "")
 
 
-def _channels_of(program: Program) -> Run:
-    """A run that has what is brought for a program and stored of it, and nothing else."""
-    return Run(job_name=program.name, inputs=program.inputs, outputs=program.outputs)
-
-
-def _prepare_program(
-    workload: Workload, program: Program, inputs: Inputs, platform: Platform
-) -> EngineLaunch:
+async def _feed(workload: Workload, platform: Platform) -> None:
+    """Have its inputs fetched by a node that waits for them; what can never be ends its start."""
     assert workload.attempt_id is not None
-    folder = platform.folder(workload.attempt_id)
-    output_names = tuple(channel.name for channel in program.outputs)
-    channels = inputs.channels | {name: channel_folder(folder, name) for name in output_names}
-    return EngineLaunch(
-        attempt_id=workload.attempt_id,
-        argv=program.argv,
-        environment={
-            **program.environment,
-            **{name: str(path) for name, path in channels.items()},
-        },
-        code=None if program.code is None else platform.objects.snapshot_folder(program.code),
-        folder=folder,
-        work_folder=None if program.folder is None else Path(program.folder),
-        serves=True,
-        reads=(*map(Path, program.reads), *inputs.channels.values()),
-        writes=tuple(map(Path, program.writes)),
-        output_names=output_names,
-        interpreters=program.interpreters,
-        before=program.before,
-        project_id=workload.project_id,
-        tasks=workload.placements,
-        partition=workload.partition,
-        task=workload.task,
-        time_limit_ms=workload.time_limit_ms,
-        priority=workload.priority,
-    )
-
-
-def _share_of(program: Program) -> Callable[[str], bool] | None:
-    """Which of the files of its inputs it needs; None: all of them."""
-    if program.share is None:
-        return None
-    index, count = program.share
-    return lambda path: share_of(path, count) == index
+    run = await platform.database.read(workloads.get_run, workload.id)
+    try:
+        not_yet = await feed_inputs(
+            moved_of(run),
+            platform.folder(workload.attempt_id),
+            attempt_id=workload.attempt_id,
+            objects=platform.objects,
+            transfers=platform.transfers,
+            keeps=share_of_inputs(run),
+        )
+    except InvalidRequest as refused:
+        outcome = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=refused.message)
+        ref = await _find_ref(workload, platform)
+        assert ref is not None, "it waits for its inputs, so the engine has it"
+        await platform.engine.stop(ref, 0)
+        await _drop_inputs(workload, platform)
+        await _record_outcomes(workload, (outcome,), platform)
+        return
+    if not_yet is not None:
+        await _tell(workload, not_yet, platform)
+    elif workload.message:  # of what it waited for until now
+        await platform.database.write(workloads.set_message, workload, "")
 
 
 async def _bring_inputs(
@@ -208,6 +229,7 @@ async def _bring_inputs(
         objects=platform.objects,
         transfers=platform.transfers,
         keeps=keeps,
+        node_bytes=platform.node_bytes,
     )
     if not isinstance(inputs, NotYet):
         return inputs
@@ -259,71 +281,6 @@ async def _drop_inputs(workload: Workload, platform: Platform) -> None:
     )
 
 
-def _prepare_launch(
-    workload: Workload, run: Run, inputs: Inputs, platform: Platform
-) -> EngineLaunch:
-    """Turn what was asked for into paths and a command line.
-
-    Raises:
-        EngineRefused: it asks for something that this server does not have.
-    """
-    if run.user_image_url:
-        raise EngineRefused(
-            f"It asks for the image {run.user_image_url!r}: this muster runs no images yet."
-            " Give app_url and boot_file_url instead."
-        )
-    if run.has_volumes:
-        raise EngineRefused("It asks for volumes: this muster mounts none.")
-    assert run.code is not None
-    assert workload.attempt_id is not None
-    folder = platform.folder(workload.attempt_id)
-    paths = inputs.channels | {
-        channel.name: channel_folder(folder, channel.name) for channel in run.outputs
-    }
-    return EngineLaunch(
-        attempt_id=workload.attempt_id,
-        argv=command_line(
-            run,
-            data=inputs.data,
-            output=output_folder(folder),
-            channels={
-                channel.name: paths[channel.name]
-                for channel in (*run.inputs, *run.outputs)
-                if channel.access is Access.PARAMETER
-            },
-        ),
-        environment={
-            **run.environments,
-            **{
-                channel.name: str(paths[channel.name])
-                for channel in (*run.inputs, *run.outputs)
-                if channel.access is Access.ENVIRONMENT
-            },
-        },
-        code=platform.objects.snapshot_folder(run.code),
-        folder=folder,
-        reads=tuple(filter(None, (inputs.data, *inputs.channels.values()))),
-        interpreters=() if run.interpreter is None else (run.interpreter,),
-        project_id=workload.project_id,
-        tasks=workload.placements,
-        output_names=tuple(channel.name for channel in run.outputs),
-        partition=workload.partition,
-        task=workload.task,
-        time_limit_ms=workload.time_limit_ms,
-        priority=workload.priority,
-    )
-
-
-def _read_host_names(connection: Connection, workload: Workload) -> tuple[str, ...]:
-    """The host of each task's node; none where a node has left its pool meanwhile."""
-    names = {placement.node_name for placement in workload.placements}
-    nodes = {name: pool_nodes.find_node(connection, workload.partition, name) for name in names}
-    hosts = {name: node.host_name for name, node in nodes.items() if node is not None}
-    if len(hosts) < len(names):
-        return ()
-    return tuple(hosts[placement.node_name] for placement in workload.placements)
-
-
 async def _stop(workload: Workload, platform: Platform) -> None:
     assert workload.attempt_id is not None
     ref = await _find_ref(workload, platform)
@@ -348,8 +305,10 @@ async def _find_ref(workload: Workload, platform: Platform) -> EngineRef | None:
 
 async def _record(action: Record, platform: Platform) -> None:
     is_end = any(outcome.event in _ENDING_EVENTS for outcome in action.outcomes)
-    if is_end and _has_results(action.workload) and not await _collect(action.workload, platform):
-        return  # not yet: the next pass looks again
+    if is_end and _has_results(action.workload):
+        was_preempted = any(outcome.event is Event.PREEMPTED for outcome in action.outcomes)
+        if not await _collect(action.workload, platform, has_nodes=not was_preempted):
+            return  # not yet: the next pass looks again
     is_refused = any(outcome.event is Event.REFUSED for outcome in action.outcomes)
     if is_refused and action.workload.attempt_id is not None:
         await _drop_inputs(action.workload, platform)
@@ -367,8 +326,13 @@ _ENDING_EVENTS: Final = frozenset(
 )
 
 
-async def _collect(workload: Workload, platform: Platform) -> bool:
+async def _collect(workload: Workload, platform: Platform, *, has_nodes: bool) -> bool:
     """Store what the tasks have written, before anybody is told that they have ended.
+
+    Args:
+        workload: that has ended, or is lost.
+        platform: to do it with.
+        has_nodes: one of them may be there to move it.
 
     Returns:
         Whether all is stored that can be.
@@ -379,7 +343,7 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
         is_returned = await _return_mirror(workload, run, platform)
         if not is_returned or not (run.inputs or run.outputs):
             return is_returned
-        run = _channels_of(run)
+        run = channels_of(run)
     if run.train_url or run.log_url or run.outputs:
         problems = await store_results(
             run,
@@ -388,9 +352,12 @@ async def _collect(workload: Workload, platform: Platform) -> bool:
             task_count=workload.task_count,
             objects=platform.objects,
             transfers=platform.transfers,
+            node_bytes=platform.node_bytes if has_nodes else 0,
         )
         if isinstance(problems, NotYet):
-            await _tell(await _give_back(workload, platform), problems, platform)
+            if not problems.is_carried:
+                workload = await _give_back(workload, platform)
+            await _tell(workload, problems, platform)
             return False
         for problem in problems:
             log.warning("results_not_stored", workload_id=workload.id, why=problem)
@@ -458,7 +425,7 @@ async def _clear(workload: Workload, platform: Platform) -> None:
         seen = (await platform.engine.observe([ref]))[ref]
         if seen.tasks and not seen.is_over:
             return  # not yet: the next pass looks again
-    if not await _collect(workload, platform):
+    if not await _collect(workload, platform, has_nodes=False):
         return
     await _move(Move(workload=workload, steps=(Release(),)), platform)
     platform.stopping.pop(workload.attempt_id, None)

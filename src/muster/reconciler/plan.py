@@ -1,6 +1,6 @@
 """What is to be done next. Pure: a World in, actions out; the same World gives the same plan."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -13,6 +13,7 @@ from muster.engines.engine import Observation, TaskObservation, TaskState
 
 SIGNAL_EXIT_CODES: Final = 128  # an exit code above it tells the signal that ended the process
 RETRY_TIMEOUT_MS: Final = 30 * 60_000  # how long one waits for nodes to be tried again
+FOR_EVER_MS: Final = 1 << 62
 
 # In which one that has ended may have given its nodes back, and wait for its results to be stored.
 STORING: Final = frozenset({Phase.STARTING, Phase.RUNNING, Phase.TERMINATING})
@@ -32,6 +33,7 @@ class World:
     nodes: Mapping[str, Sequence[Node]] = field(default_factory=dict)  # by partition
     observations: Mapping[int, Observation] = field(default_factory=dict)  # by workload id
     busy: frozenset[int] = frozenset()  # workloads that an action is under way for
+    at_rest: Collection[int] = frozenset()  # nothing is to be done for them: see `rests_until_ms`
     stopping: Mapping[str, int] = field(default_factory=dict)  # when an attempt was told to stop
     lost_timeout_ms: int = 600_000
     stop_timeout_ms: int = 600_000
@@ -64,6 +66,13 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Feed:
+    """Have its inputs moved to where its nodes wait for them."""
+
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Tell the engine to end every process of the attempt."""
 
@@ -85,7 +94,15 @@ class Clear:
     workload: Workload
 
 
-Action = Admit | Launch | Stop | Record | Clear
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Let everybody who looks at it see why the engine's own queue holds it."""
+
+    workload: Workload
+    message: str
+
+
+Action = Admit | Launch | Feed | Stop | Record | Clear | Tell
 
 
 def plan(world: World) -> list[Action]:
@@ -96,6 +113,8 @@ def plan(world: World) -> list[Action]:
     """
     actions: list[Action] = []
     for workload in world.active:
+        if workload.id in world.at_rest:
+            continue
         if workload.id not in world.busy and workload.phase is not Phase.CREATING:
             actions += _for_active(workload, world)
     new: dict[str, list[Workload]] = {}
@@ -105,6 +124,17 @@ def plan(world: World) -> list[Action]:
     for partition in sorted(world.queues.keys() | new.keys()):
         actions += _admissions(partition, new.get(partition, ()), world)
     return actions
+
+
+def rests_until_ms(workload: Workload) -> int | None:
+    """Until when nothing is to be done for one that a plan has nothing to do for; None: unknown.
+
+    That holds as long as its row is the same, and the engine sees the same of it: then only its
+    time limit counts.
+    """
+    if workload.phase not in (Phase.STARTING, Phase.RUNNING) or workload.engine_ref is None:
+        return None
+    return FOR_EVER_MS if workload.ends_by_ms is None else workload.ends_by_ms
 
 
 def _admissions(partition: str, new: Sequence[Workload], world: World) -> list[Action]:
@@ -202,6 +232,10 @@ def _for_starting(workload: Workload, seen: Observation | None, world: World) ->
         message = next((task.message for task in seen.tasks if task.message), "It never came up.")
         refused = Outcome(Event.REFUSED, reason=Reason.ENGINE_REFUSED, message=message)
         return [Record(workload, (refused,))]
+    if seen.awaits_inputs:
+        return [Feed(workload)]
+    if seen.waiting and seen.waiting != workload.message:
+        return [Tell(workload, seen.waiting)]
     return []
 
 

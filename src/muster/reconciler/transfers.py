@@ -31,6 +31,7 @@ class NotYet:
     """It is under way, or waits to be tried again."""
 
     news: str | None = None  # for people; None: nothing that was not told lately
+    is_carried: bool = False  # by a node of the job, which it holds meanwhile
 
 
 @dataclass(slots=True)
@@ -85,11 +86,14 @@ class Transfers:
 
     def _news(self, transfer: _Transfer[T], what: str) -> NotYet:
         now = asyncio.get_running_loop().time()
-        if now < transfer.told_at + TELL_SECONDS:
-            return NotYet()
-        transfer.told_at = now
         done = transfer.progress
-        return NotYet(f"{what}: {done.file_count} files, {done.byte_count / 2**20:.1f} MiB so far.")
+        if now < transfer.told_at + TELL_SECONDS:
+            return NotYet(is_carried=done.is_carried)
+        transfer.told_at = now
+        return NotYet(
+            f"{what}: {done.file_count} files, {done.byte_count / 2**20:.1f} MiB so far.",
+            is_carried=done.is_carried,
+        )
 
     def _failed(
         self, transfer: _Transfer[T], what: str, error: "StoreUnavailable | OSError"
