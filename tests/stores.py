@@ -15,7 +15,7 @@ from muster.store.database import Database
 from muster.store.postgres.database import PostgresDatabase
 from muster.store.sqlite import SqliteDatabase
 from muster.store.transaction import Transaction
-from tests.postgres import PostgresServer, find_programs, running_postgres
+from tests.postgres import PostgresServer, programs_of, running_postgres
 
 _TEMPLATE = "muster_template"
 
@@ -67,12 +67,11 @@ class Stores:
             server.drop_database(name)
 
     def server(self, kind: str) -> PostgresServer:
-        whose = kind.removeprefix("postgres-")
-        if whose not in self._servers:
-            server = self.opened.enter_context(running_postgres(find_programs()[whose]))
+        if kind not in self._servers:
+            server = self.opened.enter_context(running_postgres(programs_of(kind)))
             PostgresDatabase(server.make_database(_TEMPLATE)).close()
-            self._servers[whose] = server
-        return self._servers[whose]
+            self._servers[kind] = server
+        return self._servers[kind]
 
     def _set_up_template(self, kind: str, server: PostgresServer, set_up: SetUp) -> str:
         if (kind, set_up) not in self._templates:

@@ -6,7 +6,13 @@ from typing import Any, Final
 
 import pytest
 
-from muster.settings import SettingInvalid, Settings, default_data_folder, load_settings
+from muster.settings import (
+    SettingInvalid,
+    Settings,
+    default_data_folder,
+    load_settings,
+    unknown_variables,
+)
 
 # A setting, what the file, the environment and the flag say, and the default.
 SOURCES: Final = [
@@ -116,6 +122,16 @@ def test_a_line_that_makes_no_sense_is_refused_with_its_file(
 
     assert message.startswith(str(tmp_path / "muster.toml"))
     assert complaint in message
+
+
+def test_a_variable_that_nothing_reads_is_told_with_the_one_that_may_be_meant() -> None:
+    known = {"MUSTER_PORT": "1", "MUSTER_DATA": "d", "MUSTER_URL": "u", "PATH": "p"}
+
+    assert unknown_variables(known) == {}
+    assert unknown_variables(known | {"MUSTER_PROT": "1", "MUSTER_OF_PUPPETS": ""}) == {
+        "MUSTER_OF_PUPPETS": None,
+        "MUSTER_PROT": "MUSTER_PORT",
+    }
 
 
 def test_a_variable_that_makes_no_sense_is_refused_with_its_name(

@@ -3,7 +3,8 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,24 +20,55 @@ class CannotStart(MusterError):
 
 
 @contextmanager
-def locked_data_folder(data: Path, *, is_shared: bool = False) -> Iterator[None]:
-    """One server a data folder. The lock goes with the process, however it ends.
+def locked_data_folder(
+    data: Path, *, database: Path | None = None, is_shared: bool = False
+) -> Iterator[None]:
+    """One server a data folder, and one a database file. The locks go with the process.
 
     Args:
         data: the folder.
+        database: the file of the embedded store, which may lie elsewhere; None: there is none.
         is_shared: any number of servers of one PostgreSQL may have it; none of SQLite beside them.
 
     Raises:
-        CannotStart: another server has it, or it cannot be written.
+        CannotStart: another server has one of them, or it cannot be written.
     """
+    of_data = _Locked(what=f"data folder {data}", instead="another folder with --data DIR")
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(data / "server.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise CannotStart(
-            f"The data folder {data} cannot be written ({error.strerror})."
-            " Name another with --data DIR."
-        ) from error
+        raise of_data.cannot_be_written(error) from error
+    with ExitStack() as locks:
+        locks.enter_context(_lock(data / "server.lock", of_data, is_shared=is_shared))
+        if database is not None:
+            # Its own: a server on another data folder would admit and start the same jobs.
+            of_file = _Locked(
+                what=f"database {database}", instead="another file with --database FILE"
+            )
+            file = database.resolve()
+            locks.enter_context(_lock(file.with_name(f"{file.name}.lock"), of_file))
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Locked:
+    """What a lock stands for, as messages name it."""
+
+    what: str
+    instead: str
+
+    def cannot_be_written(self, error: OSError) -> CannotStart:
+        return CannotStart(
+            f"The {self.what} cannot be written ({error.strerror}). Name {self.instead}."
+        )
+
+
+@contextmanager
+def _lock(file: Path, locked: _Locked, *, is_shared: bool = False) -> Iterator[None]:
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise locked.cannot_be_written(error) from error
     try:
         try:
             kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
@@ -44,16 +76,14 @@ def locked_data_folder(data: Path, *, is_shared: bool = False) -> Iterator[None]
         except OSError as error:
             owner = os.pread(handle, 64, 0).decode(errors="replace").strip()
             raise CannotStart(
-                f"Another muster server{f' (process {owner})' if owner else ''} uses the data"
-                f" folder {data}. Stop it, or name another folder with --data DIR."
+                f"Another muster server{f' (process {owner})' if owner else ''} uses the"
+                f" {locked.what}. Stop it, or name {locked.instead}."
             ) from error
         try:
             os.ftruncate(handle, 0)
             os.pwrite(handle, str(os.getpid()).encode(), 0)
         except OSError as error:
-            raise CannotStart(
-                f"The data folder {data} cannot be written ({error.strerror})."
-            ) from error
+            raise locked.cannot_be_written(error) from error
         yield
     finally:
         os.close(handle)

@@ -52,6 +52,7 @@ class Settings:
     slurm_may_change_partitions: bool = False  # for pools that are made over the API
     slurm_python: str = "python3"  # on the nodes, 3.11 or later
     slurm_reuse_seconds: int = 30  # for which a Slurm job takes further attempts; 0: it takes none
+    slurm_nodes_move_mib: int = 64  # of one job's objects in S3, from so many on; 0: never
     slurm_npu_addresses: str = "/etc/hccn.conf"  # on the nodes; %n stands for the node's name
     slurm_commands: Path | None = None  # the folder of sbatch and the others; None: on the PATH
     inventory: Path | None = None
@@ -76,6 +77,11 @@ class Settings:
         if self.database and "://" in self.database:
             return self.database
         return Path(self.database) if self.database else self.data / "muster.db"
+
+    @property
+    def database_file(self) -> Path | None:
+        """Of the embedded store; None: the store is PostgreSQL."""
+        return self.store if isinstance(self.store, Path) else None
 
     @property
     def is_shared(self) -> bool:
@@ -106,6 +112,12 @@ class Settings:
         return (self.objects or "").startswith("s3://")
 
     @property
+    def node_bytes(self) -> int:
+        """From how many of one job on its nodes move its objects; 0: they never do."""
+        is_apart = self.engine == "slurm" and self.is_on_s3
+        return self.slurm_nodes_move_mib << 20 if is_apart else 0
+
+    @property
     def objects_folder(self) -> Path:
         return Path(self.objects) if self.objects else self.data / "objects"
 
@@ -130,6 +142,28 @@ def load_settings(data: Path, flags: dict[str, Any]) -> Settings:
     if settings.is_on_s3:
         settings = _over(settings, _from_aws(settings, os.environ), where="the environment")
     return _checked(settings)
+
+
+_ALIKE: Final = 0.8  # of 1: half of each is MUSTER_
+_OF_COMMANDS: Final = ("url", "project_id", "access_key", "secret_key", "credentials")
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """The `MUSTER_...` variables that nothing reads, each with the one that may be meant.
+
+    They are no error as unknown lines of a file are: those of other programs may be called so.
+    """
+    names = (*(each.name for each in fields(Settings)), *_OF_COMMANDS)
+    known = [f"MUSTER_{name.upper()}" for name in names]
+    unknown = [name for name in environ if name.startswith("MUSTER_") and name not in known]
+    if not unknown:
+        return {}
+    from difflib import get_close_matches  # a start has no time for it, as a rule
+
+    return {
+        name: next(iter(get_close_matches(name, known, n=1, cutoff=_ALIKE)), None)
+        for name in sorted(unknown)
+    }
 
 
 def _read_file(file: Path) -> dict[str, Any]:
@@ -188,6 +222,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "inventory": Path,
     "slurm_commands": Path,
     "slurm_reuse_seconds": _whole_number,
+    "slurm_nodes_move_mib": _whole_number,
     "tls_cert": Path,
     "tls_key": Path,
     "job_quota": _whole_number,
@@ -234,6 +269,7 @@ _BOUNDS = {
     "sample_seconds": (0.1, 3_600),
     "metrics_hours": (1, 8_760),
     "archive_after_days": (0, 36_500),
+    "slurm_nodes_move_mib": (0, 1_048_576),
     "slurm_reuse_seconds": (0, 240),  # less than what Slurm's limit of time has on top of a job's
 }
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 
+import pytest
+
 from muster.domain.jobfolder import endpoint_file, log_file
 from muster.store.connection import Connection
+from muster.store.recount import differences
 from tests.api.platform import Platform, Project, wait_until
 
 FLAVOR: Final = "modelarts.vm.cpu.1u"
@@ -185,3 +188,19 @@ def serving_on(platform: Platform) -> Iterator[Serving]:
             server.answers.set()
             server.shutdown()
             server.server_close()
+
+
+@pytest.fixture(scope="module")
+def serving(platform: Platform) -> Iterator[Serving]:
+    with serving_on(platform) as serving:
+        yield serving
+
+
+@pytest.fixture(autouse=True)
+def counts_stay_exact(platform: Platform) -> Iterator[None]:
+    yield
+
+    async def look() -> list[str]:
+        return await platform.server.database.scan(lambda c: list(differences(c)))
+
+    assert platform.run(look()) == []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import httpx
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from muster.api.app import App
 from muster.api.errors import Envelope
@@ -70,3 +71,24 @@ def test_a_stream_that_fails_is_cut_short_and_only_our_own_mistakes_have_a_trace
         client.get("/list")
 
     assert any(record.exc_info for record in caplog.records) is is_ours
+
+
+def test_an_outage_that_fails_every_request_is_one_warning_and_each_has_its_answer() -> None:
+    async def fail(_request: Request) -> Reply:
+        raise StoreUnavailable("The disk is full.")
+
+    route = Route(
+        method="GET",
+        path="/list",
+        handler=fail,
+        summary="A list",
+        envelope=Envelope.MODERN,
+        login=Login.NONE,
+    )
+
+    with capture_logs() as logged, served(route) as url, httpx.Client(base_url=url) as client:
+        replies = [client.get("/list") for _ in range(30)]
+
+    assert {(reply.status_code, reply.headers["retry-after"]) for reply in replies} == {(503, "2")}
+    failures = [line["log_level"] for line in logged if line["event"] == "request_failed"]
+    assert sorted(failures) == ["debug"] * 29 + ["warning"]

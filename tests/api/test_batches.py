@@ -1,35 +1,19 @@
 """Batch services over the API. A test answers for the instances, as their driver would."""
 
 import json
-from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
 from muster.domain.jobfolder import channel_folder, code_folder
 from muster.serving.batch import PROGRESS_FILE
-from muster.store.recount import differences
 from tests.api.people import add_workspace
-from tests.api.platform import Platform, Project, wait_until
-from tests.api.serving import FLAVOR, Serving, serving_on
+from tests.api.platform import Project, wait_until
+from tests.api.serving import FLAVOR, Serving, counts_stay_exact, serving
+
+__all__ = ["counts_stay_exact", "serving"]  # fixtures
 
 RULE: Final = {"type": "object", "properties": {"x": {"type": "number", "index": 0}}}
-
-
-@pytest.fixture(scope="module")
-def serving(platform: Platform) -> Iterator[Serving]:
-    with serving_on(platform) as serving:
-        yield serving
-
-
-@pytest.fixture(autouse=True)
-def counts_stay_exact(platform: Platform) -> Iterator[None]:
-    yield
-
-    async def look() -> list[str]:
-        return await platform.server.database.scan(lambda c: list(differences(c)))
-
-    assert platform.run(look()) == []
 
 
 def part_of(serving: Serving, **more: Any) -> dict[str, Any]:

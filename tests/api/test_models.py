@@ -1,19 +1,14 @@
 """Models (AI applications)."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.api.platform import Platform, Project
-from tests.api.serving import SCRIPT, Serving, serving_on
+from tests.api.platform import Project
+from tests.api.serving import SCRIPT, Serving, serving
 
-
-@pytest.fixture(scope="module")
-def serving(platform: Platform) -> Iterator[Serving]:
-    with serving_on(platform) as serving:
-        yield serving
+__all__ = ["serving"]  # a fixture
 
 
 def refused(project: Project, code: str, status: int = 400, **body: Any) -> str:

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from typing import Any
@@ -15,26 +14,11 @@ from muster.api import inference
 from muster.api.http import Request
 from muster.api.proxied import ProxyRequest
 from muster.domain.permission import Role
-from muster.store.recount import differences
 from tests.api.people import add_workspace, people_of, set_role, signed_request
 from tests.api.platform import WAIT_SECONDS, Platform, Project, wait_until
-from tests.api.serving import Answering, Serving, serving_on
+from tests.api.serving import Answering, Serving, counts_stay_exact, serving
 
-
-@pytest.fixture(scope="module")
-def serving(platform: Platform) -> Iterator[Serving]:
-    with serving_on(platform) as serving:
-        yield serving
-
-
-@pytest.fixture(autouse=True)
-def counts_stay_exact(platform: Platform) -> Iterator[None]:
-    yield
-
-    async def look() -> list[str]:
-        return await platform.server.database.scan(lambda c: list(differences(c)))
-
-    assert platform.run(look()) == []
+__all__ = ["counts_stay_exact", "serving"]  # fixtures
 
 
 def ask(serving: Serving, service_id: str, path: str = "/", **more: Any) -> httpx.Response:

@@ -1,33 +1,17 @@
 """Inference services: deploy, change, list, and where requests go. A test answers for instances."""
 
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
-from muster.store.recount import differences
 from tests.api.people import add_workspace
-from tests.api.platform import Platform, Project, wait_until
-from tests.api.serving import FLAVOR, Serving, serving_on
+from tests.api.platform import Project, wait_until
+from tests.api.serving import FLAVOR, Serving, counts_stay_exact, serving
 
-
-@pytest.fixture(scope="module")
-def serving(platform: Platform) -> Iterator[Serving]:
-    with serving_on(platform) as serving:
-        yield serving
-
-
-@pytest.fixture(autouse=True)
-def counts_stay_exact(platform: Platform) -> Iterator[None]:
-    yield
-
-    async def look() -> list[str]:
-        return await platform.server.database.scan(lambda c: list(differences(c)))
-
-    assert platform.run(look()) == []
+__all__ = ["counts_stay_exact", "serving"]  # fixtures
 
 
 def ask(serving: Serving, service_id: str, path: str = "/", **more: Any) -> httpx.Response:

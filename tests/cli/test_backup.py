@@ -117,3 +117,14 @@ def test_a_check_of_a_newer_database_is_refused_in_one_line(data: Path) -> None:
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("muster cannot check: The database has schema 999;")
     assert result.stderr.count("\n") == 1
+
+
+def test_a_check_of_an_older_database_says_how_to_bring_it_up_to_date(data: Path) -> None:
+    newest = len(load_migrations())
+    set_schema(data, newest - 1)
+
+    result = run(data, "check")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"has schema {newest - 1}; this muster needs {newest}" in result.stderr
+    assert "`muster migrate`" in result.stderr

@@ -170,11 +170,20 @@ def test_a_resize_that_can_never_be_is_an_error(api: FakeApi, run: Run) -> None:
 def test_a_deletion_is_waited_for_until_the_pool_is_gone(api: FakeApi, run: Run) -> None:
     api.pool_views = [pool_view("Deleting", deleting=1), {}]
 
-    result = run("pool", "delete", "digits", "--wait")
+    result = run("pool", "delete", "digits", "--yes", "--wait")
 
     assert words(result) == [["digits", "is", "gone"]]
     assert result.stderr.splitlines() == ["digits: Deleting  1 deleting"]
-    assert words(run("pool", "delete", "digits")) == [["digits", "is", "Deleting"]]
+    assert words(run("pool", "delete", "digits", "--yes")) == [["digits", "is", "Deleting"]]
+
+
+@pytest.mark.parametrize("answer", ["n\n", ""])
+def test_a_pool_is_deleted_only_after_a_yes(api: FakeApi, answer: str) -> None:
+    result = CliRunner().invoke(main, ["pool", "delete", "digits"], obj=api.client, input=answer)
+
+    assert result.exit_code == 1
+    assert "Delete pool digits and stop its jobs? [y/N]" in result.stderr
+    assert {request.method for request in api.requests} == {"GET"}
 
 
 # ---------------------------------------------------------------- nodes and events
@@ -211,7 +220,7 @@ def test_events_are_a_table_that_tells_when_there_are_more(run: Run) -> None:
     [
         (["create", "x-pool", "--flavor", "f", "--count", "1"], "spec"),
         (["resize", "digits", "--count", "1"], "spec"),
-        (["delete", "digits"], "status"),
+        (["delete", "digits", "--yes"], "status"),
         (["nodes", "digits"], "items"),
         (["lock", "digits", "a"], "nodes"),
         (["unlock", "digits", "a"], "nodes"),

@@ -1,7 +1,7 @@
 """Models and services on a real server, for tests."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -9,8 +9,15 @@ from typing import Any, Final
 
 import httpx
 import psutil
+import pytest
 
-from tests.end_to_end.server import WAIT_SECONDS, Remote, wait_for
+from tests.end_to_end.server import (
+    WAIT_SECONDS,
+    Remote,
+    processes_below,
+    running_server,
+    wait_for,
+)
 
 FLAVOR: Final = "modelarts.vm.cpu.1u"
 
@@ -148,6 +155,22 @@ def kill_hard(pid: int) -> None:
 
 def sleep_until(is_so: Any, seconds: float = WAIT_SECONDS) -> None:
     wait_for(lambda: is_so() or None, seconds)
+
+
+@pytest.fixture(scope="module")
+def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inference]:
+    with running_server(tmp_path_factory.mktemp("inference")) as remote:
+        inference = Inference(remote=remote)
+        yield inference
+        inference.delete_all()
+        wait_for(lambda: not processes_below(remote.data / "jobs") or None)
+
+
+@pytest.fixture(autouse=True)
+def room_for_the_next(inference: Inference) -> Iterator[None]:
+    """The nodes hold few instances more than one test needs."""
+    yield
+    inference.delete_all()
 
 
 def script_folder() -> Path:

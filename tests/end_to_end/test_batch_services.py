@@ -1,13 +1,20 @@
 """Batch services on a real server: a real model is asked about real files."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
 from tests.end_to_end.batches import batch, put, reader, results
-from tests.end_to_end.inference import FLAVOR, Inference, script_folder
-from tests.end_to_end.server import processes_below, running_server, wait_for
+from tests.end_to_end.inference import (
+    FLAVOR,
+    Inference,
+    inference,
+    room_for_the_next,
+    script_folder,
+)
+from tests.end_to_end.server import processes_below, wait_for
+
+__all__ = ["inference", "room_for_the_next"]  # fixtures
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,21 +34,6 @@ COMMAND = """
 
     HTTPServer((os.environ["MUSTER_HOST"], int(os.environ["PORT"])), Handler).serve_forever()
 """
-
-
-@pytest.fixture(scope="module")
-def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inference]:
-    with running_server(tmp_path_factory.mktemp("batches")) as remote:
-        inference = Inference(remote=remote)
-        yield inference
-        inference.delete_all()
-        wait_for(lambda: not processes_below(remote.data / "jobs") or None)
-
-
-@pytest.fixture(autouse=True)
-def room_for_the_next(inference: Inference) -> Iterator[None]:
-    yield
-    inference.delete_all()
 
 
 def test_a_model_reads_real_digits_from_files(inference: Inference) -> None:

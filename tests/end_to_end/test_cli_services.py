@@ -77,10 +77,12 @@ def test_a_folder_becomes_a_model_and_a_service_that_answers(run: Run, folder: P
     assert "has no instance that is ready" in refused.output
     run("service", "start", "echo")
     wait_for(lambda: "running" in run("service", "list").stdout or None)
-    kept = run("model", "delete", "echo:0.0.2", exit_code=1)
+    kept = run("model", "delete", "echo:0.0.2", "--yes", exit_code=1)
     assert "is run by the service 'echo'" in kept.output
-    run("service", "delete", "echo")
-    run("model", "delete", "echo", "--all-versions")
+    asked = run("service", "delete", "echo", exit_code=1)
+    assert "Delete service echo? [y/N]" in asked.output
+    run("service", "delete", "echo", "--yes")
+    run("model", "delete", "echo", "--all-versions", "--yes")
     assert len(run("model", "list").stdout.splitlines()) == 1
 
 
@@ -160,7 +162,7 @@ def test_what_lies_in_another_workspace_is_found(run: Run, folder: Path, remote:
     assert f"(workspace {made['id']})" in unclear.output
     assert "Give the id" in unclear.output
     for one in json.loads(run("service", "list", "--json", "--search", "afar").stdout)["services"]:
-        run("service", "delete", one["service_id"])
+        run("service", "delete", one["service_id"], "--yes")
     unknown = run("service", "list", "--workspace", "sound", exit_code=1)
     assert "There is no workspace 'sound'; you may enter default, vision" in unknown.output
 

@@ -18,14 +18,9 @@ from tests.end_to_end.server import (
 )
 from tests.engines.slurm_cluster import SlurmCluster
 from tests.objects.s3_account import S3Account, Wire, running_s3, wire_to
-from tests.postgres import find_programs, running_postgres
+from tests.postgres import postgres_kinds, programs_of, running_postgres
 
-PROGRAMS = find_programs()
-
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here"),
-]
+pytestmark = pytest.mark.timeout(300)
 
 MIB: Final = 1 << 20
 COMPLETED: Final = 10
@@ -78,7 +73,7 @@ class Site:
 @pytest.fixture
 def site(slurm: SlurmCluster, tmp_path: Path) -> Iterator[Site]:
     with (
-        running_postgres(next(iter(PROGRAMS.values()))) as postgres,
+        running_postgres(programs_of(postgres_kinds()[0])) as postgres,
         running_s3(tmp_path) as account,
         wire_to(account.url) as wire,
         pytest.MonkeyPatch.context() as patch,

@@ -1,7 +1,6 @@
 """Jobs that look for what is not theirs, on a server that runs as root."""
 
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,11 +18,9 @@ from tests.end_to_end.server import (
     running_server,
     wait_for,
 )
+from tests.engines.isolating import require_root
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a project a user id"),
-]
+pytestmark = pytest.mark.timeout(300)
 
 COMPLETED = 10
 LOOKS = """
@@ -38,6 +35,11 @@ def look(path):
     except OSError as error:
         return type(error).__name__
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _is_root() -> None:
+    require_root()
 
 
 @pytest.fixture(scope="module")

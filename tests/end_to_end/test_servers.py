@@ -24,14 +24,9 @@ from tests.end_to_end.server import (
     wait_for,
 )
 from tests.end_to_end.signs import SEES_SIGNS, Signs
-from tests.postgres import PostgresServer, find_programs, running_postgres
+from tests.postgres import PostgresServer, postgres_kinds, programs_of, running_postgres
 
-PROGRAMS = find_programs()
-
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here"),
-]
+pytestmark = pytest.mark.timeout(300)
 
 
 class Site:
@@ -81,7 +76,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[PostgresServer]:
-    with running_postgres(next(iter(PROGRAMS.values()))) as server:
+    with running_postgres(programs_of(postgres_kinds()[0])) as server:
         yield server
 
 

@@ -16,34 +16,26 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as connect_websocket
 
-from tests.end_to_end.inference import ECHO, Inference, kill_hard, script_folder
+from tests.end_to_end.inference import (
+    ECHO,
+    Inference,
+    inference,
+    kill_hard,
+    room_for_the_next,
+    script_folder,
+)
 from tests.end_to_end.server import (
     ServerProcess,
     check_is_exact,
     connect,
     end_processes_below,
     processes_below,
-    running_server,
     wait_for,
 )
 
+__all__ = ["inference", "room_for_the_next"]  # fixtures
+
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def inference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Inference]:
-    with running_server(tmp_path_factory.mktemp("services")) as remote:
-        inference = Inference(remote=remote)
-        yield inference
-        inference.delete_all()
-        wait_for(lambda: not processes_below(remote.data / "jobs") or None)
-
-
-@pytest.fixture(autouse=True)
-def room_for_the_next(inference: Inference) -> Iterator[None]:
-    """The nodes hold few instances more than one test needs."""
-    yield
-    inference.delete_all()
 
 
 class Asking(threading.Thread):

@@ -4,15 +4,12 @@ import pytest
 
 from tests.end_to_end.inference import Inference
 from tests.end_to_end.server import processes_below, wait_for
-from tests.end_to_end.test_servers import PROGRAMS, Site, postgres, site
+from tests.end_to_end.test_servers import Site, postgres, site
 from tests.end_to_end.test_services import answered, load
 
 __all__ = ["postgres", "site"]  # fixtures
 
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(not PROGRAMS, reason="there is no PostgreSQL here"),
-]
+pytestmark = pytest.mark.timeout(300)
 
 
 def test_either_server_passes_requests_on_and_an_update_refuses_none(site: Site) -> None:

@@ -108,8 +108,10 @@ def test_a_preempted_job_waits_again_says_so_and_runs_to_its_end(
         wait_for(lambda: any("preempted" in told for told in events_of(crashing.remote, job)))
         assert crashing.remote.version(job)["status"] == 7
         assert set(crashing.remote.counts()) <= {"Queue", "Pending"}
+        why = "It waits in Slurm's queue: its nodes are taken by other jobs of the cluster"
+        wait_for(lambda: why in (crashing.remote.version(job)["status_message"] or "") or None)
 
-    crashing.remote.wait(job, 8)
+    assert not crashing.remote.wait(job, 8)["status_message"]
     crashing.signs.tell("gives-way", 0)
     crashing.remote.wait(job, 10)
     assert crashing.signs.starts() == Counter({"gives-way": 2})

@@ -13,7 +13,7 @@ from tests.end_to_end.server import Remote, running_server, wait_for
 from tests.end_to_end.signs import WAITS_FOR_A_FILE
 from tests.end_to_end.test_servers import Site
 from tests.engines.slurm_cluster import SlurmCluster, require_slurm, running_slurm
-from tests.postgres import find_programs, running_postgres
+from tests.postgres import postgres_kinds, programs_of, running_postgres
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -385,10 +385,8 @@ def test_a_munge_key_that_is_not_the_controllers_is_told(
 @pytest.fixture
 def shared(slurm: SlurmCluster, tmp_path: Path) -> Iterator[Site]:
     """Two servers on one PostgreSQL and one cluster."""
-    programs = find_programs()
-    if not programs:
-        pytest.skip("there is no PostgreSQL here")
-    with running_postgres(next(iter(programs.values()))) as postgres, ExitStack() as ends:
+    programs = programs_of(postgres_kinds()[0])
+    with running_postgres(programs) as postgres, ExitStack() as ends:
         site = Site(tmp_path, postgres)
         with (site.data / "muster.toml").open("a") as file:
             file.write('engine = "slurm"\nslurm_may_change_partitions = true\n')

@@ -65,6 +65,47 @@ def test_a_second_server_on_one_folder_is_refused(server: ServerProcess) -> None
     assert str(server.data) in line
 
 
+def test_a_second_server_on_one_database_file_is_refused_whatever_its_folder(
+    server: ServerProcess, tmp_path: Path
+) -> None:
+    """Both would start the same jobs."""
+    file = server.data / "muster.db"
+    link = tmp_path / "link.db"
+    link.symlink_to(file)
+
+    for named in (file, link):
+        line = refused(tmp_path / "other", "--database", str(named))
+
+        assert f"process {server.pid}" in line
+        assert f"the database {named}" in line
+
+
+def test_a_database_file_in_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "muster.db"
+
+    line = refused(tmp_path / "data", "--database", str(file))
+
+    assert f"The database {file} cannot be written (No such file or directory)" in line
+
+
+def test_a_variable_that_is_no_setting_is_told_and_the_server_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "tests.end_to_end.server.own_environment", lambda: {**os.environ, "MUSTER_PROT": "9000"}
+    )
+
+    server = ServerProcess(tmp_path)
+    try:
+        server.wait_until_ready()
+        told = server.log.splitlines()
+        server.stop()
+    finally:
+        server.kill()
+
+    assert told[0] == "There is no such setting, and nothing reads it: MUSTER_PROT (MUSTER_PORT?)"
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 

@@ -1,17 +1,20 @@
 """What every way of isolating jobs promises; run on each of them.
 
-A test module subclasses `IsolationContract` and gives it a `bench` fixture.
+A test module subclasses `IsolationContract`, imports the fixtures `data` and `bench`, and has one
+of its own, `isolation`, which is the way that it tests.
 """
 
 import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import pytest_asyncio
 
 from muster.domain.jobfolder import channel_folder, output_folder, task_folder
 from muster.engines import shim
@@ -20,6 +23,7 @@ from muster.engines.isolation import Isolation
 from muster.engines.local import OVER, LocalEngine
 from tests.engines.contract import WAITS, Bench, states
 from tests.engines.fake import Program
+from tests.required import is_missing
 
 ONE, OTHER = "project-one", "project-other"
 SECRET: Final = "nobody's but the server's"  # noqa: S105 - no password
@@ -103,6 +107,25 @@ class IsolatedBench(Bench):
             await self.engine.stop(EngineRef(mark.name), 0)
             await self.until(EngineRef(mark.name), lambda seen: states(seen) <= OVER)
         await self.engine.close()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
+    return Data(tmp_path_factory.mktemp("data"))
+
+
+@pytest_asyncio.fixture
+async def bench(data: Data, isolation: Isolation) -> AsyncIterator[IsolatedBench]:
+    bench = IsolatedBench(data, isolation)
+    await bench.open()
+    yield bench
+    await bench.close()
+
+
+def require_root() -> None:
+    """Root alone can be somebody else. Skips the test, unless jobs must be isolated here."""
+    if os.geteuid() != 0:
+        is_missing("bubblewrap", "only root can run jobs as other users")
 
 
 @pytest.mark.asyncio

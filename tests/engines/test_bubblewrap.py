@@ -1,12 +1,12 @@
 """Jobs under bubblewrap, of a server that runs without rights."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.engines.isolating import require_root
 from tests.engines.unprivileged import ROOT, run_unprivileged
 from tests.required import is_missing
 
@@ -15,9 +15,9 @@ from tests.required import is_missing
 def _there_is_bubblewrap() -> None:
     if shutil.which("bwrap") is None:
         is_missing("bubblewrap", "bubblewrap is not installed: no bwrap")
+    require_root()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody without rights")
 @pytest.mark.timeout(300)
 def test_jobs_of_an_unprivileged_server_are_isolated_by_bubblewrap(tmp_path: Path) -> None:
     folder = tmp_path / "own"

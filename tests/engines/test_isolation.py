@@ -1,16 +1,13 @@
 """Jobs of each project under a user id of their own; as root."""
 
 import asyncio
-import os
 import pwd
 import shutil
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
 from muster.engines import owners
 from muster.engines.isolation import Isolation, Kind
@@ -30,20 +27,23 @@ from tests.engines.isolating import (
     Data,
     IsolatedBench,
     IsolationContract,
+    bench,
+    data,
     remove_all,
+    require_root,
     temporary_places,
 )
 from tests.engines.unprivileged import run_unprivileged
+from tests.required import is_missing
 
-pytestmark = [
-    pytest.mark.asyncio,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a project a user id"),
-]
+__all__ = ["bench", "data"]  # fixtures
+
+pytestmark = pytest.mark.asyncio
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Data:
-    return Data(tmp_path_factory.mktemp("data"))
+@pytest.fixture(scope="module", autouse=True)
+def _is_root() -> None:
+    require_root()
 
 
 @pytest.fixture(scope="module")
@@ -52,16 +52,8 @@ def isolation(data: Data) -> Isolation:
         "auto", Grounds(jobs_folder=data.jobs, hidden=(data.folder,), hidden_files=())
     )
     if found.kind is not Kind.USERS:
-        pytest.skip(found.trouble)
+        is_missing("bubblewrap", found.trouble)
     return found
-
-
-@pytest_asyncio.fixture
-async def bench(data: Data, isolation: Isolation) -> AsyncIterator[IsolatedBench]:
-    bench = IsolatedBench(data, isolation)
-    await bench.open()
-    yield bench
-    await bench.close()
 
 
 class TestIsolation(IsolationContract):

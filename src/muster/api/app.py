@@ -6,12 +6,14 @@ figures.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 
 import structlog
 
 from muster.api.errors import BodyNotJson, Envelope, envelope_of, render_error
 from muster.api.http import JSON_TYPE, Receive, Reply, Request, Scope, Send, request_id_header
+from muster.api.repetitions import Repetitions
 from muster.api.routing import Login, Route, Router
 from muster.domain.errors import MalformedJson, MethodNotAllowed, MusterError, PathUnknown
 
@@ -48,6 +50,7 @@ class App:
         self._authorise = authorise
         self._prefixes = prefixes
         self._pass_on = pass_on
+        self._failures = Repetitions()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,7 +92,7 @@ class App:
         except MusterError as error:
             envelope = route.envelope if route else _envelope_of(request, routes)
             error = _with_type_named(error, request)
-            reply = _refusal(error, envelope, request)
+            reply = self._refusal(error, envelope, request)
             if isinstance(error, MethodNotAllowed):
                 reply.headers.append((b"allow", ", ".join(_methods(routes)).encode()))
             return reply
@@ -109,21 +112,30 @@ class App:
         try:
             reply = await pass_on(request, send)
         except MusterError as error:
-            reply = _refusal(error, Envelope.MODERN, request)
+            reply = self._refusal(error, Envelope.MODERN, request)
         except Exception:  # likewise
             log.exception("request_crashed", request_id=request.id, path=request.raw_path)
             reply = _crash(Envelope.MODERN, request)
         if reply is not None:
             await _refuse_handshake(reply, request, send)
 
+    def _refusal(self, error: MusterError, envelope: Envelope, request: Request) -> Reply:
+        status, body, headers = render_error(error, envelope, request.id)
+        if status >= 500:
+            self._tell_failure(error, request)
+        else:
+            log.debug("request_refused", request_id=request.id, code=error.code, why=error.message)
+        return Reply(status, body, [JSON_TYPE, *headers])
 
-def _refusal(error: MusterError, envelope: Envelope, request: Request) -> Reply:
-    status, body, headers = render_error(error, envelope, request.id)
-    if status >= 500:
-        log.warning("request_failed", request_id=request.id, why=error.message)
-    else:
-        log.debug("request_refused", request_id=request.id, code=error.code, why=error.message)
-    return Reply(status, body, [JSON_TYPE, *headers])
+    def _tell_failure(self, error: MusterError, request: Request) -> None:
+        """An outage fails every request alike: one line in a while, and each at debug."""
+        others = self._failures.to_tell(error.message, time.monotonic())
+        if others is None:
+            log.debug("request_failed", request_id=request.id, why=error.message)
+        elif others:
+            log.warning("request_failed", request_id=request.id, why=error.message, others=others)
+        else:
+            log.warning("request_failed", request_id=request.id, why=error.message)
 
 
 def _crash(envelope: Envelope, request: Request) -> Reply:

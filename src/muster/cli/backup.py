@@ -78,15 +78,15 @@ def migrate(data: Path | None) -> None:
     from muster.store.statements import load_migrations
 
     settings = load_settings(data or default_data_folder(), {})
+    require_store(settings.store)
     if isinstance(settings.store, str):
         open_database(settings.store).close()
         click.echo(f"The database is up to date: schema {len(load_migrations())}.")
         return
     file = settings.store
-    require_store(file)
     with open_snapshot(file) as connection:
         before = schema_of(connection)
-    with locked_data_folder(settings.data):
+    with locked_data_folder(settings.data, database=file):
         open_database(file).close()
         with open_snapshot(file) as connection:
             after = schema_of(connection)

@@ -24,7 +24,7 @@ def check(data: Path | None) -> None:
     from muster.domain.errors import MusterError
     from muster.settings import load_settings
     from muster.store.addressed import open_snapshot, require_store
-    from muster.store.backup import schema_of
+    from muster.store.backup import require_current_schema
     from muster.store.recount import differences
 
     try:
@@ -32,7 +32,7 @@ def check(data: Path | None) -> None:
         require_store(settings.store)
         with open_snapshot(settings.store) as connection:
             if isinstance(settings.store, Path):
-                schema_of(connection)  # of a newer muster, other rows may have to agree
+                require_current_schema(connection)  # of another, other rows may have to agree
             found = list(differences(connection))
             [versions] = connection.execute("SELECT count(*) FROM version").fetchone()
     except MusterError as error:

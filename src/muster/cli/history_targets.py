@@ -69,8 +69,8 @@ def into_folder(
 
     settings = load_settings(data, {})
     require_store(settings.store)
-    embedded = settings.store if isinstance(settings.store, Path) else None
-    with locked_data_folder(settings.data), ExitStack() as opened:
+    embedded = settings.database_file
+    with locked_data_folder(settings.data, database=embedded), ExitStack() as opened:
         if embedded is not None:
             opened.callback(_make_indexes, embedded)  # once the database is closed
         loop = opened.enter_context(_loop_beside())

@@ -14,6 +14,7 @@ from muster.cli.config import Wishes, new_config, next_config, read_parameters
 from muster.cli.connection import connect
 from muster.cli.find import find_job, find_version
 from muster.cli.output import (
+    ask,
     duration,
     examples,
     note,
@@ -22,6 +23,7 @@ from muster.cli.output import (
     print_table,
     status_text,
     when,
+    yes_option,
 )
 from muster.cli.status import (
     COMPLETED,
@@ -396,10 +398,10 @@ def stop(context: click.Context, *, job_text: str, version_text: str | None, as_
 @click.option(
     "--version", "version_text", metavar="VERSION", help="Only this version, by id or name (V0001)."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_context
 def delete(
-    context: click.Context, *, job_texts: Sequence[str], version_text: str | None, yes: bool
+    context: click.Context, *, job_texts: Sequence[str], version_text: str | None, is_sure: bool
 ) -> None:
     """Delete jobs with their versions and logs. What still runs is stopped first."""
     if version_text is not None and len(job_texts) > 1:
@@ -409,8 +411,7 @@ def delete(
         version = None if version_text is None else find_version(found[0], version_text)
         names = ", ".join(entry["job_name"] for entry in found)
         what = names if version is None else f"{names} {version['version_name']}"
-        if not yes:
-            click.confirm(f"Delete {what}?", abort=True, err=True)
+        ask(f"Delete {what}?", is_sure=is_sure)
         if version is not None:
             client.delete_version(found[0]["job_id"], version["version_id"])
         else:

@@ -8,7 +8,15 @@ import click
 
 from muster.cli.connection import connect
 from muster.cli.find import everywhere, find_workspace, only_one
-from muster.cli.output import examples, note, print_json, print_table, when
+from muster.cli.output import (
+    ask,
+    examples,
+    note,
+    print_json,
+    print_table,
+    when,
+    yes_option,
+)
 from muster.cli.upload import Code, files_of, upload
 
 if TYPE_CHECKING:
@@ -137,15 +145,20 @@ def list_(
 
 
 @model.command(
-    epilog=examples("muster model delete digits:0.0.1", "muster model delete digits --all-versions")
+    epilog=examples(
+        "muster model delete digits:0.0.1", "muster model delete digits --all-versions --yes"
+    )
 )
 @click.argument("model_text", metavar="MODEL")
 @click.option("--all-versions", is_flag=True, help="With every other version of its name.")
+@yes_option
 @click.pass_context
-def delete(context: click.Context, *, model_text: str, all_versions: bool) -> None:
+def delete(context: click.Context, *, model_text: str, all_versions: bool, is_sure: bool) -> None:
     """Delete a version of a model. One that a service runs stays."""
     with connect(context) as client:
         found = find_model(client, model_text)
+        which = "in every version" if all_versions else found["model_version"]
+        ask(f"Delete model {found['model_name']} {which}?", is_sure=is_sure)
         answer = client.delete_model(found["model_id"], is_cascade=all_versions)
     note(f"Deleted {len(answer['delete_success_list'])} of {found['model_name']}.")
     failures = answer["delete_failed_list"]

@@ -9,6 +9,7 @@ import click
 from muster.cli.connection import connect
 from muster.cli.find import everywhere, find_flavor, find_pool, only_one, pool_id
 from muster.cli.output import (
+    ask,
     duration,
     examples,
     lines,
@@ -18,6 +19,7 @@ from muster.cli.output import (
     print_table,
     printable,
     when,
+    yes_option,
 )
 
 if TYPE_CHECKING:
@@ -293,15 +295,14 @@ def save(context: click.Context, *, text: str, image: str, description: str) -> 
 
 @notebook.command(epilog=examples("muster notebook delete sketches --yes"))
 @notebook_argument
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@yes_option
 @click.pass_context
-def delete(context: click.Context, *, text: str, yes: bool) -> None:
+def delete(context: click.Context, *, text: str, is_sure: bool) -> None:
     """Delete a notebook and its files; what lies in a bucket stays there."""
     with connect(context) as client:
         found = _find(client, text)
-        if not yes:
-            uri = found["volume"]["uri"]
-            files = f"; its files stay under {uri}" if uri else " and all its files"
-            click.confirm(f"Delete notebook {found['name']}{files}?", abort=True, err=True)
+        uri = found["volume"]["uri"]
+        files = f"; its files stay under {uri}" if uri else " and all its files"
+        ask(f"Delete notebook {found['name']}{files}?", is_sure=is_sure)
         client.delete_notebook(found["id"])
     note(f"Deleting {found['name']}.")

@@ -137,6 +137,15 @@ def note(text: str) -> None:
     click.echo(text, err=True)
 
 
+yes_option = click.option("--yes", "is_sure", is_flag=True, help="Do not ask.")
+
+
+def ask(question: str, *, is_sure: bool) -> None:
+    """Before something is lost. Without a yes, of a person or of what is piped in, nothing is."""
+    if not is_sure:
+        click.confirm(question, abort=True, err=True)
+
+
 def examples(*lines: str) -> str:
     """The end of a command's help."""
     # The control character keeps click from filling the lines as one paragraph.

@@ -11,6 +11,7 @@ from muster.cli.connection import connect
 from muster.cli.find import find_pool, pool_id, pool_name
 from muster.cli.job import json_option
 from muster.cli.output import (
+    ask,
     duration,
     examples,
     note,
@@ -18,6 +19,7 @@ from muster.cli.output import (
     print_json,
     print_table,
     when,
+    yes_option,
 )
 from muster.domain.phase import StatisticsState
 from muster.domain.pool import Scope
@@ -266,15 +268,20 @@ def _resized(found: dict[str, Any], flavor: str | None, count: int) -> list[dict
     return lines
 
 
-@pool.command(epilog=examples("muster pool delete vision --wait"))
+@pool.command(epilog=examples("muster pool delete vision --yes --wait"))
 @click.argument("pool_text", metavar="POOL")
+@yes_option
 @wait_option
 @json_option
 @click.pass_context
-def delete(context: click.Context, *, pool_text: str, wait: bool, as_json: bool) -> None:
+def delete(
+    context: click.Context, *, pool_text: str, is_sure: bool, wait: bool, as_json: bool
+) -> None:
     """Stop the jobs of a pool and give its nodes back."""
     with connect(context) as client:
-        deleted = client.delete_pool(pool_id(find_pool(client, pool_text)))
+        found = find_pool(client, pool_text)
+        ask(f"Delete pool {pool_name(found)} and stop its jobs?", is_sure=is_sure)
+        deleted = client.delete_pool(pool_id(found))
         if wait:
             _wait_until_gone(client, deleted)
     if as_json:

@@ -2,8 +2,9 @@
 
 import asyncio
 import gc
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,12 +81,15 @@ def serve(data: Path | None, **flags: Any) -> None:
         from muster.domain.errors import MusterError
         from muster.grounds import isolation_sought
         from muster.logging import set_up_logging
-        from muster.settings import load_settings
+        from muster.settings import load_settings, unknown_variables
 
     try:
         settings = load_settings(data or default_data_folder(), flags)
         set_up_logging(settings.log_level)
-        folder = locked_data_folder(settings.data, is_shared=settings.is_shared)
+        _warn_of(unknown_variables(os.environ))
+        folder = locked_data_folder(
+            settings.data, database=settings.database_file, is_shared=settings.is_shared
+        )
         with folder, isolation_sought(settings) as sought:
             # Most of a start, and a task that is tried for isolation takes its time meanwhile.
             with _only_importing():
@@ -97,6 +101,12 @@ def serve(data: Path | None, **flags: Any) -> None:
     except MusterError as error:
         click.echo(f"muster cannot start: {error.message}", err=True)
         sys.exit(1)
+
+
+def _warn_of(unknown: Mapping[str, str | None]) -> None:
+    if unknown:
+        told = (f"{name} ({meant}?)" if meant else name for name, meant in unknown.items())
+        click.echo(f"There is no such setting, and nothing reads it: {', '.join(told)}", err=True)
 
 
 @contextmanager

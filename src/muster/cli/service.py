@@ -11,7 +11,17 @@ import click
 from muster.cli.connection import connect
 from muster.cli.find import everywhere, find_pool, find_workspace, only_one, pool_id
 from muster.cli.model import find_model
-from muster.cli.output import examples, lines, note, print_facts, print_json, print_table, when
+from muster.cli.output import (
+    ask,
+    examples,
+    lines,
+    note,
+    print_facts,
+    print_json,
+    print_table,
+    when,
+    yes_option,
+)
 
 if TYPE_CHECKING:
     from muster.client.client import Client
@@ -340,13 +350,15 @@ def _ask_for(context: click.Context, service_text: str, status: str) -> None:
     note(f"{shown['service_name']} is {shown['status']}.")
 
 
-@service.command(epilog=examples("muster service delete digits"))
+@service.command(epilog=examples("muster service delete digits --yes"))
 @click.argument("service_text", metavar="SERVICE")
+@yes_option
 @click.pass_context
-def delete(context: click.Context, *, service_text: str) -> None:
+def delete(context: click.Context, *, service_text: str, is_sure: bool) -> None:
     """Delete a service; its instances are stopped. Its models stay."""
     with connect(context) as client:
         found = _find(client, service_text)
+        ask(f"Delete service {found['service_name']}?", is_sure=is_sure)
         client.delete_service(found["service_id"])
     note(f"Deleted {found['service_name']}.")
 

@@ -47,5 +47,9 @@ class NewerDatabase(MusterError):
     """The database was written by a newer muster than this one."""
 
 
+class OlderDatabase(MusterError):
+    """The database was written by an older muster, and has not been brought up to date."""
+
+
 class NotADatabase(MusterError):
     """What is named as the database is something else, or damaged."""
