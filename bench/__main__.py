@@ -143,7 +143,9 @@ def _parsed() -> tuple[argparse.ArgumentParser, argparse.Namespace]:
         "--jobs", type=int, help=f"short jobs to run through ({JOBS:,}; 10000 for the record)"
     )
     parser.add_argument(
-        "--database", metavar="URL", help="measure on PostgreSQL: creates, statistics, lists"
+        "--database",
+        metavar="URL",
+        help="measure on PostgreSQL: creates, statistics, lists, deep, search, stream",
     )
     parser.add_argument("--markdown", action="store_true", help="print the table for a page, too")
     return parser, parser.parse_args()

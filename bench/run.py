@@ -36,6 +36,10 @@ class Run:
         """The CPU is counted: PostgreSQL's own is not in it."""
         return " of the server alone" if self.database else ""
 
+    def budget(self, of_sqlite: float) -> float | None:
+        """None: there is none."""
+        return None if self.database else of_sqlite
+
     @property
     def largest(self) -> int:
         return self.sizes[-1]
