@@ -91,8 +91,9 @@ def test_a_database_file_in_a_folder_that_is_not_there_is_named(tmp_path: Path) 
 def test_a_variable_that_is_no_setting_is_told_and_the_server_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    others = {name: os.environ[name] for name in os.environ if not name.startswith("MUSTER_")}
     monkeypatch.setattr(
-        "tests.end_to_end.server.own_environment", lambda: {**os.environ, "MUSTER_PROT": "9000"}
+        "tests.end_to_end.server.own_environment", lambda: {**others, "MUSTER_PROT": "9000"}
     )
 
     server = ServerProcess(tmp_path)

@@ -233,6 +233,48 @@ def test_a_stop_reaches_what_left_the_session(tmp_path: Path) -> None:
     assert (task / "log").read_bytes() == b"up\nasked\n"
 
 
+# As bubblewrap does: what stands around a command, what is the first process of its view, and it.
+SLOW_WRAPPER = """
+import os, signal, sys, time
+def pass_on(work):
+    pid = os.fork()
+    if pid == 0:
+        work()
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) % 256)
+def be_first():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    os.write(1, b'first\\n')
+    time.sleep(0.5)
+    pass_on(run)
+def run():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    os.execv(sys.argv[1], sys.argv[1:])
+os.write(1, b'around\\n')
+time.sleep(0.5)
+pass_on(be_first)
+"""
+
+
+@pytest.mark.parametrize("stands", ["around", "first"])
+def test_a_stop_reaches_a_command_that_what_stands_around_it_has_not_started_yet(
+    tmp_path: Path, stands: str
+) -> None:
+    task = make_task(tmp_path / "t", "/bin/sleep", "600")
+    spec = json.loads((task / shim.SPEC_FILE).read_text())
+    spec["wrapper"] = [*PYTHON, SLOW_WRAPPER]
+    (task / shim.SPEC_FILE).write_text(json.dumps(spec))
+    with start_shim(task) as process:
+        wait_for_log(task, stands.encode())
+        shim.write_json(str(task / shim.STOP_FILE), {"grace_seconds": DEADLINE_SECONDS})
+        asked_at = time.monotonic()
+
+        process.send_signal(signal.SIGTERM)
+
+    assert time.monotonic() - asked_at < DEADLINE_SECONDS  # it was not killed at the last
+    result = json.loads((task / shim.EXIT_FILE).read_text())
+    assert result["was_stopped"]
+
+
 def test_a_process_whose_first_thread_has_ended_counts_as_alive(tmp_path: Path) -> None:
     task = make_task(
         tmp_path / "t",

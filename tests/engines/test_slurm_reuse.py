@@ -74,9 +74,10 @@ def claim_of(bench: SlurmBench, ref: EngineRef) -> tuple[str, str]:
     return claim.job_id, claim.job_name
 
 
-def jobs_of(bench: SlurmBench) -> list[str]:
-    """The names of the jobs that Slurm has to run."""
-    return bench.cluster.run("squeue", "-h", "-t", "running,pending", "-o", "%j").split()
+def jobs_of(bench: SlurmBench, *further: str) -> list[str]:
+    """The names of the jobs that Slurm has to run, and of those in further states."""
+    states = ",".join(("running", "pending", *further))
+    return bench.cluster.run("squeue", "-h", "-t", states, "-o", "%j").split()
 
 
 async def test_attempts_of_one_kind_share_a_job_and_each_runs_once(bench: SlurmBench) -> None:
@@ -151,7 +152,7 @@ async def test_the_next_server_finds_it(bench: SlurmBench) -> None:
 async def test_a_job_that_is_told_to_end_takes_nothing_more(bench: SlurmBench) -> None:
     first = await run(bench)
     bench.cluster.run("scancel", claim_of(bench, first)[0])
-    await bench.until_so(lambda: not jobs_of(bench))
+    await bench.until_so(lambda: not jobs_of(bench, "completing"))
 
     second = await run(bench)
 
@@ -164,7 +165,7 @@ async def test_what_was_handed_to_a_job_that_died_is_submitted_and_runs_once(
 ) -> None:
     first = await run(bench)
     bench.cluster.run("scancel", claim_of(bench, first)[0])
-    await bench.until_so(lambda: not jobs_of(bench))
+    await bench.until_so(lambda: not jobs_of(bench, "completing"))
     # As if it had been killed before it could say that it takes nothing more.
     (bench.jobs_folder / first / "slurm-next.json").unlink(missing_ok=True)
 

@@ -10,7 +10,23 @@ from tests.postgres import postgres_kinds
 from tests.store.rows import set_up_store
 from tests.stores import Stores, new_sqlite, running_stores
 
-STORES = ("sqlite", *postgres_kinds())
+POSTGRES, *OTHERS = postgres_kinds()
+STORES = ("sqlite", POSTGRES, *OTHERS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Any one PostgreSQL is good for most tests; further ones run where they may differ.
+
+    They differ in their version, and in whether names can be searched by trigrams. A module whose
+    tests might notice says so by ON_EVERY_POSTGRES.
+    """
+    items[:] = [item for item in items if not _is_repetition(item)]
+
+
+def _is_repetition(item: pytest.Item) -> bool:
+    callspec, module = getattr(item, "callspec", None), getattr(item, "module", None)
+    kind = None if callspec is None else callspec.params.get("empty")
+    return kind in OTHERS and not getattr(module, "ON_EVERY_POSTGRES", False)
 
 
 @pytest.fixture

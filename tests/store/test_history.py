@@ -28,6 +28,8 @@ from tests.store.rows import (
     find_differences,
 )
 
+ON_EVERY_POSTGRES = True
+
 NOW_MS = 1_000_000
 
 

@@ -56,6 +56,8 @@ from tests.store.rows import (
 )
 from tests.store.test_jobs import delete_job, delete_version
 
+ON_EVERY_POSTGRES = True
+
 NOW_MS: Final = 50_000
 ROWS: Final = 60
 

@@ -13,6 +13,8 @@ from muster.store import streaming
 from muster.store.connection import Connection
 from muster.store.database import Database
 
+ON_EVERY_POSTGRES = True
+
 TURNS = 100  # of the loop: more than anything needs that is due
 
 

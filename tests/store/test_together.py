@@ -42,6 +42,8 @@ from tests.store.rows import (
     get_workload,
 )
 
+ON_EVERY_POSTGRES = True
+
 
 async def all_of(database: Database, *submissions: Submission) -> list[Any]:
     """What becomes of submissions that come in one moment."""

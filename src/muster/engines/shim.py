@@ -50,6 +50,7 @@ GRACE_SECONDS = 10.0  # for a SIGTERM that no stop.json explains: the machine is
 LEFTOVER_GRACE_SECONDS = 2.0  # for what is still there when the command itself has ended
 KILL_AGAIN_SECONDS = 0.02  # doubles up to the next: what forks on needs more than one SIGKILL
 KILL_AGAIN_SECONDS_MAX = 1.0
+ASK_AGAIN_SECONDS = 0.05  # while what is to be asked to end has not come up yet
 LOOK_AGAIN_SECONDS = 30.0  # SIGCHLD tells at once; should one be missed, nothing hangs
 DISK_RETRY_SECONDS = 1.0
 DISK_RETRIES_MAX = 3600  # a full disk must not turn a finished task into a lost one
@@ -264,6 +265,7 @@ def wait_for_all(
         is_wrapped: the process ends as the command in it does, so it is not asked to end itself.
     """
     spared = {command_pid} if is_wrapped else set()
+    has_asked = True  # the command, where it was to be
     exit_code: int | None = None
     was_stopped = False
     kill_at: float | None = None  # once set: everything has been asked to end
@@ -276,8 +278,12 @@ def wait_for_all(
         if exit_code is not None and kill_at is None:
             signal_descendants(signal.SIGTERM, spared)
             kill_at = time.monotonic() + LEFTOVER_GRACE_SECONDS
+        if not has_asked:
+            has_asked = exit_code is not None or ask_wrapped(spared)
 
         wait_seconds = LOOK_AGAIN_SECONDS if kill_at is None else kill_at - time.monotonic()
+        if not has_asked:
+            wait_seconds = min(wait_seconds, ASK_AGAIN_SECONDS)
         if wait_seconds <= 0:
             signal_descendants(signal.SIGKILL)
             wait_seconds, pause = pause, min(pause * 2, KILL_AGAIN_SECONDS_MAX)
@@ -288,8 +294,10 @@ def wait_for_all(
         grace_seconds = read_grace(task_folder)
         # Without a request it was not `stop` that ended the task, but whoever sent the signal.
         was_stopped = was_stopped or (exit_code is None and grace_seconds is not None)
-        if kill_at is None:
-            signal_descendants(signal.SIGTERM, spared)
+        if kill_at is None and is_wrapped:
+            has_asked = ask_wrapped(spared)
+        elif kill_at is None:
+            signal_descendants(signal.SIGTERM)
         # A later stop may hurry, but never put off what an earlier one has promised.
         wanted = time.monotonic() + (GRACE_SECONDS if grace_seconds is None else grace_seconds)
         kill_at = wanted if kill_at is None else min(kill_at, wanted)
@@ -315,6 +323,19 @@ def read_grace(task_folder: str) -> float | None:
         return float(read_json(f"{task_folder}/{STOP_FILE}")["grace_seconds"])
     except (OSError, ValueError, KeyError, TypeError):  # none, or not one of ours
         return None
+
+
+def ask_wrapped(wrappers: "Collection[int]") -> bool:
+    """Ask what is in a wrapper to end; False: its command was not there yet.
+
+    Between the two stands the first process of what the command sees, which nothing asks to end.
+    """
+    processes = list_processes()
+    inner = list(find_descendants({os.getpid()}, processes))
+    for pid in inner:
+        if pid not in wrappers:
+            send_signal(pid, processes[pid][1], signal.SIGTERM)
+    return any(pid not in wrappers and processes[pid][0] not in wrappers for pid in inner)
 
 
 def signal_descendants(number: "signal.Signals", spared: "Collection[int]" = ()) -> None:
