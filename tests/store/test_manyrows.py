@@ -77,4 +77,4 @@ def test_in_postgres_all_rows_are_one_value_under_the_names_of_their_columns() -
     assert text.count("?") == 1
     assert {"id", "uid", "project_id", "created_at_ms"} <= set(names)
     assert "run" not in names  # the statement says it itself
-    assert "'Creating'" in text
+    assert "m.priority, '', m.time_limit_ms" in text
