@@ -34,7 +34,7 @@ from tests.store.test_jobs import delete_job, delete_version
 
 ROWS = 180
 STRETCH_ROWS = 8
-STATUSES = ((), (10,), (5, 8, 11))
+STATUSES = ((), (5, 8, 11))
 
 
 def history(first: int, count: int = ROWS) -> list[HistoryRow]:

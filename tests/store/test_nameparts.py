@@ -36,8 +36,6 @@ from tests.store.test_jobs import delete_job
 from tests.store.test_listing import expected_versions
 from tests.store.test_plans import faults
 
-ON_EVERY_POSTGRES = True
-
 PLACE: Final = (PROJECT, WORKSPACE)
 BY_NAME: Final = ListQuery(
     project_id=PROJECT,

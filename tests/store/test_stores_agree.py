@@ -33,7 +33,7 @@ from tests.store.rows import (
 from tests.store.test_random_operations import User
 from tests.stores import Stores
 
-SEQUENCES: Final = int(os.environ.get("MUSTER_SEQUENCES", "120"))
+SEQUENCES: Final = int(os.environ.get("MUSTER_SEQUENCES", "80"))
 OPERATIONS_MAX: Final = 8  # of one sequence, which is one write
 WHOLE_EVERY: Final = 125  # sequences after which everything is compared
 
