@@ -1,7 +1,8 @@
 """Counts of each order of a list: they lead to any page, whatever has changed since."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -259,6 +260,69 @@ async def test_a_job_is_counted_once_it_has_ended(
 
     assert await rows_in(database, "key_unsettled") == 1  # the first of them runs still
     assert await pages_that_differ(database, monkeypatch) == []
+    assert await database.scan(find_differences) == []
+
+
+class Interfering:
+    """A store in which something happens just before one kind of write, so many times."""
+
+    def __init__(
+        self, database: Database, before: str, work: Callable[..., object], *, times: int = 1
+    ) -> None:
+        self._database, self._before, self._work, self.times = database, before, work, times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def write(self, work: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        if work.__name__ == self._before and self.times:
+            self.times -= 1
+            await self._database.write(self._work)
+        return await self._database.write(work, *args, **kwargs)
+
+
+@pytest.mark.asyncio
+async def test_a_job_that_lives_again_just_before_it_is_counted_is_not_forgotten(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await move_in(database, 0)
+    job = await job_at(database, 60)
+
+    def run_to(tx: Transaction, phase: Phase) -> None:
+        again = jobs.get_job(tx.connection, PROJECT, job.id)
+        bring_to(tx, add_version(tx, again, now_ms=9_500), phase, now_ms=9_600)
+
+    await database.write(run_to, Phase.RUNNING)
+    await settler(database).settle_due()
+    await database.write(run_to, Phase.COMPLETED)
+    interfering: Any = Interfering(
+        database, "settle_unsettled", lambda tx: run_to(tx, Phase.RUNNING)
+    )
+    await settler(interfering).settle_due()
+    assert await database.scan(find_differences) == []
+
+    await database.write(run_to, Phase.COMPLETED)
+    await settler(database).settle_due()
+
+    assert await pages_that_differ(database, monkeypatch) == []
+    assert await database.scan(find_differences) == []
+
+
+@pytest.mark.asyncio
+async def test_a_sweep_ends_though_more_comes_all_the_time(database: Database) -> None:
+    await move_in(database, 0)
+    await settler(database).settle_due()
+    job = await job_at(database, 60)
+
+    def come(tx: Transaction) -> None:
+        again = jobs.get_job(tx.connection, PROJECT, job.id)
+        bring_to(tx, add_version(tx, again, now_ms=9_500), Phase.COMPLETED, now_ms=9_600)
+
+    await database.write(come)
+    interfering: Any = Interfering(database, "settle_next", come, times=20)
+    await settler(interfering).settle_due()
+
+    assert interfering.times == 19
     assert await database.scan(find_differences) == []
 
 

@@ -162,8 +162,7 @@ class User:
             case 2:
                 keyblocks.settle_gone(tx, place, orders, limit=2)
             case _:
-                ids = keyblocks.list_unsettled(tx.connection, place, limit=3)
-                keyblocks.settle_unsettled(tx, place, orders, ids)
+                keyblocks.settle_unsettled(tx, place, orders, limit=3)
 
     def learn_some(self, tx: Transaction) -> None:
         """One step of what a sweep learns of names."""

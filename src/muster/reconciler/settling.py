@@ -3,13 +3,13 @@
 Few rows at a time, with rests in between: others wait for a write of it some milliseconds.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from muster.reconciler.resting import REST_SECONDS, RestingWriter
 from muster.store import keyblocks
 from muster.store.database import Database
-from muster.store.keyblocks import Orders
 from muster.store.paging.ranked import is_worth_counting_anew, unsettled_total
 from muster.store.paging.scope import Scope
 from muster.store.paging.totals import total_of
@@ -40,11 +40,11 @@ class Settler:
         for place in await self.database.scan(keyblocks.list_large_places, rows_min=self.rows_min):
             if await self.database.scan(is_worth_counting_anew, place):
                 count += await self._count_anew(place)
-            orders = await self._split(place)
-            await self._take_gone(place, orders)
-            count += await self._settle_unsettled(place, orders)
+            await self._settle(keyblocks.settle_gone, place)
+            count += await self._settle(keyblocks.settle_unsettled, place)
             if await self.database.scan(unsettled_total, place) >= self.due_rows:
-                count += await self._settle_next(place, orders)
+                count += await self._settle(keyblocks.settle_next, place)
+            await self._split(place)
         return count
 
     async def _count_anew(self, place: Scope) -> int:
@@ -63,35 +63,22 @@ class Settler:
         await self._writer.write(keyblocks.make_ready, place)
         return await self.database.scan(total_of, place)
 
-    async def _take_gone(self, place: Scope, orders: Orders) -> None:
-        while await self._writer.write(keyblocks.settle_gone, place, orders, limit=self.batch_rows):
-            pass
-
-    async def _settle_unsettled(self, place: Scope, orders: Orders) -> int:
-        count = 0
-        while ids := await self.database.scan(
-            keyblocks.list_unsettled, place, limit=self.batch_rows
-        ):
-            await self._writer.write(keyblocks.settle_unsettled, place, orders, ids)
-            count += len(ids)
-        return count
-
-    async def _settle_next(self, place: Scope, orders: Orders) -> int:
+    async def _settle(self, settle: Callable[..., int], place: Scope) -> int:
+        """Until there is less than a batch: what comes meanwhile is for the next sweep."""
+        orders = await self.database.scan(keyblocks.read_orders, place)
         count = batches = 0
-        while settled := await self._writer.write(
-            keyblocks.settle_next, place, orders, limit=self.batch_rows
-        ):
+        settled = self.batch_rows
+        while settled == self.batch_rows:
+            settled = await self._writer.write(settle, place, orders, limit=self.batch_rows)
             count += settled
             batches += 1
             if batches % BATCHES_BETWEEN_SPLITS == 0:
-                orders = await self._split(place)
-        await self._split(place)
+                await self._split(place)
+                orders = await self.database.scan(keyblocks.read_orders, place)
         return count
 
-    async def _split(self, place: Scope) -> Orders:
-        """Split what has grown too long; return the orders as they are then."""
+    async def _split(self, place: Scope) -> None:
         for split in await self.database.scan(
             keyblocks.plan_splits, place, stretch_rows=self.stretch_rows
         ):
             await self._writer.write(keyblocks.write_split, place, split)
-        return await self.database.scan(keyblocks.read_orders, place)

@@ -209,23 +209,22 @@ def settle_next(tx: Transaction, place: Scope, orders: Orders, *, limit: int) ->
     return len(rows)
 
 
-def list_unsettled(connection: Connection, place: Scope, *, limit: int) -> list[int]:
-    """Rows before the mark that may be counted by now, or are there no more."""
-    found = connection.execute(
-        SQL[f"list_unsettled_{place.table}s"], {**_key(place), "live": _LIVE, "limit": limit}
-    )
-    return [id_ for (id_,) in found]
-
-
 @tells_lists
-def settle_unsettled(tx: Transaction, place: Scope, orders: Orders, ids: Sequence[int]) -> None:
-    """Count those of `list_unsettled`, as they are now."""
-    values = {**_key(place), "ids": json.dumps(ids)}
-    rows = tx.execute(
-        SQL[f"find_ended_{place.table}s"], {"ids": json.dumps(ids), "live": _LIVE}
+def settle_unsettled(tx: Transaction, place: Scope, orders: Orders, *, limit: int) -> int:
+    """Count rows before the mark that have ended since, and forget those that are there no more.
+
+    Returns how many there were. They are looked for here: until a moment ago they may have lived.
+    """
+    where = _key(place)
+    found = tx.execute(
+        SQL[f"list_unsettled_{place.table}s"], {**where, "live": _LIVE, "limit": limit}
     ).fetchall()
-    _count(tx, place, orders, rows, 1)
-    tx.execute(SQL["delete_unsettled"], values)
+    if found:
+        ids = json.dumps([id_ for (id_,) in found])
+        ended = tx.execute(SQL[f"find_ended_{place.table}s"], {"ids": ids, "live": _LIVE})
+        _count(tx, place, orders, ended.fetchall(), 1)
+        tx.execute(SQL["delete_unsettled"], {**where, "ids": ids})
+    return len(found)
 
 
 @tells_lists
