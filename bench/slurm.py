@@ -258,6 +258,8 @@ def _queued(run: Run, cluster: SlurmCluster, muster: RunningServer, count: int) 
             *("sbatch", "--nodes=8", "--exclusive", "--mem=0", "--output=/dev/null"),
             "--wrap=sleep 7200",
         )
+        # A job that has just ended may keep its node for a moment, and jobs would run meanwhile.
+        _wait_until(lambda: bool(cluster.run("squeue", "-h", "-t", "running", "--name=wrap")))
         _create(muster, count, "short", "queued")
         submitted = time.monotonic()
 

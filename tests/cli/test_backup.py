@@ -119,12 +119,23 @@ def test_a_check_of_a_newer_database_is_refused_in_one_line(data: Path) -> None:
     assert result.stderr.count("\n") == 1
 
 
-def test_a_check_of_an_older_database_says_how_to_bring_it_up_to_date(data: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["check"], ["export", "all.jsonl"], ["user", "list"], ["user", "create", "ada"]]
+)
+def test_what_works_beside_a_server_leaves_an_older_musters_database_to_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    """That server goes on with the schema that it knows; to bring it up to date, it must be off."""
+    monkeypatch.chdir(data)
     newest = len(load_migrations())
     set_schema(data, newest - 1)
 
-    result = run(data, "check")
+    result = run(data, *arguments)
 
     assert (result.exit_code, result.stdout) == (1, "")
+    assert not (data / "all.jsonl").exists()
     assert f"has schema {newest - 1}; this muster needs {newest}" in result.stderr
     assert "`muster migrate`" in result.stderr
+    assert result.stderr.count("\n") == 1
+    with closing(sqlite3.connect(data / "muster.db")) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (newest - 1,)

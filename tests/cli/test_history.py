@@ -257,7 +257,7 @@ def test_refused_lines_that_cannot_be_kept_are_told_and_cost_the_others_nothing(
     result = run("import", file)
 
     assert result.exit_code == 1
-    assert result.stdout == "2 versions were imported, 1 lines were refused.\n"
+    assert result.stdout == "2 versions were imported, 1 line was refused.\n"
     assert f"{file}.refused.jsonl cannot be written: {why}" in result.stderr
     assert "line 2: The line is not valid JSON" in result.stderr
     assert "All of the refused" not in result.stderr
@@ -288,7 +288,7 @@ def test_the_output_of_sacct_comes_in_a_name_is_a_job(run: Run, data: Path, tmp_
 
     result = run("import", file, "--pool-as-public", "--timezone", "UTC")
 
-    assert result.stdout == "2 versions were imported, 1 lines were refused.\n"
+    assert result.stdout == "2 versions were imported, 1 line was refused.\n"
     assert "line 5: State is 'RUNNING'" in result.stderr
     (job_total, [job]), (_, versions) = shown(data)
     assert (job_total, job[0]) == (1, "train")
@@ -390,7 +390,7 @@ def test_a_server_whose_store_is_away_is_asked_again_for_a_while(
 
     assert len(set(asked)) == 1
     if failures == 2:
-        assert result.stdout == "1 versions were imported, 1 were here already.\n"
+        assert result.stdout == "1 version was imported, 1 was here already.\n"
     else:
         assert result.exit_code == 1
         assert len(asked) == len(AWAY_SECONDS) + 1
@@ -402,7 +402,7 @@ def test_nul_in_a_line_is_one_refused_line(run: Run, data: Path, tmp_path: Path)
 
     result = run("import", file)
 
-    assert result.stdout == "2 versions were imported, 1 lines were refused.\n"
+    assert result.stdout == "2 versions were imported, 1 line was refused.\n"
     assert "line 2: version_id is 'a\\x00b'; the character NUL" in result.stderr
     assert shown(data)[1][0] == 2
 

@@ -23,7 +23,7 @@ ROWS: Final = ROWS_MIN + STORED_AT_ONCE + 1_000  # so many that indexes are put 
 MANY_BLOCKS: Final = 32_000
 FEW_BLOCKS: Final = 200
 
-_TOLD: Final = re.compile(r"([\d,]+) versions were imported(?:, ([\d,]+) were here already)?\.\n")
+_TOLD: Final = re.compile(r"([\d,]+) versions? w\w+ imported(?:, ([\d,]+) w\w+ here already)?\.\n")
 
 
 @pytest.fixture

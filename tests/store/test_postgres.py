@@ -15,7 +15,8 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from muster.domain.errors import StoreUnavailable
-from muster.store.connection import Connection, NewerDatabase, NotADatabase
+from muster.store.addressed import require_current_store
+from muster.store.connection import Connection, NewerDatabase, NotADatabase, OlderDatabase
 from muster.store.database import Database
 from muster.store.dialect import schema_in_postgres
 from muster.store.postgres.connection import Address, connect
@@ -298,6 +299,17 @@ def test_a_newer_database_is_refused_and_left_alone(url: str) -> None:
 
     with pytest.raises(NewerDatabase, match=f"schema {newer}; this muster knows up to"):
         PostgresDatabase(url)
+
+
+def test_what_works_beside_a_server_refuses_an_older_musters_database(url: str) -> None:
+    older = len(load_migrations()) - 1
+    PostgresDatabase(url).close()
+    require_current_store(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE muster.schema_number SET number = %s", (older,))
+
+    with pytest.raises(OlderDatabase, match=f"schema {older}; this muster needs {older + 1}"):
+        require_current_store(url)
 
 
 def test_a_schema_of_that_name_that_is_another_programs_is_left_alone(

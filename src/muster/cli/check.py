@@ -23,16 +23,13 @@ def check(data: Path | None) -> None:
     """
     from muster.domain.errors import MusterError
     from muster.settings import load_settings
-    from muster.store.addressed import open_snapshot, require_store
-    from muster.store.backup import require_current_schema
+    from muster.store.addressed import open_snapshot, require_current_store
     from muster.store.recount import differences
 
     try:
         settings = load_settings(data or default_data_folder(), {})
-        require_store(settings.store)
+        require_current_store(settings.store)
         with open_snapshot(settings.store) as connection:
-            if isinstance(settings.store, Path):
-                require_current_schema(connection)  # of another, other rows may have to agree
             found = list(differences(connection))
             [versions] = connection.execute("SELECT count(*) FROM version").fetchone()
     except MusterError as error:

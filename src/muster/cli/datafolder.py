@@ -47,12 +47,12 @@ def on_data_folder(data: Path | None, work: "Callable[[Identity], Awaitable[T]]"
     """
     from muster.operations.identity import Identity
     from muster.settings import default_data_folder, load_settings
-    from muster.store.addressed import open_database, require_store
+    from muster.store.addressed import open_database, require_current_store
     from muster.store.vault import Vault
 
     async def run() -> T:
         settings = load_settings(data or default_data_folder(), {})
-        require_store(settings.store)
+        require_current_store(settings.store)
         database = open_database(settings.store)
         try:
             ident = Identity(

@@ -87,16 +87,13 @@ def _from_server(client: "AbstractContextManager[Client]") -> Iterator[Iterable[
 def _from_folder(data: Path, project_name: str) -> Iterator[Iterable[bytes]]:
     from muster.settings import load_settings
     from muster.store import identity
-    from muster.store.addressed import open_snapshot, require_store
-    from muster.store.backup import schema_of
+    from muster.store.addressed import open_snapshot, require_current_store
     from muster.store.history import stream_history
     from muster.wire.history import encode_line
 
     settings = load_settings(data, {})
-    require_store(settings.store)
+    require_current_store(settings.store)
     with open_snapshot(settings.store) as connection:
-        if isinstance(settings.store, Path):
-            schema_of(connection)  # of a newer muster, it may mean something else
         ids = {project.name: project.id for project in identity.list_projects(connection)}
         if project_name not in ids:
             raise click.ClickException(

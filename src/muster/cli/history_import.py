@@ -327,13 +327,21 @@ def _tell(told: Told, refusals: _Refusals) -> None:
         note(printable(line))
     if refusals.count > len(refusals.shown):
         note(f"... and {refusals.count - len(refusals.shown):,} more.")
-    summary = f"{told.imported:,} versions were imported"
+    summary = f"{_counted(told.imported, 'version')} imported"
     if told.present:
-        summary += f", {told.present:,} were here already"
+        summary += f", {told.present:,} {_were(told.present)} here already"
     if not refusals.count:
         click.echo(f"{summary}.")
         return
-    click.echo(f"{summary}, {refusals.count:,} lines were refused.")
+    click.echo(f"{summary}, {_counted(refusals.count, 'line')} refused.")
     if refusals.file is not None:
         note(f"All of the refused, with why: {refusals.file}")
     sys.exit(1)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'} {_were(count)}"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"

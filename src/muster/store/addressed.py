@@ -6,8 +6,9 @@ from pathlib import Path
 from muster.domain.errors import StoreUnavailable
 from muster.store import sqlite
 from muster.store.backup import schema_of
-from muster.store.connection import Connection, NotADatabase
+from muster.store.connection import Connection, NotADatabase, OlderDatabase
 from muster.store.database import Database
+from muster.store.statements import load_migrations
 
 Address = Path | str  # a file, or the address of a database of PostgreSQL
 
@@ -39,8 +40,8 @@ def open_snapshot(address: Address) -> AbstractContextManager[Connection]:
     return connection.open_snapshot(address)
 
 
-def require_store(address: Address) -> None:
-    """Make sure that a server has made its store there.
+def require_store(address: Address) -> int:
+    """Make sure that a server has made its store there; return the number of its schema.
 
     Raises:
         StoreUnavailable, NotADatabase, NewerDatabase: it has not, or not one for this muster.
@@ -48,12 +49,30 @@ def require_store(address: Address) -> None:
     if isinstance(address, str):
         from muster.store.postgres import schema
 
-        schema.require_schema(address)
-        return
-    if not address.is_file() or _is_empty(address) or not _schema(address):
+        return schema.require_schema(address)
+    present = _schema(address) if address.is_file() and not _is_empty(address) else 0
+    if not present:
         raise StoreUnavailable(
             f"There is no muster in {address}; put a backup in its place, or start `muster serve`"
             " on it once."
+        )
+    return present
+
+
+def require_current_store(address: Address) -> None:
+    """Likewise, one that has every table and column that this muster looks at.
+
+    For what works beside a running server, which may be an older muster's.
+
+    Raises:
+        OlderDatabase: an older muster has written it; nothing was changed.
+        StoreUnavailable, NotADatabase, NewerDatabase: as above.
+    """
+    present, known = require_store(address), len(load_migrations())
+    if present < known:
+        raise OlderDatabase(
+            f"The database has schema {present}; this muster needs {known}. `muster migrate` brings"
+            " it up to date, and so does the next start of the server."
         )
 
 

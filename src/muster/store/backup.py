@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from muster.domain.errors import MusterError
-from muster.store.connection import Connection, NewerDatabase, NotADatabase, OlderDatabase
+from muster.store.connection import Connection, NewerDatabase, NotADatabase
 from muster.store.sqlite import open_snapshot
 from muster.store.statements import load_migrations
 
@@ -36,20 +36,6 @@ def schema_of(connection: Connection) -> int:
             " Use the muster that wrote it, or a newer one."
         )
     return int(present)
-
-
-def require_current_schema(connection: Connection) -> None:
-    """Make sure that every table and column is there that this muster looks at.
-
-    Raises:
-        OlderDatabase, NewerDatabase: another muster has written it.
-    """
-    present, known = schema_of(connection), len(load_migrations())
-    if present < known:
-        raise OlderDatabase(
-            f"The database has schema {present}; this muster needs {known}. `muster migrate` brings"
-            " it up to date, and so does the next start of the server."
-        )
 
 
 def back_up(database: Path, copy: Path, advance: Callable[[int, int], None]) -> int:

@@ -85,12 +85,18 @@ def _schema_number(raw: "psycopg.Connection[Any]", address: Address) -> int | No
     return int(number)
 
 
-def require_schema(url: str) -> None:
-    """Raise NotADatabase, or NewerDatabase, unless this muster can read what is there."""
+def require_schema(url: str) -> int:
+    """The number of the schema that is there.
+
+    Raises:
+        NotADatabase, NewerDatabase: there is none, or none that this muster can read.
+    """
     address = Address(url)
     with translated_errors(address), closing(connect(address)) as raw:
-        if _schema_number(raw, address) is None:
-            raise NotADatabase(f"There is no muster in {address}; start `muster serve` on it once.")
+        present = _schema_number(raw, address)
+    if present is None:
+        raise NotADatabase(f"There is no muster in {address}; start `muster serve` on it once.")
+    return present
 
 
 def _make_schema(raw: "psycopg.Connection[Any]") -> None:
