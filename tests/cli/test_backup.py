@@ -17,6 +17,7 @@ def data(tmp_path: Path) -> Path:
     data = tmp_path / "data"
     data.mkdir()
     SqliteDatabase(data / "muster.db").close()
+    (data / "secret.key").write_text("of a server that was here")
     return data
 
 
@@ -40,6 +41,15 @@ def test_a_backup_in_the_place_of_the_database_is_the_database(data: Path, tmp_p
     (data / "muster.db").unlink()
     copy.rename(data / "muster.db")
     assert run(data, "check").stdout == "Exact: 0 job versions recounted, 0 differences.\n"
+
+
+def test_a_backup_beside_which_there_is_no_key_says_so(data: Path, tmp_path: Path) -> None:
+    (data / "secret.key").unlink()
+
+    result = run(data, "backup", tmp_path / "copy.db")
+
+    assert result.exit_code == 0
+    assert f"There is no {data / 'secret.key'}." in result.stderr
 
 
 def test_a_damaged_database_gives_no_backup(data: Path, tmp_path: Path) -> None:
@@ -120,13 +130,21 @@ def test_a_check_of_a_newer_database_is_refused_in_one_line(data: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["check"], ["export", "all.jsonl"], ["user", "list"], ["user", "create", "ada"]]
+    "arguments",
+    [
+        ["check"],
+        ["export", "all.jsonl"],
+        ["import", "some.jsonl"],
+        ["user", "list"],
+        ["user", "create", "ada"],
+    ],
 )
-def test_what_works_beside_a_server_leaves_an_older_musters_database_to_it(
+def test_only_a_migration_and_a_start_bring_an_older_musters_database_up_to_date(
     data: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
-    """That server goes on with the schema that it knows; to bring it up to date, it must be off."""
+    """Its server may be running, and knows no other schema; and the way back is a copy."""
     monkeypatch.chdir(data)
+    (data / "some.jsonl").touch()
     newest = len(load_migrations())
     set_schema(data, newest - 1)
 

@@ -70,6 +70,17 @@ def test_every_pool_can_be_deleted_once_and_only_running_ones_take_work() -> Non
     assert {PoolPhase.RUNNING, PoolPhase.SCALING_FAILED} == USABLE
 
 
+def test_a_pool_is_down_while_its_nodes_may_come_back() -> None:
+    line = PoolLine(name="a", flavor_code="gpu.2", node_count=1)
+    running = replace(public_pool("7", [], now_ms=0), lines=(line,))
+    abnormal = replace(running, phase=PoolPhase.ABNORMAL)
+
+    assert not running.is_down
+    assert abnormal.is_down
+    assert not replace(abnormal, lines=()).is_down  # the inventory declares it no more
+    assert not replace(running, phase=PoolPhase.DELETING).is_down
+
+
 def test_only_a_pool_of_one_flavor_has_one_for_jobs_that_name_none() -> None:
     pool = replace(
         public_pool("7", [], now_ms=0),

@@ -178,13 +178,20 @@ def test_one_that_is_too_large_for_what_the_pool_has_become_never_fits() -> None
     assert waiting.predicted_start_ms is None
 
 
-def test_a_pool_without_a_working_node_is_said_not_to_run() -> None:
-    nodes = [gpu_node("a", phase=NodePhase.ABNORMAL)]
+def test_a_pool_that_was_made_in_vain_is_said_not_to_run() -> None:
+    waiting = explain_head(queued(9), [], [], PoolPhase.CREATION_FAILED)
+
+    assert waiting.reason is WaitingReason.POOL_NOT_RUNNING
+    assert message_of(waiting) == "Its pool is CreationFailed."
+
+
+def test_of_a_pool_without_a_working_node_it_is_said_what_the_nodes_say() -> None:
+    nodes = [gpu_node("a", phase=NodePhase.ABNORMAL, message="No power.")]
 
     waiting = explain_head(queued(9), nodes, [], PoolPhase.ABNORMAL)
 
-    assert waiting.reason is WaitingReason.POOL_NOT_RUNNING
-    assert message_of(waiting) == "Its pool is Abnormal."
+    assert waiting.reason is WaitingReason.NODES_UNAVAILABLE
+    assert message_of(waiting).endswith("take no work at the moment: a. No power.")
 
 
 def test_starts_are_foretold_in_turn_from_the_limits_of_those_before() -> None:

@@ -156,24 +156,22 @@ def test_while_slurm_is_away_jobs_are_accepted_and_wait(
         return str(status) if status["phase"] == "Abnormal" else None
 
     assert wait_for(says_so, 60)
+    path = f"{remote.project.v2}/pools/{remote.project.pool('public')}"
+    public = remote.project.http.get(path).json()["status"]
+    assert (public["phase"], "Slurm has not answered" in public["message"]) == ("Running", True)
     waiting = remote.submit("waiting", "print('late')")
     assert wait_for(lambda: remote.version(waiting)["status"] == 7 or None)
     told = remote.version(waiting)["waiting"]["message"]
     assert "n1, n2, n3, n4, n7, 1 more. Slurm has not answered" in told
-    refused = remote.project.http.post(
-        f"{remote.project.v1}/training-jobs",
-        json={
-            "job_name": "refused",
-            "config": remote.put_code("refused", "") | {"pool_id": remote.project.pool("train")},
-        },
-    )
-    assert refused.status_code == 400
-    assert "the pool is Abnormal, not Running. Slurm has not answered" in refused.text
+    apart = remote.submit("apart", "print('later')", pool_id=remote.project.pool("train"))
+    assert wait_for(lambda: remote.version(apart)["status"] == 7 or None)
+    assert "Slurm has not answered" in remote.version(apart)["waiting"]["message"]
     assert remote.version(running)["status"] == 8
     assert remote.project.http.get("/readyz").status_code == 503
 
     away.end()
     assert remote.log(remote.wait(waiting, 10)) == b"late\n"
+    assert remote.log(remote.wait(apart, 10)) == b"later\n"
     assert remote.version(running)["status"] == 8
     remote.stop(running)
     remote.wait(running, 12)

@@ -21,6 +21,7 @@ from muster.domain.pool import (
     PoolPhase,
     Scope,
     next_pool_phase,
+    public_pool,
 )
 from muster.domain.resources import Resources
 from muster.reconciler.poolplan import FAILED_POOL_KEPT_MS, STANDS_IN, is_at_rest, plan_pools
@@ -579,6 +580,21 @@ def test_a_pool_that_asks_for_a_flavor_that_is_gone_says_so() -> None:
     world = settled(world_of(hosts=[host("a")], pools=[pool("p", ("gone", 1))]))
 
     assert the(world, "p").message == "There is no flavor 'gone' any more."
+
+
+def test_the_public_pool_goes_on_and_says_why_none_of_its_nodes_works() -> None:
+    public = replace(public_pool("p", [], now_ms=0), id="public")
+    hosts = (host("a"), host("b"))
+    up = settled(world_of(hosts=hosts, pools=[public]))
+    down = tuple(replace(h, is_up=False, message="No power.") for h in hosts)
+
+    all_down = settled(replace(up, hosts=down))
+    one_back = settled(replace(all_down, hosts=(hosts[0], down[1])))
+
+    assert the(up, "public").message == ""
+    assert the(all_down, "public").message == "No power."
+    assert the(one_back, "public").message == ""
+    assert {the(w, "public").phase for w in (up, all_down, one_back)} == {PoolPhase.RUNNING}
 
 
 # ---------------------------------------------------------------- whole hosts

@@ -47,7 +47,11 @@ def backup(file: Path, data: Path | None) -> None:
     with _progress() as advance:
         size = back_up(database, file.absolute(), advance)
     click.echo(f"{file} holds the database ({size:,} bytes).")
-    note(f"It opens with {settings.data / 'secret.key'}, which is not in it; keep a copy apart.")
+    key = settings.data / "secret.key"
+    if key.is_file():
+        note(f"It opens with {key}, which is not in it; keep a copy apart.")
+    else:
+        note(f"There is no {key}. Without that file no stored access key opens: look for a copy.")
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def into_folder(
     from muster.server import now_ms
     from muster.settings import load_settings
     from muster.store import bulk, identity
-    from muster.store.addressed import open_database, require_store
+    from muster.store.addressed import open_database, require_current_store
     from muster.store.connection import Connection
     from muster.store.history import insert_history
 
@@ -68,7 +68,7 @@ def into_folder(
         )
 
     settings = load_settings(data, {})
-    require_store(settings.store)
+    require_current_store(settings.store)
     embedded = settings.database_file
     with locked_data_folder(settings.data, database=embedded), ExitStack() as opened:
         if embedded is not None:

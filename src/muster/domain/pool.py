@@ -185,6 +185,11 @@ class Pool:
         return self.partition == PUBLIC_PARTITION
 
     @property
+    def is_down(self) -> bool:
+        """None of its nodes works at the moment: what is submitted waits until one does."""
+        return self.phase is PoolPhase.ABNORMAL and any(line.node_count for line in self.lines)
+
+    @property
     def declared_partition(self) -> str:
         """The partition of a scheduler beside muster that the inventory made it of; "": none."""
         return str(json.loads(self.declared).get("partition", "")) if self.declared else ""

@@ -105,7 +105,7 @@ def _explain_head(workload: Workload, waiting: Waiting, scene: Scene) -> Waiting
     rooms = rooms_for_work(scene.nodes, scene.holders)
     if _count(workload.task, rooms.values()) >= workload.task_count:
         return replace(waiting, reason=W.NEXT)
-    if scene.pool_phase not in USABLE:
+    if scene.pool_phase not in {*USABLE, PoolPhase.ABNORMAL}:  # of one that is down, nodes say why
         return replace(waiting, reason=W.POOL_NOT_RUNNING, pool_phase=scene.pool_phase)
     there = [node for node in scene.nodes if node.phase is not NodePhase.DELETING]
     if (most := _count(workload.task, (n.room for n in there))) < workload.task_count:

@@ -117,7 +117,7 @@ async def _usable_pool(desk: Notebooks, caller: Caller, pool_id: str) -> Pool:
             f"pool_id is {pool_id!r}; this project has no such pool."
             " `muster pool list` shows what there is."
         )
-    if pool.phase is not PoolPhase.RUNNING:
+    if pool.phase is not PoolPhase.RUNNING and not pool.is_down:
         raise NotebookPoolInvalid(f"pool_id is {pool_id!r}; the pool is {pool.phase}, not Running.")
     if Scope.NOTEBOOK not in pool.scopes:
         raise NotebookPoolInvalid(

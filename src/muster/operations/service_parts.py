@@ -218,7 +218,7 @@ class Resolving:
         pool = pools.find_pool(connection, project_id, asked)
         if pool is None or not self.caller.may_enter(pool.workspace_id):
             raise _pool_unknown(part.pool_field or f"{name}.pool_name", asked)
-        if pool.phase not in USABLE:
+        if pool.phase not in USABLE and not pool.is_down:
             raise NoRoomForInstance(
                 f"{name}.pool_name is {asked!r}; the pool is {pool.phase}, not Running."
             )

@@ -193,7 +193,7 @@ def _pool_for(caller: Caller, pool_id: str | None, pool: Pool | None) -> Pool:
             f"config.pool_id is {pool_id!r}; this project has no such pool."
             " `muster pool list` shows what there is."
         )
-    if pool.phase is not PoolPhase.RUNNING:
+    if pool.phase is not PoolPhase.RUNNING and not pool.is_down:
         raise PoolNotRunning(
             f"config.pool_id is {pool_id!r}; the pool is {pool.phase}, not Running."
             f" {pool.message}".rstrip()

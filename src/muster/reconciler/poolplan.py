@@ -80,8 +80,11 @@ def plan_pools(world: PoolWorld) -> list[PoolAction]:
     shares = shares_of(world.hosts, remaining, world.held, world.busy)
     # A host is a node of the public partition under its own name, if not yet.
     names = {node.name for node in nodes} - leaving | {host.name for host in world.hosts}
+    public = [node for node in nodes if node.partition == PUBLIC_PARTITION]
     for pool in world.pools:
         if pool.is_public:
+            if pool.message != (why := _why_down(public)):
+                actions.append(NotePool(pool, why))  # it is always there, whatever its nodes do
             continue
         arrivals = list(_arrivals(pool, staying[pool.id], shares, names, world))
         actions += (AddNode(node) for node in arrivals)
@@ -262,7 +265,7 @@ def _health(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[Poo
             yield MovePool(pool, PoolEvent.NODES_BACK, "")
         return
     if not has_working:
-        why = next((node.message for node in nodes if node.message), "It has no nodes.")
+        why = _why_down(nodes) or "It has no nodes."
         if not any(line.node_count for line in pool.lines):
             why = "The inventory declares it no more."
         yield MovePool(pool, PoolEvent.NODES_DOWN, why)
@@ -275,6 +278,13 @@ def _health(pool: Pool, nodes: Sequence[Node], world: PoolWorld) -> Iterable[Poo
         yield MovePool(pool, event, _waits_for(lacking))
     elif pool.message != (why or _waits_for(lacking)):
         yield NotePool(pool, why or _waits_for(lacking))
+
+
+def _why_down(nodes: Sequence[Node]) -> str:
+    """What the first of them says, where none works; "": one does, or there are none."""
+    if any(node.phase is not NodePhase.ABNORMAL for node in nodes):
+        return ""
+    return next((node.message for node in nodes if node.message), "")
 
 
 def _waits_for(lacking: Mapping[str, int]) -> str:

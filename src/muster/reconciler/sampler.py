@@ -72,6 +72,8 @@ class Sampler:
         except Exception:  # the loop must go on: the next sample may be fine
             log.exception("sample_failed")
         else:
+            if self.is_failing:
+                log.info("sampling_again")
             self.is_failing = False
 
     async def sample_once(self) -> None:
