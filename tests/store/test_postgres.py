@@ -100,7 +100,10 @@ class Line:
             if is_commit and self.cuts_left:
                 self.cuts_left -= 1
                 front.shutdown(socket.SHUT_RDWR)  # from here on nobody hears the answer
-            back.sendall(data)
+            try:
+                back.sendall(data)
+            except OSError:  # the server has gone meanwhile
+                break
         with suppress(OSError):
             back.shutdown(socket.SHUT_WR)
 
