@@ -189,6 +189,7 @@ class Reconciler:
             now_ms=now_ms,
             hosts_are_whole=self.hosts_are_whole,
             unusable=unusable,
+            known=self._active,
         )
         if plan_pools(world):
             done = await database.write(

@@ -40,6 +40,7 @@ def read_pool_world(
     now_ms: int,
     hosts_are_whole: bool = False,
     unusable: Mapping[str, str] = NOTHING_UNUSABLE,
+    known: Mapping[int, Workload] | None = None,
 ) -> PoolWorld:
     """Everything that a plan for pools looks at.
 
@@ -49,10 +50,11 @@ def read_pool_world(
         now_ms: the time of the plan.
         hosts_are_whole: whether a host has nodes of one pool only.
         unusable: why nothing can be run in a partition now, by its name.
+        known: workloads as they were read before, by id; only what has changed is read again.
     """
     present = pools.list_present_pools(connection)
     deleting = [pool for pool in present if pool.phase is PoolPhase.DELETING]
-    holding = [w for w in workloads.list_active(connection) if w.is_holding]
+    holding = [w for w in workloads.list_active(connection, known) if w.is_holding]
     return PoolWorld(
         now_ms=now_ms,
         hosts=pool_nodes.list_hosts(connection),

@@ -77,7 +77,8 @@ class Sampler:
             self.is_failing = False
 
     async def sample_once(self) -> None:
-        nodes, holding = await self.database.read(_read_rows)
+        # In a thread: ten thousand rows would hold up every request.
+        nodes, holding = await self.database.scan(_read_rows)
         sample = await self.engine.sample({node.host_name for node in nodes})
         readings = list(measure(sample, nodes, holding))
         await self.metrics.add(readings, now_ms=self.clock_ms())
