@@ -27,7 +27,10 @@ from muster.store.transaction import Transaction
 
 log = structlog.get_logger()
 
-PASS_INTERVAL_SECONDS: Final = 1.0  # a missed wake-up costs this much at most
+PASS_INTERVAL_SECONDS: Final = 1.0  # a missed wake-up costs this much at most ...
+# ... or this for each that is looked at: a pass for nothing takes a hundredth of the time, however
+# many they are, and requests wait for it.
+PASS_SECONDS_EACH: Final = 400e-6
 GATHER_SECONDS: Final = 0.002  # what happens together is looked at together ...
 GATHER_SECONDS_EACH: Final = 20e-6  # ... the longer, the more there is to be looked at
 RETRY_SECONDS: Final = 1.0
@@ -94,7 +97,8 @@ class Reconciler:
                     self._wake.clear()
                     await self._pass_and_survive(actions)
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(PASS_INTERVAL_SECONDS):
+                        at_most = max(PASS_INTERVAL_SECONDS, PASS_SECONDS_EACH * len(self._active))
+                        async with asyncio.timeout(at_most):
                             await self._wake.wait()
                             each = GATHER_SECONDS_EACH * len(self._active)
                             await asyncio.sleep(max(GATHER_SECONDS, each))
