@@ -7,8 +7,10 @@ import asyncio
 import socket
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 
@@ -114,28 +116,67 @@ def run_load(
 async def _run(pid: int, port: int, requests: Sequence[bytes], clients: int, expected: int) -> Load:
     latencies: list[float] = []
     pending = iter(requests)
-
-    async def client() -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        try:
-            for request in pending:
-                began = time.perf_counter()
-                writer.write(request)
-                status = await _read_reply(reader)
-                latencies.append((time.perf_counter() - began) * 1000)
-                assert status == expected, f"the server answered {status}"
-        finally:
-            writer.close()
-            await writer.wait_closed()
-
     cpu_before, began = cpu_seconds(pid), time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
+    await asyncio.gather(*(_ask(port, pending, latencies, expected) for _ in range(clients)))
     return Load(
         requests=len(requests),
         wall_seconds=time.perf_counter() - began,
         cpu_seconds=cpu_seconds(pid) - cpu_before,
         latencies_ms=latencies,
     )
+
+
+async def _ask(
+    port: int, pending: Iterator[bytes], latencies: list[float], expected: int = 200
+) -> None:
+    """One client, which takes what it asks of those that are pending for all."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for request in pending:
+            began = time.perf_counter()
+            writer.write(request)
+            status = await _read_reply(reader)
+            latencies.append((time.perf_counter() - began) * 1000)
+            assert status == expected, f"the server answered {status}"
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+@dataclass(frozen=True, slots=True)
+class OngoingLoad:
+    """A load that goes on by itself, of which any window can be looked at."""
+
+    pid: int
+    _latencies: list[float]
+
+    async def window(self, seconds: float) -> Load:
+        """What comes of it from now on."""
+        self._latencies.clear()
+        cpu_before, began = cpu_seconds(self.pid), time.perf_counter()
+        await asyncio.sleep(seconds)
+        return Load(
+            requests=len(self._latencies),
+            wall_seconds=time.perf_counter() - began,
+            cpu_seconds=cpu_seconds(self.pid) - cpu_before,
+            latencies_ms=tuple(self._latencies),
+        )
+
+
+@asynccontextmanager
+async def ongoing_load(
+    pid: int, port: int, requests: Sequence[bytes], *, clients: int
+) -> AsyncIterator[OngoingLoad]:
+    """Send the requests over and over, shared out among the clients, until it is left."""
+    latencies: list[float] = []
+    pending = cycle(requests)
+    async with asyncio.TaskGroup() as group:
+        asking = [group.create_task(_ask(port, pending, latencies)) for _ in range(clients)]
+        try:
+            yield OngoingLoad(pid, latencies)
+        finally:
+            for client in asking:
+                client.cancel()
 
 
 async def _read_reply(reader: asyncio.StreamReader) -> int:

@@ -1,24 +1,29 @@
 """What 300 durable moves a second cost the reads beside them; and whether every count is exact."""
 
-import os
+import asyncio
 import signal
 import statistics
+import subprocess
 import sys
-from itertools import cycle, islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from bench.dataset import Dataset, copied_dataset
 from bench.figure import Figure
-from bench.load import cpu_seconds, raw_request, run_load
+from bench.load import Load, ongoing_load, raw_request
 from bench.moving import PER_SECOND
 from bench.ratio import CLIENTS
 from bench.run import Run
-from bench.servers import logged_in, started
+from bench.servers import RunningServer, logged_in, started
 from bench.statistics_call import statistics_calls
 from muster.store.recount import differences
 from muster.store.sqlite import open_snapshot
 
-ROUNDS = 7
-REQUESTS = {"statistics call": 32_000, "versions page of 20": 12_000}  # many commits in each round
+# One load goes on while moves are let and held in turns. Many short ones: what a shared machine
+# does besides changes from second to second, by more than what is measured.
+ROUNDS = 60
+SETTLING_SECONDS = 0.3  # until moves come as a stream, which shares a commit
+WINDOW_SECONDS = 0.4  # two commits of such a stream
 COST_PERCENT = 10
 ROWS_MAX = 100_000  # a recount reads every row; a move costs the same among more
 RATE_PERCENT = 95  # of the moves that were due, at least; else the reads had it too easy
@@ -61,28 +66,21 @@ def _beside_reads(run: Run, dataset: Dataset) -> list[Figure]:
         figures, moves = [], []
         for what, asked in calls.items():
             costs, slower = [], []
-            requests = list(islice(cycle(asked), run.requests(REQUESTS[what])))
-            run_load(server.pid, port, requests, clients=CLIENTS)
-            for _round in run.track(range(run.rounds(ROUNDS)), f"{what} beside moves"):
-                alone = run_load(server.pid, port, requests, clients=CLIENTS)
-                cpu_before = cpu_seconds(server.pid)
-                os.kill(server.pid, signal.SIGUSR1)
-                beside = run_load(server.pid, port, requests, clients=CLIENTS)
-                os.kill(server.pid, signal.SIGUSR2)
-                _, count, _, moved_seconds = process.stdout.readline().split()
-                moves.append(int(count) / float(moved_seconds))
-                # Until the last of them is on disk, when the reads are over already.
-                per_cpu_second = len(requests) / (cpu_seconds(server.pid) - cpu_before)
-                costs.append(100 * (1 - per_cpu_second / alone.per_cpu_second))
-                slower.append(100 * (1 - beside.per_second / alone.per_second))
+            for turn in asyncio.run(_take_turns(run, what, server, asked, process)):
+                costs.append(100 * (1 - turn.beside.per_cpu_second / turn.alone_per_cpu_second))
+                slower.append(100 * (1 - turn.beside.per_second / turn.alone_per_second))
+                moves.append(turn.moves_per_second)
+            from_percent, _, to_percent = statistics.quantiles(costs)
             figures.append(
                 Figure(
                     what=f"{PER_SECOND} moves a second: cost to the {what}",
                     rows=dataset.size,
                     value=statistics.median(costs),
                     unit="%",
-                    how=f"requests per CPU-second, median of {len(costs)} pairs of"
-                    f" {len(requests):,}; {statistics.median(slower):.0f} % by the clock",
+                    how=f"requests per CPU-second, median of {len(costs)} turns of"
+                    f" {WINDOW_SECONDS} s, each between two without; half of them from"
+                    f" {from_percent:.0f} to {to_percent:.0f} %;"
+                    f" {statistics.median(slower):.0f} % by the clock",
                     at_most=COST_PERCENT,
                 )
             )
@@ -97,3 +95,48 @@ def _beside_reads(run: Run, dataset: Dataset) -> list[Figure]:
             at_least=PER_SECOND * RATE_PERCENT / 100,
         ),
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Turn:
+    """What came of the load beside moves, and right before and after it without."""
+
+    beside: Load
+    alone: tuple[Load, Load]
+    moves_per_second: float
+
+    @property
+    def alone_per_cpu_second(self) -> float:
+        return statistics.mean(load.per_cpu_second for load in self.alone)
+
+    @property
+    def alone_per_second(self) -> float:
+        return statistics.mean(load.per_second for load in self.alone)
+
+
+async def _take_turns(
+    run: Run,
+    what: str,
+    server: RunningServer,
+    asked: Sequence[bytes],
+    process: "subprocess.Popen[str]",
+) -> list[_Turn]:
+    assert process.stdout is not None
+    turns = []
+    async with ongoing_load(server.pid, server.port, asked, clients=CLIENTS) as load:
+        await load.window(WINDOW_SECONDS)  # it has come to speed then
+        before = await load.window(WINDOW_SECONDS)
+        for _round in run.track(range(run.rounds(ROUNDS)), f"{what} beside moves"):
+            process.send_signal(signal.SIGUSR1)
+            await load.window(SETTLING_SECONDS)
+            beside = await load.window(WINDOW_SECONDS)
+            process.send_signal(signal.SIGUSR2)
+            # When the last of them is on disk.
+            _, count, _, seconds = (await asyncio.to_thread(process.stdout.readline)).split()
+            after = await load.window(WINDOW_SECONDS)
+            turn = _Turn(
+                beside=beside, alone=(before, after), moves_per_second=int(count) / float(seconds)
+            )
+            turns.append(turn)
+            before = after
+    return turns
