@@ -16,7 +16,8 @@ from muster.store.paging.scope import Scope
 from muster.store.recount import differences
 from muster.store.sqlite import SqliteDatabase
 from muster.store.statements import load_migrations
-from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
+from muster.store.training_listing import TrainingSearch, page_of_training_jobs
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 
 HERE: Final = Path(__file__).parent

@@ -23,7 +23,8 @@ from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.history import stream_history
 from muster.store.listing import ListQuery
-from muster.store.training_listing import SearchTerm, TrainingSearch
+from muster.store.training_listing import TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,

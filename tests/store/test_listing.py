@@ -24,6 +24,7 @@ from muster.store import (
     pool_listing,
     tags,
     training_listing,
+    training_terms,
     workspaces,
 )
 from muster.store.connection import Connection
@@ -36,7 +37,8 @@ from muster.store.paging.scope import DURATION, Scope
 from muster.store.paging.totals import total_of
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.tags import TagTerm
-from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
+from muster.store.training_listing import TRAINING_SORT_KEYS, TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     ACCOUNT,
@@ -185,7 +187,7 @@ NEVER_ORDERED: Final = (gathering, "ORDERED_MAX", 0)
 OVER_BLOCKS: Final = (id_order, "WALKED_MAX", -1)
 NEVER_GATHERED: Final = (gathering, "GATHERED_MAX", 0)
 SEARCHED: Final = (
-    (training_listing, "FOUND_MAX", 0),
+    (training_terms, "FOUND_MAX", 0),
     (listing, "FEW_FOUND_MAX", 0),
     (listing, "LOOKED_THROUGH_MAX", 0),
     (listing, "FOUND_PART", 0),
@@ -203,9 +205,9 @@ WAYS_TO_A_PAGE: Final[dict[str, tuple[tuple[ModuleType, str, int], ...]]] = {
     "out of order, through the index": (NEVER_GATHERED, NEVER_ORDERED),
     "in chunks": (
         NEVER_GATHERED,
-        (training_listing, "ALGORITHMS_MAX", 2),
+        (training_terms, "ALGORITHMS_MAX", 2),
         (key_order, "_CHUNK_ROWS", 2),
-        (training_listing, "FOUND_MAX", 2),
+        (training_terms, "FOUND_MAX", 2),
         (listing, "FEW_FOUND_MAX", 2),
         (listing, "LOOKED_THROUGH_MAX", 0),
     ),

@@ -14,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.reconciler.learning import NameLearner
-from muster.store import jobs, listing, nameparts, training_listing
+from muster.store import jobs, listing, nameparts, training_listing, training_terms
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.listing import ListQuery
 from muster.store.nameparts import Stretch, bits_of, parts_of, split
 from muster.store.paging import by_part
 from muster.store.sqlite import SqliteDatabase, open_snapshot
-from muster.store.training_listing import SearchTerm, TrainingSearch
+from muster.store.training_listing import TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     OTHER_PROJECT,
@@ -170,7 +171,7 @@ def searched(
         for name, value in WAYS[request.param].items():
             patch.setattr(listing, name, value)
             if name == "FEW_FOUND_MAX":
-                patch.setattr(training_listing, "FOUND_MAX", value)
+                patch.setattr(training_terms, "FOUND_MAX", value)
         asyncio.run(database.write(set_up_store))
         asyncio.run(database.write(the_jobs))
         asyncio.run(learn_most(database))

@@ -14,7 +14,15 @@ import pytest
 
 from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
-from muster.store import listing, networks, pool_listing, tags, training_listing, workloads
+from muster.store import (
+    listing,
+    networks,
+    pool_listing,
+    tags,
+    training_listing,
+    training_terms,
+    workloads,
+)
 from muster.store.connection import Connection
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
 from muster.store.paging import gathering, id_order, pages, ranked
@@ -22,7 +30,8 @@ from muster.store.paging.gathering import entries_of_candidates
 from muster.store.paging.scope import CREATED, Scope, candidates_of
 from muster.store.sqlite import SqliteDatabase, open_snapshot
 from muster.store.tags import TagTerm
-from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
+from muster.store.training_listing import TRAINING_SORT_KEYS, TrainingSearch
+from muster.store.training_terms import SearchTerm
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, set_up_store
 from tests.store.test_listing import fill, make_of_algorithms, settle_partly, tag
 
@@ -315,7 +324,7 @@ def test_the_search_of_training_jobs_by_their_tags(
     times: tuple[int | None, int | None],
     found_max: int,
 ) -> None:
-    monkeypatch.setattr(training_listing, "FOUND_MAX", found_max)
+    monkeypatch.setattr(training_terms, "FOUND_MAX", found_max)
     search = TrainingSearch(
         project_id=PROJECT,
         workspace_id=WORKSPACE,
@@ -384,7 +393,7 @@ def test_a_part_of_an_id_is_looked_for_among_ids_alone_unless_it_is_in_many(
     step: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(training_listing, "FOUND_MAX", found_max)
+    monkeypatch.setattr(training_terms, "FOUND_MAX", found_max)
     search = TrainingSearch(
         project_id=PROJECT,
         workspace_id=WORKSPACE,
@@ -415,7 +424,7 @@ def test_what_is_made_of_an_algorithm_is_found_and_counted_in_an_index_of_its_ow
     algorithms_max: int,
 ) -> None:
     monkeypatch.setattr(gathering, "ORDERED_MAX", ordered_max)
-    monkeypatch.setattr(training_listing, "ALGORITHMS_MAX", algorithms_max)
+    monkeypatch.setattr(training_terms, "ALGORITHMS_MAX", algorithms_max)
     search = TrainingSearch(
         project_id=PROJECT,
         workspace_id=WORKSPACE,

@@ -24,7 +24,8 @@ from muster.store.postgres.database import PostgresDatabase
 from muster.store.postgres.schema import require_schema
 from muster.store.sqlite import migrate
 from muster.store.statements import load_migrations
-from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
+from muster.store.training_listing import TrainingSearch, page_of_training_jobs
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.postgres import PostgresServer, postgres_kinds
 from tests.store.rows import (

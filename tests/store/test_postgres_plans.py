@@ -17,7 +17,7 @@ from muster.domain.phase import StatisticsState
 from muster.domain.workload import WorkloadType
 from muster.reconciler.learning import NameLearner
 from muster.reconciler.settling import Settler
-from muster.store import listing, pool_listing, training_listing
+from muster.store import listing, pool_listing, training_listing, training_terms
 from muster.store.connection import Cursor, Values
 from muster.store.dialect import in_postgres
 from muster.store.history import insert_history
@@ -28,7 +28,8 @@ from muster.store.postgres.database import PostgresDatabase
 from muster.store.postgres.rows import encoded, in_one_value
 from muster.store.statements import load_statements
 from muster.store.tags import TagTerm
-from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
+from muster.store.training_listing import TRAINING_SORT_KEYS, TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.postgres import postgres_kinds
 from tests.store.rows import GPU_POOL, PROJECT, WORKSPACE, add_workload, set_up_store
@@ -242,7 +243,7 @@ def test_the_search_of_training_jobs(
 def test_what_is_made_of_an_algorithm_is_found_in_an_index_of_its_own(
     connection: Watched, monkeypatch: pytest.MonkeyPatch, operator: str, algorithms_max: int
 ) -> None:
-    monkeypatch.setattr(training_listing, "ALGORITHMS_MAX", algorithms_max)
+    monkeypatch.setattr(training_terms, "ALGORITHMS_MAX", algorithms_max)
     search = TrainingSearch(
         project_id=PROJECT,
         workspace_id=WORKSPACE,
@@ -279,7 +280,7 @@ def test_the_search_of_training_jobs_by_their_tags(
     sort_key: str,
     found_max: int,
 ) -> None:
-    monkeypatch.setattr(training_listing, "FOUND_MAX", found_max)
+    monkeypatch.setattr(training_terms, "FOUND_MAX", found_max)
     search = TrainingSearch(
         project_id=PROJECT,
         workspace_id=WORKSPACE,

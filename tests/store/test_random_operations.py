@@ -12,7 +12,8 @@ from muster.store import archive, jobs, keyblocks, nameparts, purging, tags, wor
 from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
-from muster.store.training_listing import SearchTerm, TrainingSearch, page_of_training_jobs
+from muster.store.training_listing import TrainingSearch, page_of_training_jobs
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.store.rows import (
     GPU_POOL,

@@ -19,7 +19,8 @@ from muster.store.connection import Connection
 from muster.store.database import Database
 from muster.store.listing import JOB_SORT_KEYS, VERSION_SORT_KEYS, ListQuery
 from muster.store.tags import TagTerm
-from muster.store.training_listing import TRAINING_SORT_KEYS, SearchTerm, TrainingSearch
+from muster.store.training_listing import TRAINING_SORT_KEYS, TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.store.transaction import Transaction
 from tests.postgres import postgres_kinds
 from tests.store.rows import (

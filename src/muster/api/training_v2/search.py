@@ -16,7 +16,8 @@ from muster.store import jobs, timeline, training_listing
 from muster.store.connection import Connection
 from muster.store.tags import TagTerm
 from muster.store.timeline import PastAttempt
-from muster.store.training_listing import SearchTerm, TrainingRow, TrainingSearch
+from muster.store.training_listing import TrainingRow, TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.wire import training_v2 as shapes
 from muster.wire.decode import decode_body, decode_query, shown
 from muster.wire.tags import TagFilter

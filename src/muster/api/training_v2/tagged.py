@@ -8,7 +8,8 @@ from muster.api.training_v2.search import tag_terms
 from muster.api.training_v2.words import in_v2_words
 from muster.store import jobs, tags, training_listing
 from muster.store.connection import Connection
-from muster.store.training_listing import SearchTerm, TrainingRow, TrainingSearch
+from muster.store.training_listing import TrainingRow, TrainingSearch
+from muster.store.training_terms import SearchTerm
 from muster.wire import tags as shapes
 from muster.wire.decode import decode_body, decode_query
 
