@@ -20,7 +20,8 @@ from muster.domain.jobfolder import channel_folder, output_folder, task_folder
 from muster.engines import shim
 from muster.engines.engine import Engine, EngineRef, Launch
 from muster.engines.isolation import Isolation
-from muster.engines.local import OVER, LocalEngine
+from muster.engines.local import LocalEngine
+from muster.engines.localattempt import OVER
 from tests.engines.contract import WAITS, Bench, states
 from tests.engines.fake import Program
 from tests.required import is_missing

@@ -18,7 +18,7 @@ import pytest_asyncio
 from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.jobfolder import code_folder, task_folder
 from muster.domain.placement import CardKind
-from muster.engines import attemptfiles, local, processes, shim
+from muster.engines import attemptfiles, local, localattempt, processes, shim
 from muster.engines.attemptfiles import Claim, Result, judge
 from muster.engines.engine import Engine, EngineRef, Launch, TaskObservation, TaskState
 from muster.engines.local import LocalEngine
@@ -91,7 +91,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[LocalBench]:
     yield bench
     for mark in (jobs_folder / attemptfiles.LIVE_FOLDER).iterdir():
         await bench.engine.stop(EngineRef(mark.name), 0)
-        await bench.until(EngineRef(mark.name), lambda seen: states(seen) <= local.OVER)
+        await bench.until(EngineRef(mark.name), lambda seen: states(seen) <= localattempt.OVER)
     await bench.engine.close()
 
 

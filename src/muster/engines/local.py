@@ -11,10 +11,9 @@ import contextlib
 import os
 import platform
 import socket
-import stat
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from signal import SIGTERM
 from typing import Final, ParamSpec, TypeVar
@@ -25,9 +24,6 @@ from muster.domain.errors import EngineRefused, EngineUnavailable
 from muster.domain.jobfolder import task_folder
 from muster.engines import environment, processes, shim
 from muster.engines.attemptfiles import (
-    ATTEMPT_FILE,
-    LIVE_FOLDER,
-    AttemptRecord,
     ask_to_stop,
     end_orphans,
     fence_rest,
@@ -37,10 +33,8 @@ from muster.engines.attemptfiles import (
     read_claim,
     read_ended,
     read_result,
-    read_state,
     refuse_missing_folders,
     remove,
-    take_lock,
     unmark_live,
 )
 from muster.engines.background import Background
@@ -57,7 +51,8 @@ from muster.engines.engine import (
     TaskState,
 )
 from muster.engines.isolation import OFF, Isolation
-from muster.engines.nursery import Nursery, Shims
+from muster.engines.localattempt import OVER, Attempt, Task, take_over
+from muster.engines.nursery import Shims
 from muster.engines.usage import NvidiaCards, ReadCards, RunningTask, UsageReader
 
 SWEEP_SECONDS: Final = 2.0  # wake-ups come at once; should one be missed, nothing hangs
@@ -71,43 +66,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-OVER: Final = frozenset({TaskState.ENDED, TaskState.GONE})
-
-
-@dataclass(slots=True)
-class _Task:
-    """A task that may still change, as far as this server has seen it."""
-
-    folder: Path
-    seen: TaskObservation
-    pidfd: int | None = None  # of its shim; None when that is not there, or not yet
-    is_cleared: bool = False  # its shim is lost, and what that left behind has been ended
-    clearing: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """An attempt that may still change."""
-
-    id: str
-    folder: Path
-    master_port: int
-    tasks: list[_Task]
-    starting: asyncio.Task[None] | None = None  # until its shims have been given the word to go
-    line: socket.socket | None = None  # on which shims say that they are up
-    stop_grace_seconds: float | None = None  # a stop that came while it was being started
-    stopping: asyncio.Lock = field(default_factory=asyncio.Lock)  # one writer of stop.json
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def observation(self) -> Observation:
-        return Observation(tasks=tuple(task.seen for task in self.tasks))
-
-    @property
-    def is_over(self) -> bool:
-        return all(task.seen.state in OVER for task in self.tasks)
 
 
 class LocalEngine:
@@ -127,7 +85,7 @@ class LocalEngine:
         self._jobs_folder = jobs_folder.absolute()
         self._isolation = isolation
         self._read_cards = read_cards or NvidiaCards()
-        self._attempts: dict[str, _Attempt] = {}
+        self._attempts: dict[str, Attempt] = {}
         self._remembered: OrderedDict[str, Observation] = OrderedDict()
         self._is_open = False
 
@@ -260,19 +218,19 @@ class LocalEngine:
         except OSError as error:
             raise EngineUnavailable(f"The job folder {folder} cannot be read: {error}") from error
 
-    def _begin(self, launch: Launch) -> _Attempt:
+    def _begin(self, launch: Launch) -> Attempt:
         """Enter the attempt, so that every other call sees it from now on, and start it."""
         assert self._is_open, "start() before open()"
         assert launch.folder.absolute() == self._jobs_folder / launch.attempt_id, launch.folder
         assert launch.argv, "a launch has a command"
         refuse_what_cannot_run(launch)
         taken = {attempt.master_port for attempt in self._attempts.values()}
-        attempt = _Attempt(
+        attempt = Attempt(
             id=launch.attempt_id,
             folder=self._jobs_folder / launch.attempt_id,
             master_port=find_free_port(taken, first=int(launch.attempt_id[:8], 16)),
             tasks=[
-                _Task(
+                Task(
                     folder=task_folder(self._jobs_folder / launch.attempt_id, index),
                     seen=TaskObservation(index=index, state=TaskState.STARTING),
                 )
@@ -283,7 +241,7 @@ class LocalEngine:
         attempt.starting = self._background.begin(self._start(launch, attempt))
         return attempt
 
-    async def _start(self, launch: Launch, attempt: _Attempt) -> None:
+    async def _start(self, launch: Launch, attempt: Attempt) -> None:
         try:
             shims = await self._background.in_thread(
                 self._prepare_and_spawn, launch, attempt.master_port
@@ -311,7 +269,7 @@ class LocalEngine:
             [str(task_folder(launch.folder, task.index)) for task in launch.tasks]
         )
 
-    async def _stop(self, attempt: _Attempt, grace_seconds: float) -> None:
+    async def _stop(self, attempt: Attempt, grace_seconds: float) -> None:
         open_tasks = [task for task in attempt.tasks if task.seen.state not in OVER]
         async with attempt.stopping:
             await self._background.in_thread(
@@ -323,19 +281,19 @@ class LocalEngine:
             if task.pidfd is not None and task.seen.state is TaskState.RUNNING:
                 processes.send_signal(task.pidfd, SIGTERM)
 
-    def _watch(self, attempt: _Attempt) -> None:
+    def _watch(self, attempt: Attempt) -> None:
         for task in attempt.tasks:
             if task.pidfd is not None:
                 self._loop.add_reader(task.pidfd, self._on_shim_ended, attempt, task)
         if attempt.line is not None:
             self._loop.add_reader(attempt.line, self._on_line, attempt)
 
-    def _unwatch(self, attempt: _Attempt) -> None:
+    def _unwatch(self, attempt: Attempt) -> None:
         self._close_line(attempt)
         for task in attempt.tasks:
             self._close_pidfd(task)
 
-    def _on_line(self, attempt: _Attempt) -> None:
+    def _on_line(self, attempt: Attempt) -> None:
         assert attempt.line is not None
         try:
             is_closed = not attempt.line.recv(shim.TASKS_MAX)
@@ -347,27 +305,27 @@ class LocalEngine:
             if task.seen.state is TaskState.STARTING:
                 self._look(attempt, task)
 
-    def _on_shim_ended(self, attempt: _Attempt, task: _Task) -> None:
+    def _on_shim_ended(self, attempt: Attempt, task: Task) -> None:
         self._close_pidfd(task)
         self._look(attempt, task)
 
-    def _close_line(self, attempt: _Attempt) -> None:
+    def _close_line(self, attempt: Attempt) -> None:
         if attempt.line is not None:
             self._loop.remove_reader(attempt.line)
             attempt.line.close()
             attempt.line = None
 
-    def _close_pidfd(self, task: _Task) -> None:
+    def _close_pidfd(self, task: Task) -> None:
         if task.pidfd is not None:
             self._loop.remove_reader(task.pidfd)
             os.close(task.pidfd)
             task.pidfd = None
 
-    def _look_at_all(self, attempt: _Attempt) -> None:
+    def _look_at_all(self, attempt: Attempt) -> None:
         for task in attempt.tasks:
             self._look(attempt, task)
 
-    def _look(self, attempt: _Attempt, task: _Task) -> None:
+    def _look(self, attempt: Attempt, task: Task) -> None:
         """Read again what is true of a task, and tell when that has changed."""
         try:
             claim, result = read_claim(task.folder), read_result(task.folder)
@@ -387,7 +345,7 @@ class LocalEngine:
         if has_changed:
             self._on_change()
 
-    async def _clear(self, attempt: _Attempt, task: _Task) -> None:
+    async def _clear(self, attempt: Attempt, task: Task) -> None:
         """End what a lost shim left behind. The sweep calls again where this was not enough."""
         markers = environment.markers(attempt.id, task.seen.index)
         try:
@@ -400,7 +358,7 @@ class LocalEngine:
             log.warning("task_lost", attempt_id=attempt.id, task_index=task.seen.index)
             self._look(attempt, task)
 
-    def _settle(self, attempt: _Attempt) -> None:
+    def _settle(self, attempt: Attempt) -> None:
         """Nothing can happen to the attempt any more: keep what was seen, and no more of it."""
         if attempt.settled.is_set():
             return
@@ -435,7 +393,7 @@ class LocalEngine:
             if attempt.starting is None:
                 self._look_at_unsure(attempt)
 
-    def _look_at_unsure(self, attempt: _Attempt) -> None:
+    def _look_at_unsure(self, attempt: Attempt) -> None:
         for task in attempt.tasks:
             is_unwatched = task.pidfd is None and task.seen.state not in OVER
             if task.seen.state is TaskState.STARTING or is_unwatched:
@@ -453,47 +411,6 @@ class LocalEngine:
         self._remembered[attempt_id] = seen
         if len(self._remembered) > REMEMBERED_MAX:
             self._remembered.popitem(last=False)
-
-
-def take_over(jobs_folder: Path) -> tuple[Nursery, list[_Attempt]]:
-    """Become the one server of a jobs folder, and find what lives in it."""
-    jobs_folder.mkdir(mode=stat.S_IRWXU, parents=True, exist_ok=True)
-    (jobs_folder / LIVE_FOLDER).mkdir(exist_ok=True)
-    lock_fd = take_lock(jobs_folder)
-    found = find_live(jobs_folder)
-    return Nursery(jobs_folder, lock_fd=lock_fd), found
-
-
-def find_live(jobs_folder: Path) -> list[_Attempt]:
-    """Every attempt that an earlier server has seen no end of."""
-    attempts = []
-    for mark in (jobs_folder / LIVE_FOLDER).iterdir():
-        record = read_state(jobs_folder / mark.name / ATTEMPT_FILE, AttemptRecord)
-        if record is None:
-            mark.unlink()  # that server ended before the folder was ready: nothing was started
-            continue
-        attempts.append(
-            _Attempt(
-                id=mark.name,
-                folder=jobs_folder / mark.name,
-                master_port=record.master_port,
-                tasks=[
-                    adopt_task(task_folder(jobs_folder / mark.name, index), index)
-                    for index in range(record.task_count)
-                ],
-            )
-        )
-    return attempts
-
-
-def adopt_task(folder: Path, index: int) -> _Task:
-    task = _Task(folder=folder, seen=TaskObservation(index=index, state=TaskState.STARTING))
-    claim = read_claim(folder)
-    if claim is not None and claim.fenced_at_ms is None:
-        task.pidfd = processes.open_process(claim.identity)
-        # Nothing outlives the machine's own restart.
-        task.is_cleared = claim.boot_id != shim.read_boot_id()
-    return task
 
 
 def refuse_what_cannot_run(launch: Launch) -> None:
