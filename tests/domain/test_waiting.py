@@ -58,13 +58,12 @@ def holder(
     limit_ms: int | None = None,
     project_id: str = "1",
 ) -> Workload:
-    return replace(
-        make_workload(
-            Phase.RUNNING,
-            workload_id=workload_id,
-            task=Resources(cpu_millis=1000, memory_mib=1024, gpu_count=len(cards)),
-            is_holding=True,
-        ),
+    return make_workload(
+        Phase.RUNNING,
+        workload_id=workload_id,
+        task=Resources(cpu_millis=1000, memory_mib=1024, gpu_count=len(cards)),
+        is_holding=True,
+    )._replace(
         project_id=project_id,
         started_at_ms=NOW_MS,
         time_limit_ms=limit_ms,
@@ -197,7 +196,7 @@ def test_of_a_pool_without_a_working_node_it_is_said_what_the_nodes_say() -> Non
 def test_starts_are_foretold_in_turn_from_the_limits_of_those_before() -> None:
     running = holder(1, "a", (0, 1, 2, 3), limit_ms=HOUR_MS)
     all_cards = Resources(cpu_millis=1, gpu_count=4)
-    second = replace(queued(2, all_cards), time_limit_ms=3 * HOUR_MS)
+    second = queued(2, all_cards)._replace(time_limit_ms=3 * HOUR_MS)
     third = queued(3, all_cards)
     fourth = queued(4, all_cards)
 
@@ -229,8 +228,7 @@ def scenes(draw: st.DrawFn) -> tuple[Scene, list[Workload]]:
     world, workloads = draw(whole_worlds())
     partition = draw(st.sampled_from(PARTITIONS))
     mine = [
-        replace(
-            w,
+        w._replace(
             time_limit_ms=draw(st.sampled_from([None, 60_000, HOUR_MS])),
             started_at_ms=NOW_MS - 90_000 if w.phase is Phase.RUNNING else None,
         )
@@ -299,7 +297,7 @@ def test_what_a_plan_starts_now_is_next_and_nobody_else_is(
 ) -> None:
     world, workloads = drawn
     # Nobody is under way, and nobody is at the end of the time that it has.
-    workloads = [replace(w, time_limit_ms=None, attempt_count=0) for w in workloads]
+    workloads = [w._replace(time_limit_ms=None, attempt_count=0) for w in workloads]
     world = with_workloads(replace(world, busy=frozenset(), queue_limit=100), workloads)
     starts = {
         action.workload.id

@@ -162,7 +162,7 @@ def test_time_alone_never_starts_or_ends_what_runs_without_a_limit(
     made: tuple[World, list[Workload]], later_ms: int
 ) -> None:
     world, workloads = made
-    world = with_workloads(world, [replace(w, time_limit_ms=None) for w in workloads])
+    world = with_workloads(world, [w._replace(time_limit_ms=None) for w in workloads])
     later = replace(world, now_ms=world.now_ms + later_ms)
 
     def ends(actions: list[Action]) -> set[int]:
@@ -233,8 +233,8 @@ def only_outcome(actions: list[Action]) -> Outcome:
 
 STARTING: Final = holding(Phase.STARTING)
 RUNNING: Final = holding(Phase.RUNNING)
-TERMINATING: Final = replace(
-    holding(Phase.TERMINATING), reason=Reason.STOPPED_BY_USER, message="Enough."
+TERMINATING: Final = holding(Phase.TERMINATING)._replace(
+    reason=Reason.STOPPED_BY_USER, message="Enough."
 )
 
 
@@ -257,7 +257,7 @@ def test_why_the_engines_own_queue_holds_it_is_told_once() -> None:
         return plan(World(now_ms=NOW_MS, active=[workload], observations={workload.id: seen}))
 
     assert planned(STARTING, held) == [Tell(STARTING, why)]
-    assert planned(replace(STARTING, message=why), held) == []
+    assert planned(STARTING._replace(message=why), held) == []
     assert planned(RUNNING, replace(held, tasks=(running(),))) == []
 
 
@@ -386,8 +386,8 @@ def test_what_the_engine_does_not_know_any_more_is_lost() -> None:
 
 
 def test_a_stop_of_what_holds_nothing_is_done_at_once() -> None:
-    workload = replace(
-        make_workload(Phase.TERMINATING), reason=Reason.STOPPED_BY_USER, message="Enough."
+    workload = make_workload(Phase.TERMINATING)._replace(
+        reason=Reason.STOPPED_BY_USER, message="Enough."
     )
 
     outcome = only_outcome(plan_for(workload, is_observed=False))
@@ -397,7 +397,7 @@ def test_a_stop_of_what_holds_nothing_is_done_at_once() -> None:
 
 @pytest.mark.parametrize("engine_ref", [None, "a1"])
 def test_the_engine_is_told_to_stop_what_may_run(engine_ref: str | None) -> None:
-    workload = replace(TERMINATING, engine_ref=engine_ref)
+    workload = TERMINATING._replace(engine_ref=engine_ref)
 
     assert plan_for(workload, running(), is_observed=engine_ref is not None) == [Stop(workload)]
 
@@ -441,7 +441,7 @@ def test_a_stop_is_given_up_after_its_time() -> None:
 
 
 def test_the_time_of_a_stop_counts_from_when_the_engine_was_told() -> None:
-    workload = replace(TERMINATING, phase_since_ms=LONG_AGO_MS)  # the server was down
+    workload = TERMINATING._replace(phase_since_ms=LONG_AGO_MS)  # the server was down
 
     assert plan_for(workload, running()) == [Stop(workload)]
     assert plan_for(workload, running(), told_at_ms=NOW_MS) == []
@@ -468,8 +468,8 @@ def test_the_nodes_of_a_lost_workload_are_cleared(tasks: tuple[TaskObservation, 
 
 
 def test_a_lost_workload_is_given_up_after_its_time() -> None:
-    workload = replace(
-        make_workload(Phase.LOST, phase_since_ms=LONG_AGO_MS), message="Task 0 left no result."
+    workload = make_workload(Phase.LOST, phase_since_ms=LONG_AGO_MS)._replace(
+        message="Task 0 left no result."
     )
 
     outcome = only_outcome(plan_for(workload, is_observed=False))
@@ -489,7 +489,7 @@ def test_a_lost_workload_is_not_given_up_while_it_holds_nodes() -> None:
 
 
 def may_retry(workload: Workload, retries: int = 1) -> Workload:
-    return replace(workload, retries_left=retries, attempt_count=1, message="It was lost.")
+    return workload._replace(retries_left=retries, attempt_count=1, message="It was lost.")
 
 
 def test_what_failed_is_tried_again_while_it_may_be() -> None:
@@ -515,12 +515,12 @@ def test_a_lost_one_is_tried_again_once_its_nodes_are_cleared() -> None:
     lost = may_retry(holding(Phase.LOST))
 
     assert plan_for(lost, gone()) == [Clear(lost)]
-    outcome = only_outcome(plan_for(replace(lost, is_holding=False), is_observed=False))
+    outcome = only_outcome(plan_for(lost._replace(is_holding=False), is_observed=False))
     assert (outcome.event, outcome.message) == (Event.RETRIED, "It was lost.")
 
 
 def test_a_lost_one_that_was_deleted_is_not_tried_again() -> None:
-    lost = replace(may_retry(make_workload(Phase.LOST)), is_deleted=True)
+    lost = may_retry(make_workload(Phase.LOST))._replace(is_deleted=True)
 
     assert plan_for(lost, is_observed=False) == []
 
@@ -555,8 +555,7 @@ def test_a_stop_of_what_is_preempted_meanwhile_is_a_stop() -> None:
 
 
 def test_one_that_was_preempted_waits_for_ever() -> None:
-    workload = replace(
-        waiting(1, 1),
+    workload = waiting(1, 1)._replace(
         attempt_count=1,
         phase_since_ms=NOW_MS - 10 * RETRY_TIMEOUT_MS,
         reason=Reason.PREEMPTED,
@@ -567,8 +566,7 @@ def test_one_that_was_preempted_waits_for_ever() -> None:
 
 def test_one_that_waits_too_long_to_be_tried_again_is_given_up() -> None:
     def given_up_after(waited_ms: int, *nodes: Node) -> list[Action]:
-        workload = replace(
-            waiting(1, 1),
+        workload = waiting(1, 1)._replace(
             attempt_count=1,
             phase_since_ms=NOW_MS - waited_ms,
             reason=Reason.TASK_EXIT,
@@ -592,7 +590,7 @@ def test_one_that_waits_too_long_to_be_tried_again_is_given_up() -> None:
 
 
 def limited(workload: Workload, *, over_by_ms: int) -> Workload:
-    return replace(workload, started_at_ms=NOW_MS - 7_200_000 - over_by_ms, time_limit_ms=7_200_000)
+    return workload._replace(started_at_ms=NOW_MS - 7_200_000 - over_by_ms, time_limit_ms=7_200_000)
 
 
 def test_what_has_run_for_its_limit_is_stopped() -> None:
@@ -613,7 +611,7 @@ def test_what_ended_by_itself_at_its_limit_has_ended_by_itself() -> None:
 
 
 def test_one_that_waits_to_be_tried_again_is_stopped_at_its_limit() -> None:
-    workload = limited(replace(waiting(1, 1), attempt_count=1), over_by_ms=1)
+    workload = limited(waiting(1, 1)._replace(attempt_count=1), over_by_ms=1)
 
     actions = plan(World(now_ms=NOW_MS, queues={"p": [workload]}, nodes={"p": [NODE]}))
 
@@ -621,7 +619,7 @@ def test_one_that_waits_to_be_tried_again_is_stopped_at_its_limit() -> None:
 
 
 def test_one_without_a_start_has_time() -> None:
-    workload = replace(STARTING, time_limit_ms=1)
+    workload = STARTING._replace(time_limit_ms=1)
 
     assert plan_for(workload, starting()) == []
 
@@ -711,8 +709,9 @@ def test_a_new_workload_does_not_pass_the_part_of_the_queue_that_was_not_read() 
 
 
 def test_what_others_hold_is_not_free() -> None:
-    holder = replace(
-        make_workload(Phase.RUNNING, workload_id=1, task=Resources(cpu_millis=2), is_holding=True),
+    holder = make_workload(
+        Phase.RUNNING, workload_id=1, task=Resources(cpu_millis=2), is_holding=True
+    )._replace(
         placements=(TaskPlacement(index=0, node_name="n"),),
     )
 
@@ -721,8 +720,9 @@ def test_what_others_hold_is_not_free() -> None:
 
 
 def test_what_runs_on_a_node_that_left_the_inventory_takes_nothing_from_the_others() -> None:
-    holder = replace(
-        make_workload(Phase.RUNNING, workload_id=1, task=Resources(cpu_millis=4), is_holding=True),
+    holder = make_workload(
+        Phase.RUNNING, workload_id=1, task=Resources(cpu_millis=4), is_holding=True
+    )._replace(
         placements=(TaskPlacement(index=0, node_name="gone"),),
     )
 
@@ -750,6 +750,6 @@ def test_a_node_that_takes_no_work_gets_nothing_new(closed: dict[str, Any]) -> N
 
 
 def test_a_partition_without_nodes_admits_nobody() -> None:
-    new = replace(waiting(1, 0, phase=Phase.CREATING), partition="nowhere")
+    new = waiting(1, 0, phase=Phase.CREATING)._replace(partition="nowhere")
 
     assert admissions(new) == {1: False}

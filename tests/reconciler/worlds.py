@@ -47,7 +47,7 @@ def make_workload(
     )
     if not is_holding:
         return workload
-    return replace(workload, is_holding=True, attempt_id=f"a{workload_id}", engine_ref=engine_ref)
+    return workload._replace(is_holding=True, attempt_id=f"a{workload_id}", engine_ref=engine_ref)
 
 
 def running(index: int = 0, *, since_ms: int = 100) -> TaskObservation:
@@ -142,8 +142,7 @@ def histories(draw: st.DrawFn, workload: Workload) -> Workload:
     """With what it may have behind it: a start, and attempts that failed; and what it has left."""
     had_started = workload.phase not in (Phase.QUEUED, Phase.STARTING)
     was_retried = draw(st.integers(0, 2)) == 2
-    return replace(
-        workload,
+    return workload._replace(
         retries_left=draw(st.sampled_from([0, 0, 1, 3])),
         attempt_count=workload.attempt_count + was_retried,
         started_at_ms=LONG_AGO_MS if had_started or was_retried else None,
@@ -181,8 +180,7 @@ def whole_worlds(draw: st.DrawFn) -> tuple[World, list[Workload]]:
         if placements is not None and draw(st.sampled_from([True, True, False])):
             phase = draw(st.sampled_from(HOLDING))
             may_lack_reference = phase in (Phase.STARTING, Phase.TERMINATING)
-            workload = replace(
-                workload,
+            workload = workload._replace(
                 phase=phase,
                 is_holding=True,
                 attempt_id=f"a{workload_id}",
@@ -242,15 +240,14 @@ def carried_out(
             case Admit(placements=placements):
                 workload = _after(workload, Event.ENQUEUED if _is_new(workload) else None)
                 if placements is not None:
-                    workload = replace(
-                        _after(workload, Event.PLACED),
+                    workload = _after(workload, Event.PLACED)._replace(
                         is_holding=True,
                         attempt_id=f"a{workload.id}-{workload.attempt_count + 1}",
                         attempt_count=workload.attempt_count + 1,
                         placements=placements,
                     )
             case Launch():
-                workload = replace(workload, engine_ref=workload.attempt_id)
+                workload = workload._replace(engine_ref=workload.attempt_id)
                 tasks = tuple(starting(index) for index in range(workload.task_count))
                 seen[workload.id] = Observation(tasks=tasks)
             case Feed():
@@ -259,14 +256,13 @@ def carried_out(
                 assert workload.attempt_id is not None
                 told[workload.attempt_id] = world.now_ms
                 if workload.engine_ref is None:  # the engine has never heard of it
-                    workload = replace(_after(workload, Event.STOPPED), is_holding=False)
+                    workload = _after(workload, Event.STOPPED)._replace(is_holding=False)
             case Record(outcomes=outcomes):
                 for outcome in outcomes:
                     workload = _after(workload, outcome.event)
                     if outcome.event in (Event.RETRIED, Event.PREEMPTED):
                         costs = 1 if outcome.event is Event.RETRIED else 0
-                        workload = replace(
-                            workload,
+                        workload = workload._replace(
                             is_holding=False,
                             attempt_id=None,
                             engine_ref=None,
@@ -274,11 +270,11 @@ def carried_out(
                             retries_left=workload.retries_left - costs,
                         )
                 if workload.phase in FINISHED and workload.phase is not Phase.STOP_FAILED:
-                    workload = replace(workload, is_holding=False)
+                    workload = workload._replace(is_holding=False)
             case Clear():
-                workload = replace(workload, is_holding=False)
+                workload = workload._replace(is_holding=False)
             case Tell(message=message):
-                workload = replace(workload, message=message)
+                workload = workload._replace(message=message)
         rows[workload.id] = workload
     after = list(rows.values())
     holding = {w.id for w in after if w.is_holding}
@@ -295,4 +291,4 @@ def _is_new(workload: Workload) -> bool:
 def _after(workload: Workload, event: Event | None) -> Workload:
     if event is None:
         return workload
-    return replace(workload, phase=next_phase(workload.phase, event), phase_since_ms=NOW_MS)
+    return workload._replace(phase=next_phase(workload.phase, event), phase_since_ms=NOW_MS)

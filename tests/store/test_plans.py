@@ -534,7 +534,7 @@ def test_what_the_reconciler_reads_in_every_pass_is_found_by_what_is_active(
     connection: Connection,
 ) -> None:
     first = workloads.list_active(connection)
-    known = {workload.id: replace(workload, revision=-1) for workload in first[:2]}
+    known = {workload.id: workload._replace(revision=-1) for workload in first[:2]}
 
     steps = {step for _, step in plan(connection, lambda: workloads.list_active(connection, known))}
 
@@ -553,7 +553,7 @@ def test_the_head_of_a_queue_is_walked_to_along_its_index(connection: Connection
         "SELECT partition FROM workload WHERE phase = 'Queued' LIMIT 1"
     ).fetchall()
     first = workloads.list_queue(connection, partition, limit=9)
-    known = {workload.id: replace(workload, revision=-1) for workload in first[:2]}
+    known = {workload.id: workload._replace(revision=-1) for workload in first[:2]}
     read = partial(workloads.list_queue, connection, partition, limit=9, known=known)
 
     steps = {step for _, step in plan(connection, read)}

@@ -276,7 +276,7 @@ class TestMoves:
     @pytest.mark.asyncio
     async def test_each_is_guarded_by_its_own_revision(self, database: Database) -> None:
         ready = [await database.write(add_workload, name) for name in ("a", "b", "c", "d")]
-        overtaken = replace(ready[1], revision=7)
+        overtaken = ready[1]._replace(revision=7)
         queue = (happened(Event.ENQUEUED),)
 
         a, b, c, twice, illegal = await all_moved(
@@ -353,7 +353,7 @@ class TestMoves:
         def add_running(tx: Transaction, name: str) -> Workload:
             workload = add_workload(tx, name, phase=Phase.RUNNING)
             tx.execute("UPDATE workload SET retries_left = 1 WHERE id = ?", (workload.id,))
-            return replace(workload, retries_left=1)
+            return workload._replace(retries_left=1)
 
         running = [await database.write(add_running, f"job-{n}") for n in range(7)]
         retried = happened(Event.RETRIED, reason=Reason.TASK_EXIT, message="It failed.")

@@ -1,7 +1,5 @@
 """Workloads: what a move writes, and what refuses it."""
 
-from dataclasses import replace
-
 import pytest
 
 from muster.domain.command import Run
@@ -266,7 +264,7 @@ async def test_old_revisions_hold_release_and_refer_to_nothing(database: Databas
 
     for work, args in (
         (hold_nodes, (queued, held.placements, "f" * 32)),
-        (release_nodes, (replace(held, revision=queued.revision),)),
+        (release_nodes, (held._replace(revision=queued.revision),)),
         (workloads.set_engine_ref, (queued, "ref")),
     ):
         with pytest.raises(StaleWrite):

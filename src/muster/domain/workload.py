@@ -1,8 +1,7 @@
 """A workload: whatever holds nodes. A training job version, a start of a notebook, ..."""
 
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from muster.domain.phase import FINISHED, Phase, Reason, View, view_of
 from muster.domain.placement import TaskPlacement
@@ -21,13 +20,14 @@ class WorkloadType(StrEnum):
     NOTEBOOK = "notebook"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """What placement, the reconciler and the counters need to know of one."""
+class Workload(NamedTuple):
+    """What placement, the reconciler and the counters need to know of one.
+
+    A tuple: made and changed in a third of the time, of which every move takes some.
+    """
 
     id: int
     project_id: str
-    workspace_id: str = DEFAULT_WORKSPACE_ID
     pool_id: str
     partition: str
     type: WorkloadType
@@ -35,6 +35,7 @@ class Workload:
     task_count: int
     priority: int
     phase: Phase
+    workspace_id: str = DEFAULT_WORKSPACE_ID
     reason: Reason = Reason.NONE
     message: str = ""
     is_deleted: bool = False

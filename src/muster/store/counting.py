@@ -5,8 +5,10 @@ writers deadlock on a shared database. Where several writes share a commit, what
 added up first and written once. `store/recount.py` holds them against a full count.
 """
 
+from collections import defaultdict
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from operator import add
 from typing import Final
 
@@ -39,7 +41,8 @@ class Counts:
     """
 
     before: "Counts | None" = None
-    _changes: dict[str, dict[_Key, list[int]]] = field(default_factory=dict)  # by table and key
+    # By table and key.
+    _changes: dict[str, dict[_Key, list[int]]] = field(default_factory=partial(defaultdict, dict))
 
     def workload(
         self, project_id: str, pool_id: str, type_: str, state: StatisticsState, by: int
@@ -64,16 +67,15 @@ class Counts:
         *,
         version_id: int,
     ) -> None:
-        self._row("version_total", (project_id, workspace_id, pool_id, status))[0] += by
-        place = (project_id, workspace_id)
+        self._add("version_total", (project_id, workspace_id, pool_id, status), by)
         block = version_id >> BLOCK_BITS
-        self._row("id_block", ("version", *place, "", status, block))[0] += by
-        self._row("id_block", ("pooled", *place, pool_id, status, block))[0] += by
+        self._add("id_block", ("version", project_id, workspace_id, "", status, block), by)
+        self._add("id_block", ("pooled", project_id, workspace_id, pool_id, status, block), by)
 
     def job(self, project_id: str, workspace_id: str, status: int, by: int, *, job_id: int) -> None:
-        self._row("job_total", (project_id, workspace_id, status))[0] += by
+        self._add("job_total", (project_id, workspace_id, status), by)
         block = job_id >> BLOCK_BITS
-        self._row("id_block", ("job", project_id, workspace_id, "", status, block))[0] += by
+        self._add("id_block", ("job", project_id, workspace_id, "", status, block), by)
 
     def settled(
         self,
@@ -86,9 +88,9 @@ class Counts:
     ) -> None:
         """In a stretch of an order; `place` is the list, its project and its workspace."""
         list_, *workspace = place
-        self._row("key_block", (list_, sort, *workspace, "", status, number))[0] += by
+        self._add("key_block", (list_, sort, *workspace, "", status, number), by)
         if list_ == "version":
-            self._row("key_block", ("pooled", sort, *workspace, pool_id, status, number))[0] += by
+            self._add("key_block", ("pooled", sort, *workspace, pool_id, status, number), by)
 
     def use(
         self, project_id: str, workspace_id: str, type_: str, resources: Resources, by: int
@@ -102,7 +104,7 @@ class Counts:
     def snapshot(self, digest: str | None, by: int) -> None:
         """A workload that was made from a snapshot of code comes or goes; None: from no code."""
         if digest is not None:
-            self._row("snapshot_use", (digest,))[0] += by
+            self._add("snapshot_use", (digest,), by)
 
     def pending_use(self, project_id: str, workspace_id: str, type_: str) -> list[int]:
         """What the table does not show yet of a use; in the order of USED."""
@@ -128,12 +130,17 @@ class Counts:
         if table in self._changes:
             yield self._changes[table]
 
-    def _row(self, table: str, key: _Key, *, width: int = 1) -> list[int]:
-        rows = self._changes.get(table)
-        if rows is None:
-            rows = self._changes[table] = {}
-        row = rows.get(key)
-        if row is None:
+    def _add(self, table: str, key: _Key, by: int) -> None:
+        """To a row of one counter."""
+        rows = self._changes[table]
+        if (row := rows.get(key)) is None:
+            rows[key] = [by]
+        else:
+            row[0] += by
+
+    def _row(self, table: str, key: _Key, *, width: int) -> list[int]:
+        rows = self._changes[table]
+        if (row := rows.get(key)) is None:
             row = rows[key] = [0] * width
         return row
 

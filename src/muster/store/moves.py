@@ -6,7 +6,7 @@ written together, table by table.
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Final
 
@@ -197,8 +197,7 @@ def _decide(move: Move, rooms: "_Rooms") -> _Decided:
 def _happened(workload: Workload, step: Happened) -> Workload:
     phase = next_phase(workload.phase, step.event)
     happened_ms = step.at_ms or step.now_ms
-    return replace(
-        workload,
+    return workload._replace(
         phase=phase,
         reason=step.reason,
         message=step.message,
@@ -234,8 +233,7 @@ def _ended_at(workload: Workload, phase: Phase, happened_ms: int) -> int | None:
 def _holding(workload: Workload, step: Hold) -> Workload:
     if workload.is_holding:
         raise StaleWrite(f"Workload {workload.id} holds nodes already.")
-    return replace(
-        workload,
+    return workload._replace(
         is_holding=True,
         attempt_id=step.attempt_id,
         attempt_count=workload.attempt_count + 1,
@@ -247,7 +245,7 @@ def _holding(workload: Workload, step: Hold) -> Workload:
 def _released(workload: Workload) -> Workload:
     if not workload.is_holding:
         return workload
-    return replace(workload, is_holding=False, revision=workload.revision + 1)
+    return workload._replace(is_holding=False, revision=workload.revision + 1)
 
 
 def _past_attempt_row(workload: Workload, step: EndAttempt) -> Row:
@@ -270,8 +268,7 @@ def _past_attempt_row(workload: Workload, step: EndAttempt) -> Row:
 
 def _waiting_again(workload: Workload, *, costs: int) -> Workload:
     """The next attempt gets an id of its own; until then there is none."""
-    return replace(
-        workload,
+    return workload._replace(
         attempt_id=None,
         engine_ref=None,
         attempt_started_at_ms=None,

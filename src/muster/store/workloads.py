@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from sys import intern
 from typing import Any, Final
 
@@ -119,7 +119,7 @@ def get_workload(connection: Connection, workload_id: int) -> Workload:
     archived = find_archived(connection, [workload_id]).get(workload_id)
     if archived is None:
         return workload
-    return replace(workload, placements=_PLACEMENTS.decode(archived.placements))
+    return workload._replace(placements=_PLACEMENTS.decode(archived.placements))
 
 
 def list_active(
@@ -226,7 +226,7 @@ def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Work
     if workload.engine_ref == engine_ref:
         return workload
     _guarded(tx, "set_engine_ref", workload, engine_ref=engine_ref)
-    return replace(workload, engine_ref=engine_ref, revision=workload.revision + 1)
+    return workload._replace(engine_ref=engine_ref, revision=workload.revision + 1)
 
 
 @reads_no_counters
@@ -234,14 +234,14 @@ def set_engine_ref(tx: Transaction, workload: Workload, engine_ref: str) -> Work
 def set_message(tx: Transaction, workload: Workload, message: str) -> Workload:
     """Say how it gets on, without moving it."""
     _guarded(tx, "set_message", workload, message=message)
-    return replace(workload, message=message, revision=workload.revision + 1)
+    return workload._replace(message=message, revision=workload.revision + 1)
 
 
 def set_priority(tx: Transaction, workload: Workload, priority: int) -> Workload:
     """Move it within its queue."""
     _guarded(tx, "set_priority", workload, priority=priority)
     tx.has_work = True
-    return replace(workload, priority=priority, revision=workload.revision + 1)
+    return workload._replace(priority=priority, revision=workload.revision + 1)
 
 
 def mark_deleted(tx: Transaction, workload: Workload) -> Workload:
@@ -253,7 +253,7 @@ def mark_deleted(tx: Transaction, workload: Workload) -> Workload:
         workload.project_id, workload.pool_id, workload.type, workload.view.statistics, -1
     )
     tx.has_work = True
-    return replace(workload, is_deleted=True, revision=workload.revision + 1)
+    return workload._replace(is_deleted=True, revision=workload.revision + 1)
 
 
 def _guarded(tx: Transaction, statement: str, workload: Workload, **values: object) -> None:
