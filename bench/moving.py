@@ -27,6 +27,7 @@ from muster.store.moves import Happened, Move, move_workloads
 from muster.webserver import Web, bind, web_config
 
 PER_SECOND = 300
+LOOK_SECONDS = 0.01  # one wake for what is due: this loop's own cost counts as the server's
 
 # A workload that is lost and found again moves for as long as one likes.
 _NEXT = {Phase.RUNNING: Event.VANISHED, Phase.LOST: Event.FOUND}
@@ -55,7 +56,7 @@ class Mover:
             for number, place in enumerate(cycle(range(len(moving)))):
                 due = began + number / PER_SECOND
                 if (early := due - time.perf_counter()) > 0:
-                    await asyncio.sleep(early)
+                    await asyncio.sleep(max(early, LOOK_SECONDS))
                 if place in under_way:
                     await under_way[place]
                 if self.is_over:

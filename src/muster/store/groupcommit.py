@@ -101,6 +101,7 @@ class GroupCommit:
         self._gathered: list[_Write] = []  # for the writer, at the end of this turn of the loop
         self._patient_since = self._patient_until = 0.0  # by the clock of the loop
         self._patient_count = 0  # since then
+        self._patient_timer: tuple[float, asyncio.AbstractEventLoop] | None = None
         self._queue = _Queue()
         self._writer = threading.Thread(target=self._write_until_closed, name="database-writer")
         self._writer.start()
@@ -154,8 +155,11 @@ class GroupCommit:
             # along with whatever is handed over meanwhile.
             self._patient_count += 1
             until = self._patient_until
-            at = until if len(self._gathered) < STREAM_BATCH else loop.time()
-            loop.call_at(at, self._hand_over_patient, until)
+            if len(self._gathered) >= STREAM_BATCH:
+                loop.call_soon(self._hand_over_patient, until)
+            elif self._patient_timer != (until, loop):  # one timer for all of them
+                self._patient_timer = (until, loop)
+                loop.call_at(until, self._hand_over_patient, until)
         else:
             # What one turn of the event loop asks for goes to the writer together: it shares a
             # commit, as the moves of one pass do, and the writer is woken once.
