@@ -9,8 +9,8 @@ from bench.ratio import rates
 from bench.run import Run
 from bench.servers import RunningServer, empty_server
 
-ROUNDS = 7
-REQUESTS = 3_000
+ROUNDS = 21  # many short ones, as in moves.py
+REQUESTS = 1_000
 PERCENT = 55
 FLAT_PERCENT = 10
 
