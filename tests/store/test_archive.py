@@ -119,10 +119,7 @@ def all_that_is_shown(connection: Connection) -> dict[str, Any]:
     by_algorithm = SearchTerm(key="algorithm_name", operator="in", values=("yolo",))
     total, found = training_listing.page_of_training_jobs(connection, search())
     return {
-        "workloads": [
-            msgspec.to_builtins(workloads.get_workload(connection, id_)) | {"revision": 0}
-            for id_ in ids
-        ],
+        "workloads": [workloads.get_workload(connection, id_)._replace(revision=0) for id_ in ids],
         "runs": [workloads.get_run(connection, id_) for id_ in ids],
         "events": [timeline.list_events(connection, id_) for id_ in ids],
         "attempts": timeline.list_past_attempts(connection, ids),
