@@ -11,6 +11,7 @@ from muster.domain.errors import EngineUnavailable, StoreUnavailable
 from muster.domain.jobfolder import log_file, output_folder
 from muster.domain.phase import Event, Phase, Reason
 from muster.domain.training import RETRY_ANNOTATION, TimeLimit, TimeUnit
+from muster.engines.engine import EngineRef, Launch
 from muster.objects.folder import FolderStore
 from muster.reconciler import transfers
 from muster.reconciler.plan import RETRY_TIMEOUT_MS
@@ -19,7 +20,7 @@ from muster.store.database import Database
 from muster.store.sqlite import SqliteDatabase
 from muster.store.submissions import SubmittedVersion
 from muster.store.transaction import Transaction
-from tests.engines.fake import TERMINATED, Crash, Fault
+from tests.engines.fake import TERMINATED, Crash, FakeEngine, Fault
 from tests.reconciler.site import (
     GPU_FLAVOR,
     GPUS_FLAVOR,
@@ -331,6 +332,23 @@ async def test_a_crash_after_a_stop_still_ends_the_job(site: Site) -> None:
     await site.settle()
 
     assert await phase_of(site, version) is Phase.TERMINATED
+
+
+@pytest.mark.asyncio
+async def test_jobs_that_fail_in_words_of_their_own_are_told_of_once_each(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start(launch: Launch) -> EngineRef:
+        raise EngineUnavailable(f"There is no room for {launch.attempt_id}.")
+
+    monkeypatch.setattr(FakeEngine, "start", lambda _engine, launch: start(launch))
+    for name in ("digits", "letters"):
+        await site.submit(name)
+    with capture_logs() as logged:
+        await passes(site, 5)
+
+    told = [line["why"] for line in logged if line["event"] == "reconciler_paused"]
+    assert len(told) == len(set(told)) == 2
 
 
 @pytest.mark.asyncio

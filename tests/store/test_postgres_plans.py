@@ -437,3 +437,13 @@ def test_names_are_looked_for_along_their_own_index(
     [found] = [step for step in steps_of(plan) if step.get("Relation Name") == "job"]
     assert found["Index Name"] == "job_by_name"
     assert "name = " in found["Index Cond"]
+
+
+def test_a_check_looks_at_all_versions_at_once_and_not_for_each_job(connection: Watched) -> None:
+    """Without statistics, as after an import, each look would be at every version."""
+    sql = load_statements("check")["jobs_beside_their_latest_version"]
+
+    assert connection.execute(sql).fetchall() == []
+
+    [_, plan] = connection.plans[-1]
+    assert "SubPlan" not in str(plan)

@@ -46,6 +46,25 @@ def test_a_row_of_the_versions_list_is_all_that_is_needed() -> None:
     assert (row.workspace_id, row.pool_id, row.gpu_count) == ("0", "", 1)
 
 
+@pytest.mark.parametrize(
+    ("told", "of_job", "of_version"),
+    [
+        ({"job_desc": ..., "version_desc": "lr 0.8"}, "lr 0.8", "lr 0.8"),
+        ({"job_desc": None, "version_desc": "lr 0.8"}, "lr 0.8", "lr 0.8"),
+        ({"job_desc": "digits", "version_desc": ...}, "digits", "digits"),
+        ({"job_desc": "", "version_desc": "lr 0.8"}, "", "lr 0.8"),
+        ({"job_desc": "digits", "version_desc": ""}, "digits", ""),
+        ({"job_desc": ..., "version_desc": ...}, "", ""),
+    ],
+)
+def test_a_missing_description_is_told_by_the_other_and_an_empty_one_is_empty(
+    told: dict[str, Any], of_job: str, of_version: str
+) -> None:
+    row = decode_line(line(**told), now_ms=NOW_MS)
+
+    assert (row.job_description, row.description) == (of_job, of_version)
+
+
 def test_a_row_is_the_same_after_it_was_written_and_read() -> None:
     row = decode_line(
         line(

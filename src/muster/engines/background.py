@@ -1,6 +1,7 @@
 """What an engine does beside its callers: what blocks, in threads; what takes long, in tasks."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -38,7 +39,7 @@ class Background:
             return await self._loop.run_in_executor(self._threads, work)
         except OSError as error:
             raise EngineUnavailable(
-                f"The {self._engine} engine cannot work in {self._jobs_folder}: {error}"
+                f"The {self._engine} engine cannot work in {self._jobs_folder}: {_in_words(error)}"
             ) from error
 
     def begin(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
@@ -63,3 +64,11 @@ class Background:
         if error is not None and not isinstance(error, MusterError):
             event = f"{self._engine.lower()}_engine_task_failed"
             log.error(event, exc_info=error)
+
+
+def _in_words(error: OSError) -> str:
+    """A copy of many files fails with a list: the first of them tells, and is as a rule like all."""
+    if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
+        _source, _target, why = error.args[0][0]
+        return str(why)
+    return str(error)

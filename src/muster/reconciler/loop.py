@@ -66,7 +66,7 @@ class Reconciler:
     _queued: Mapping[int, Workload] = field(default_factory=dict)  # likewise
     # What the last plan had nothing to do for, as it was then. Of ten thousand jobs, nearly all.
     _at_rest: Mapping[int, Rest] = field(default_factory=dict)
-    _told: tuple[str, int] = ("", 0)  # the last trouble, and when it was told
+    _told: dict[str, int] = field(default_factory=dict)  # what trouble was told a while ago, when
     _is_purging: bool = False
     _is_closing: bool = False
 
@@ -121,11 +121,12 @@ class Reconciler:
             await asyncio.sleep(self.retry_seconds)
 
     def _note_failure(self, why: str) -> None:
-        """Passes go well while an action fails at each: the same trouble is told now and then."""
+        """Passes go well while some actions fail at each: the same trouble is told now and then."""
         now_ms = self.platform.clock_ms()
-        if why != self._told[0] or now_ms >= self._told[1] + TELL_AGAIN_MS:
+        self._told = {one: at for one, at in self._told.items() if now_ms < at + TELL_AGAIN_MS}
+        if why not in self._told:
             log.warning("reconciler_paused", why=why)
-            self._told = why, now_ms
+            self._told[why] = now_ms
 
     async def pass_once(self, actions: asyncio.TaskGroup) -> Sequence[Action]:
         """Read one World, plan, and set every action going. Pools first: they give room."""

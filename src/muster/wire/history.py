@@ -111,13 +111,15 @@ def _row_of(line: HistoryLine) -> HistoryRow:
         ended_ms=line.end_time or None,
         duration_ms=line.duration,
     )
-    version_text, job_text = line.version_desc or "", line.job_desc or ""
+    # One that is missing is told by the other; one that is empty is empty.
+    version_text = line.job_desc if line.version_desc is None else line.version_desc
+    job_text = line.version_desc if line.job_desc is None else line.job_desc
     return HistoryRow(
         version_id=str(line.version_id),
         job_id="" if line.job_id is None else str(line.job_id),
         job_name=name,
-        job_description=job_text or version_text,
-        description=version_text or job_text,
+        job_description=job_text or "",
+        description=version_text or "",
         workspace_id=line.workspace_id or DEFAULT_WORKSPACE_ID,
         status=line.status,
         reason=line.status_reason or Reason.NONE,

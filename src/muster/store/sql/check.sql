@@ -16,18 +16,23 @@ SELECT v.id, v.started_at_ms, v.ended_at_ms, v.duration_ms, w.started_at_ms, w.e
                                  ELSE w.ended_at_ms - w.started_at_ms END
 
 -- name: jobs_beside_their_latest_version
--- A job shows its newest version that is not deleted.
+-- A job shows its newest version that is not deleted. Grouped once: asked for each job, PostgreSQL
+-- walks every version for each, where it has no statistics yet.
 SELECT j.id, j.latest_version_id, j.status, v.id, v.status
   FROM job AS j
+  LEFT JOIN (SELECT x.job_id, max(x.id) AS newest_id, count(*) AS versions
+               FROM version AS x
+              WHERE x.is_deleted = 0
+              GROUP BY x.job_id) AS of_job
+    ON of_job.job_id = j.id
   LEFT JOIN version AS v
-    ON v.id = (SELECT max(x.id) FROM version AS x WHERE x.job_id = j.id AND x.is_deleted = 0)
+    ON v.id = of_job.newest_id
  WHERE j.is_deleted = 0
    AND (j.latest_version_id IS NOT v.id
         OR j.status <> coalesce(v.status, 0)
         OR j.started_at_ms IS NOT v.started_at_ms
         OR j.duration_ms IS NOT CASE WHEN v.id IS NULL THEN 0 ELSE v.duration_ms END
-        OR j.version_count <> (
-            SELECT count(*) FROM version AS x WHERE x.job_id = j.id AND x.is_deleted = 0))
+        OR j.version_count <> coalesce(of_job.versions, 0))
 
 -- name: jobs_beside_the_search
 -- It knows every job up to its mark under the number of its place, but deleted ones, and no other.
