@@ -67,7 +67,7 @@ class Background:
 
 
 def _in_words(error: OSError) -> str:
-    """A copy of many files fails with a list: the first of them tells, and is as a rule like all."""
+    """A copy of many files fails with a list: the first tells, and as a rule all are alike."""
     if isinstance(error, shutil.Error) and isinstance(error.args[0], list):
         _source, _target, why = error.args[0][0]
         return str(why)
