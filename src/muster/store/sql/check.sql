@@ -16,23 +16,30 @@ SELECT v.id, v.started_at_ms, v.ended_at_ms, v.duration_ms, w.started_at_ms, w.e
                                  ELSE w.ended_at_ms - w.started_at_ms END
 
 -- name: jobs_beside_their_latest_version
--- A job shows its newest version that is not deleted. Grouped once: asked for each job, PostgreSQL
--- walks every version for each, where it has no statistics yet.
+-- A job shows its newest version that is not deleted, and how many there are. Added up, not looked
+-- for: without statistics PostgreSQL would walk every version for each job.
 SELECT j.id, j.latest_version_id, j.status, v.id, v.status
   FROM job AS j
-  LEFT JOIN (SELECT x.job_id, max(x.id) AS newest_id, count(*) AS versions
-               FROM version AS x
-              WHERE x.is_deleted = 0
-              GROUP BY x.job_id) AS of_job
-    ON of_job.job_id = j.id
   LEFT JOIN version AS v
-    ON v.id = of_job.newest_id
+    ON v.id = j.latest_version_id
  WHERE j.is_deleted = 0
    AND (j.latest_version_id IS NOT v.id
         OR j.status <> coalesce(v.status, 0)
         OR j.started_at_ms IS NOT v.started_at_ms
-        OR j.duration_ms IS NOT CASE WHEN v.id IS NULL THEN 0 ELSE v.duration_ms END
-        OR j.version_count <> coalesce(of_job.versions, 0))
+        OR j.duration_ms IS NOT CASE WHEN v.id IS NULL THEN 0 ELSE v.duration_ms END)
+ UNION ALL
+SELECT b.job_id, max(b.latest_id), NULL, max(b.version_id), NULL
+  FROM (SELECT j.id AS job_id, j.latest_version_id AS latest_id, j.version_count AS versions,
+               NULL AS version_id
+          FROM job AS j
+         WHERE j.is_deleted = 0
+         UNION ALL
+        SELECT x.job_id, NULL, 0, x.id
+          FROM version AS x
+         WHERE x.is_deleted = 0) AS b
+ GROUP BY b.job_id
+HAVING coalesce(max(b.latest_id), 0) <> coalesce(max(b.version_id), 0)
+    OR max(b.versions) <> count(b.version_id)
 
 -- name: jobs_beside_the_search
 -- It knows every job up to its mark under the number of its place, but deleted ones, and no other.
