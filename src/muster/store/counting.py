@@ -132,11 +132,7 @@ class Counts:
 
     def _add(self, table: str, key: _Key, by: int) -> None:
         """To a row of one counter."""
-        rows = self._changes[table]
-        if (row := rows.get(key)) is None:
-            rows[key] = [by]
-        else:
-            row[0] += by
+        self._row(table, key, width=1)[0] += by
 
     def _row(self, table: str, key: _Key, *, width: int) -> list[int]:
         rows = self._changes[table]
